@@ -1,0 +1,102 @@
+//! The targets of the call path, each judged by the rounds of one case.
+
+use serde::Serialize;
+
+use crate::comparison::{Comparison, Spread};
+use crate::report::CaseReport;
+use crate::request::Era;
+use crate::scenario::{Path, Sampling, Scenario, scenario};
+
+/// Which figure of a comparison a target bounds, and from which side.
+#[derive(Clone, Copy, Debug)]
+enum Bound {
+    AddedP50AtMost(f64),
+    ThroughputAtLeast(f64),
+    CpuAtMost(f64),
+}
+
+/// A target and how the run met it.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Verdict {
+    pub(crate) case: String,
+    pub(crate) target: String,
+    pub(crate) measured: f64,
+    pub(crate) low: f64,
+    pub(crate) high: f64,
+    pub(crate) outcome: Outcome,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Outcome {
+    Met,
+    Missed,
+    /// The target lies within the middle half of the rounds.
+    Undecided,
+}
+
+/// Judges every target whose case was run beside its baseline.
+pub(crate) fn judge(cases: &[CaseReport]) -> Vec<Verdict> {
+    targets().into_iter().filter_map(|(scenario, bound)| verdict(cases, &scenario, bound)).collect()
+}
+
+fn targets() -> Vec<(Scenario, Bound)> {
+    let mut targets = Vec::new();
+    for era in [Era::Modern, Era::Legacy] {
+        let small = scenario().through(Path::HttpRuntime(era));
+        targets.extend([
+            (small, Bound::AddedP50AtMost(1.25)),
+            (small.pinned_to_one_core(), Bound::AddedP50AtMost(1.25)),
+            (small.in_flight(64), Bound::ThroughputAtLeast(0.95)),
+            (small.in_flight(64), Bound::CpuAtMost(1.2)),
+            (small.in_flight(64).payload_bytes(64 * 1024), Bound::ThroughputAtLeast(0.9)),
+        ]);
+    }
+    let traced = scenario().through(Path::HttpRuntime(Era::Modern)).sampled(Sampling::All);
+    targets.extend([(traced, Bound::AddedP50AtMost(1.5)), (traced.pinned_to_one_core(), Bound::AddedP50AtMost(1.5))]);
+    targets
+}
+
+fn verdict(cases: &[CaseReport], scenario: &Scenario, bound: Bound) -> Option<Verdict> {
+    let case = cases.iter().find(|case| case.scenario == *scenario)?;
+    let comparison = case.against_baseline.as_ref()?;
+    let spread = bound.figure(comparison)?;
+    Some(Verdict {
+        case: case.name.clone(),
+        target: bound.sentence(),
+        measured: spread.median,
+        low: spread.low,
+        high: spread.high,
+        outcome: bound.outcome(spread),
+    })
+}
+
+impl Bound {
+    const fn figure(self, comparison: &Comparison) -> Option<&Spread> {
+        match self {
+            Self::AddedP50AtMost(_) => comparison.added_p50.as_ref(),
+            Self::ThroughputAtLeast(_) => comparison.throughput.as_ref(),
+            Self::CpuAtMost(_) => comparison.cpu.as_ref(),
+        }
+    }
+
+    fn sentence(self) -> String {
+        match self {
+            Self::AddedP50AtMost(limit) => format!("adds at most {limit} x the baseline's p50"),
+            Self::ThroughputAtLeast(limit) => format!("at least {limit} x the baseline's throughput"),
+            Self::CpuAtMost(limit) => format!("at most {limit} x the baseline's CPU per call"),
+        }
+    }
+
+    fn outcome(self, spread: &Spread) -> Outcome {
+        let (is_met, limit) = match self {
+            Self::AddedP50AtMost(limit) | Self::CpuAtMost(limit) => (spread.median <= limit, limit),
+            Self::ThroughputAtLeast(limit) => (spread.median >= limit, limit),
+        };
+        match (spread.holds(limit), is_met) {
+            (true, _) => Outcome::Undecided,
+            (false, true) => Outcome::Met,
+            (false, false) => Outcome::Missed,
+        }
+    }
+}

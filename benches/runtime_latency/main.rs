@@ -1,0 +1,230 @@
+//! Latency, throughput and cost of a tool call over each runtime, beside a bare reverse proxy in the same run.
+//!
+//! The program starts itself again as tool server, proxy and load generator, and the real `twinway` as
+//! gateway, so that every party is a process of its own. `benches/README.md` says how to read the result.
+
+mod client;
+mod cluster;
+mod collector;
+mod comparison;
+mod floor;
+mod gateway;
+mod goal;
+mod load;
+mod machine;
+mod process;
+mod report;
+mod request;
+mod round;
+mod scenario;
+mod server;
+mod table;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail, ensure};
+use clap::{Parser, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cluster::{Cluster, Setup, Timing};
+use crate::collector::Collector;
+use crate::machine::Machine;
+use crate::report::{Case, RunFacts, RunReport};
+use crate::scenario::Scenario;
+
+/// More rounds say nothing new, and a run must end.
+const ROUNDS_MAX: usize = 100;
+/// Longer rounds are worse: a machine's slow drift then falls on one case and not on its neighbour.
+const SECONDS_MAX: f64 = 60.0;
+
+/// Measures a tool call over each runtime beside a bare reverse proxy.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "runtime_latency")]
+struct Options {
+    /// Interleaved rounds of every case
+    #[arg(long, default_value_t = 8)]
+    rounds: usize,
+    /// Seconds per case and round
+    #[arg(long, default_value_t = 1.0)]
+    seconds: f64,
+    /// Seconds of untimed calls before each of them
+    #[arg(long, default_value_t = 0.2)]
+    warm_up: f64,
+    /// Only cases whose name holds this text; may be given more than once
+    #[arg(long, value_name = "TEXT")]
+    only: Vec<String>,
+    /// Two rounds of 0.1 s: shows that everything works, its numbers mean nothing
+    #[arg(long)]
+    quick: bool,
+    /// Only the cases that need no gateway
+    #[arg(long)]
+    baselines: bool,
+    /// Write the tables into `benches/README.md`
+    #[arg(long)]
+    write: bool,
+    /// Print the names of the cases
+    #[arg(long)]
+    list: bool,
+    /// Given by `cargo bench`
+    #[arg(long, hide = true)]
+    bench: bool,
+    /// Which party this process is
+    #[arg(long, hide = true, value_enum)]
+    role: Option<Role>,
+    /// What the floor forwards to
+    #[arg(long, hide = true)]
+    upstream: Option<SocketAddr>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Role {
+    Server,
+    Floor,
+    Load,
+}
+
+fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    match options.role {
+        None => {}
+        Some(Role::Load) => return load::serve(),
+        Some(Role::Server) => {
+            end_with_stdin();
+            return server::serve(announce);
+        }
+        Some(Role::Floor) => {
+            end_with_stdin();
+            return floor::serve(options.upstream.context("the floor needs --upstream")?, announce);
+        }
+    }
+    let cases = options.cases()?;
+    if options.list {
+        cases.iter().for_each(|case| say(format_args!("{}", case.name)));
+        return Ok(());
+    }
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        // Leaving the run drops its parties, which kills them.
+        tokio::select! {
+            result = run(&options, cases) => result,
+            _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+            _ = terminate.recv() => bail!("terminated"),
+        }
+    })
+}
+
+impl Options {
+    fn cases(&self) -> anyhow::Result<Vec<Case>> {
+        ensure!((1..=ROUNDS_MAX).contains(&self.rounds), "--rounds is 1 to {ROUNDS_MAX}");
+        ensure!(self.seconds > 0.0 && self.seconds <= SECONDS_MAX, "--seconds is above 0 and at most {SECONDS_MAX}");
+        ensure!((0.0..=SECONDS_MAX).contains(&self.warm_up), "--warm-up is 0 to {SECONDS_MAX}");
+        let is_wanted = |name: &str| self.only.is_empty() || self.only.iter().any(|text| name.contains(text));
+        let scenarios = scenario::all().into_iter().filter(|scenario| !self.baselines || !scenario.needs_gateway());
+        let cases: Vec<Case> = scenarios
+            .map(|scenario| Case { name: scenario.name(), scenario, rounds: Vec::new() })
+            .filter(|case| is_wanted(&case.name))
+            .collect();
+        ensure!(!cases.is_empty(), "no case has such a name; --list prints them");
+        Ok(cases)
+    }
+
+    const fn rounds(&self) -> usize {
+        if self.quick { 2 } else { self.rounds }
+    }
+
+    const fn timing(&self) -> Timing {
+        if self.quick {
+            Timing { seconds: 0.1, warm_up_seconds: 0.02 }
+        } else {
+            Timing { seconds: self.seconds, warm_up_seconds: self.warm_up }
+        }
+    }
+}
+
+async fn run(options: &Options, mut cases: Vec<Case>) -> anyhow::Result<()> {
+    let machine = Machine::this();
+    let directory = output_directory()?;
+    let collector = Collector::start()?;
+    // One set of parties at a time, so that idle ones do not wake beside those that are measured.
+    for core in [None, Some(Machine::last_core().context("the cores cannot be listed")?)] {
+        let mut chosen: Vec<&mut Case> = cases.iter_mut().filter(|case| case.scenario.is_pinned == core.is_some()).collect();
+        if chosen.is_empty() {
+            continue;
+        }
+        let with_gateways = chosen.iter().any(|case| case.scenario.needs_gateway());
+        let setup = Setup { core, collector: collector.address, directory: &directory, with_gateways };
+        let mut cluster = Cluster::start(&setup).await?;
+        run_rounds(&mut cluster, &mut chosen, options).await?;
+    }
+    let timing = options.timing();
+    let facts = RunFacts {
+        machine,
+        rounds: options.rounds(),
+        seconds_per_round: timing.seconds,
+        warm_up_seconds_per_round: timing.warm_up_seconds,
+        spans_received: collector.spans(),
+    };
+    publish(&RunReport::new(facts, &cases)?, &directory, options.write)
+}
+
+async fn run_rounds(cluster: &mut Cluster, cases: &mut [&mut Case], options: &Options) -> anyhow::Result<()> {
+    for number in 0..options.rounds() {
+        for case in cases.iter_mut() {
+            let round = cluster.measure(&case.scenario, options.timing()).await.with_context(|| case.name.clone())?;
+            progress(number, case, &round);
+            case.rounds.push(round);
+        }
+    }
+    Ok(())
+}
+
+fn publish(report: &RunReport, directory: &Path, is_written: bool) -> anyhow::Result<()> {
+    let json = directory.join("runtime_latency.json");
+    report.write_json(&json)?;
+    let tables = table::markdown(report);
+    say(format_args!("{tables}"));
+    say(format_args!("every round: {}", json.display()));
+    if is_written {
+        let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/README.md");
+        table::write_between_markers(&readme, &tables)?;
+    }
+    ensure!(report.failure_count() == 0, "{} calls failed", report.failure_count());
+    Ok(())
+}
+
+/// `target/bench`, beside the profile's directory that holds this program.
+fn output_directory() -> anyhow::Result<PathBuf> {
+    let program = std::env::current_exe()?;
+    let target = program.ancestors().nth(3).context("the program is not in target/PROFILE/deps")?;
+    let directory = target.join("bench");
+    std::fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
+    Ok(directory)
+}
+
+/// Ends this process when its parent closes the pipe, however the parent ended.
+fn end_with_stdin() {
+    std::thread::spawn(|| {
+        drop(std::io::copy(&mut std::io::stdin(), &mut std::io::sink()));
+        std::process::exit(0);
+    });
+}
+
+fn announce(address: SocketAddr) {
+    say(format_args!(r#"{{"ready":{{"http":"{address}"}}}}"#));
+}
+
+fn progress(number: usize, case: &Case, round: &round::Round) {
+    let (p50_us, rate, failures) = (round.p50_us, round.calls_per_second, round.failure_count());
+    note(format_args!("round {:>2}  {:<44} p50 {p50_us:>8.1} us  {rate:>7.0}/s  failures {failures}", number + 1, case.name));
+}
+
+#[expect(clippy::print_stdout, reason = "a bench talks to its terminal, a party to its parent")]
+fn say(arguments: std::fmt::Arguments<'_>) {
+    println!("{arguments}");
+}
+
+#[expect(clippy::print_stderr, reason = "progress does not belong into the result")]
+fn note(arguments: std::fmt::Arguments<'_>) {
+    eprintln!("{arguments}");
+}

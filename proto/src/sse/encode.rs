@@ -1,0 +1,119 @@
+//! Writes events: messages, keep-alive comments and priming events.
+
+use bytes::{Buf, Bytes};
+use memchr::memchr2;
+
+use crate::rope::{Builder, Rope};
+
+/// The head of an event that carries a message of MCP (transports, Streamable HTTP).
+const MESSAGE_HEAD: &[u8] = b"event: message\ndata: ";
+const NEXT_LINE: &[u8] = b"\ndata: ";
+const EVENT_END: &[u8] = b"\n\n";
+
+/// An event id that would break out of its line.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("an event id holds a line end or NUL: {0:?}")]
+pub struct InvalidEventId(Box<str>);
+
+/// Wraps one JSON text as a `message` event. Its bytes are not copied.
+///
+/// JSON strings can not hold a raw line end, but there may be some between the tokens of a client's or server's text.
+/// Each becomes a further `data:` line, and so LF for the reader: another space between the same tokens.
+#[must_use]
+pub fn write_event(mut data: Rope) -> Rope {
+    let mut event = Builder::default();
+    event.push_slice(MESSAGE_HEAD);
+    let mut after_carriage_return = false;
+    while data.has_remaining() {
+        let chunk = data.chunk();
+        if std::mem::take(&mut after_carriage_return) && chunk[0] == b'\n' {
+            data.advance(1);
+            continue;
+        }
+        let Some(line_bytes) = memchr2(b'\r', b'\n', chunk) else {
+            let rest_bytes = chunk.len();
+            event.push_bytes(data.copy_to_bytes(rest_bytes));
+            continue;
+        };
+        after_carriage_return = chunk[line_bytes] == b'\r';
+        if line_bytes > 0 {
+            event.push_bytes(data.copy_to_bytes(line_bytes));
+        }
+        data.advance(1);
+        event.push_slice(NEXT_LINE);
+    }
+    event.push_slice(EVENT_END);
+    event.finish()
+}
+
+/// A comment, which readers ignore: keeps proxies from closing a silent stream. `text` is one line.
+#[must_use]
+pub fn comment(text: &'static str) -> Bytes {
+    debug_assert!(memchr2(b'\r', b'\n', text.as_bytes()).is_none(), "a comment is one line");
+    Bytes::from([": ", text, "\n\n"].concat())
+}
+
+/// An event with an id and empty data, so that a reader can resume a stream that has not said anything yet
+/// (MCP 2025-11-25, Streamable HTTP, resumability), and with the time to wait before that.
+///
+/// # Errors
+/// [`InvalidEventId`] when the id holds CR, LF or NUL.
+pub fn write_priming(id: &str, retry_ms: Option<u64>) -> Result<Bytes, InvalidEventId> {
+    if id.bytes().any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
+        return Err(InvalidEventId(id.into()));
+    }
+    let retry = retry_ms.map(|ms| format!("retry: {ms}\n")).unwrap_or_default();
+    Ok(Bytes::from(format!("id: {id}\n{retry}data: \n\n")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(pieces: &[&'static str]) -> String {
+        let mut data = Builder::default();
+        for piece in pieces {
+            data.push_bytes(Bytes::from_static(piece.as_bytes()));
+        }
+        let mut event = write_event(data.finish());
+        String::from_utf8(event.copy_to_bytes(event.remaining()).to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_message_is_one_event_of_one_line() {
+        assert_eq!(written(&["{\"id\":1}"]), "event: message\ndata: {\"id\":1}\n\n");
+    }
+
+    #[test]
+    fn raw_line_ends_become_data_lines() {
+        let cases: [(&[&'static str], &str); 5] = [
+            (&["{\n}"], "{\ndata: }"),
+            (&["{\r\n}"], "{\ndata: }"),
+            (&["{\r", "\n}"], "{\ndata: }"),
+            (&["{\r\r}"], "{\ndata: \ndata: }"),
+            (&["\n{}\n"], "\ndata: {}\ndata: "),
+        ];
+
+        for (pieces, data) in cases {
+            assert_eq!(written(pieces), format!("event: message\ndata: {data}\n\n"), "{pieces:?}");
+        }
+    }
+
+    #[test]
+    fn a_priming_event_has_an_id_and_empty_data() {
+        assert_eq!(write_priming("s1-0", Some(500)).unwrap(), "id: s1-0\nretry: 500\ndata: \n\n");
+        assert_eq!(write_priming("s1-0", None).unwrap(), "id: s1-0\ndata: \n\n");
+    }
+
+    #[test]
+    fn an_id_can_not_inject_fields() {
+        for id in ["a\nb", "a\rb", "a\0b"] {
+            assert!(write_priming(id, None).is_err());
+        }
+    }
+
+    #[test]
+    fn a_comment_is_ignored_by_readers() {
+        assert_eq!(comment("keep-alive"), ": keep-alive\n\n");
+    }
+}

@@ -1,0 +1,227 @@
+//! One routed MCP request on its way to a target.
+
+use std::{fmt, ops::Range, sync::Arc};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use crate::{Caller, TraceContext};
+
+/// One routed MCP request: `tools/call` above all, and any other that names a target.
+///
+/// Cheap to move and to clone: every large part is shared.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// What is asked.
+    pub method: Method,
+    /// The upstream or peer that shall answer.
+    pub target: TargetId,
+    /// The name as the target knows it: a tool's or prompt's name, or a resource's URI.
+    pub name: Arc<str>,
+    /// The parameters as the client sent them.
+    pub params: Params,
+    /// Who asks. A PeerId or a token says who; what they may do was decided before the seam.
+    pub principal: Principal,
+    /// How the client speaks, and what it declared when that is not part of `params`.
+    pub client: Client,
+    /// After this instant nobody waits for the reply any more.
+    pub deadline: Instant,
+    /// How urgent the call is among others.
+    pub priority: Priority,
+    /// The trace this call belongs to.
+    pub trace: TraceContext,
+    /// The way back to the client while the call runs. [`Caller::none`] when there is none.
+    pub caller: Caller,
+}
+
+/// The methods of MCP that are routed to one target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Method {
+    /// `tools/call`
+    ToolsCall,
+    /// `prompts/get`
+    PromptsGet,
+    /// `resources/read`
+    ResourcesRead,
+    /// `resources/subscribe`, legacy revisions only.
+    ResourcesSubscribe,
+    /// `resources/unsubscribe`, legacy revisions only.
+    ResourcesUnsubscribe,
+    /// `completion/complete`
+    CompletionComplete,
+}
+
+impl Method {
+    /// The method as it stands on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ToolsCall => "tools/call",
+            Self::PromptsGet => "prompts/get",
+            Self::ResourcesRead => "resources/read",
+            Self::ResourcesSubscribe => "resources/subscribe",
+            Self::ResourcesUnsubscribe => "resources/unsubscribe",
+            Self::CompletionComplete => "completion/complete",
+        }
+    }
+
+    /// The member of `params` that names what is meant: `name`, or `uri` for resources.
+    #[must_use]
+    pub const fn name_key(self) -> &'static str {
+        match self {
+            Self::ResourcesRead | Self::ResourcesSubscribe | Self::ResourcesUnsubscribe => "uri",
+            Self::ToolsCall | Self::PromptsGet | Self::CompletionComplete => "name",
+        }
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The raw JSON object of a request's `params`, and where its parts lie.
+///
+/// The ranges are byte offsets into `raw` of whole JSON values (quotes included).
+#[derive(Debug, Clone, Default)]
+pub struct Params {
+    /// The object, `{` to `}`, valid UTF-8 and valid JSON.
+    pub raw: Bytes,
+    /// Value of `name` or `uri`.
+    pub name: Option<Range<usize>>,
+    /// Value of `arguments`.
+    pub arguments: Option<Range<usize>>,
+    /// Value of `_meta`.
+    pub meta: Option<Range<usize>>,
+}
+
+impl Params {
+    /// The bytes of one part.
+    #[must_use]
+    pub fn part(&self, range: &Range<usize>) -> Bytes {
+        self.raw.slice(range.clone())
+    }
+}
+
+/// The name of an upstream or peer, unique within the gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TargetId(pub Arc<str>);
+
+impl TargetId {
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for TargetId {
+    fn from(name: &str) -> Self {
+        Self(name.into())
+    }
+}
+
+impl fmt::Display for TargetId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Who makes a call: a configured client's name, `peer:<PeerId>`, or `anonymous`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Principal(pub Arc<str>);
+
+impl Principal {
+    /// The caller of a gateway without configured clients.
+    #[must_use]
+    pub fn anonymous() -> Self {
+        Self("anonymous".into())
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The two ways of speaking MCP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Era {
+    /// Revisions up to 2025-11-25: `initialize` and a session.
+    Legacy,
+    /// Revision 2026-07-28: every request stands alone.
+    Modern,
+}
+
+impl Era {
+    /// `legacy` or `modern`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Legacy => "legacy",
+            Self::Modern => "modern",
+        }
+    }
+}
+
+/// What is known of the client beside the parameters.
+#[derive(Debug, Clone)]
+pub enum Client {
+    /// Revision 2026-07-28: capabilities and client information stand in `params._meta`.
+    Modern,
+    /// An initialized session.
+    Legacy(Arc<LegacyClient>),
+}
+
+impl Client {
+    /// The era of the client.
+    #[must_use]
+    pub const fn era(&self) -> Era {
+        match self {
+            Self::Modern => Era::Modern,
+            Self::Legacy(_) => Era::Legacy,
+        }
+    }
+}
+
+/// What a legacy client said in `initialize`.
+#[derive(Debug, Clone)]
+pub struct LegacyClient {
+    /// The negotiated revision, `2025-11-25` for example.
+    pub revision: &'static str,
+    /// The raw `capabilities` object.
+    pub capabilities: Bytes,
+    /// The raw `clientInfo` object.
+    pub info: Bytes,
+}
+
+/// Urgency of a call, 0..=10; 10 is the most urgent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Priority(u8);
+
+impl Priority {
+    /// The most urgent.
+    pub const MAX: Self = Self(10);
+
+    /// Makes a priority; `None` above 10.
+    #[must_use]
+    pub const fn new(level: u8) -> Option<Self> {
+        if level <= Self::MAX.0 { Some(Self(level)) } else { None }
+    }
+
+    /// 0..=10.
+    #[must_use]
+    pub const fn level(self) -> u8 {
+        self.0
+    }
+}
+
+impl Default for Priority {
+    /// The middle, so that a rule can move a tool either way.
+    fn default() -> Self {
+        Self(5)
+    }
+}

@@ -1,0 +1,31 @@
+//! The seam between the gateway and its runtimes.
+//!
+//! A request of a client becomes a [`Call`]; a [`Runtime`] answers it with a [`Reply`] or a [`CallError`]. Nothing
+//! here does I/O, and nothing here knows a wire format: parameters and results travel as the bytes they came as.
+//!
+//! ```
+//! use runtime_api::{Call, CallError, Reply, erase};
+//!
+//! // Any tower service over these three types is a runtime's service.
+//! let echo = tower::service_fn(|call: Call| async move { Ok::<_, CallError>(Reply::new(call.params.raw)) });
+//! let service: runtime_api::CallService = erase(echo);
+//! # drop(service);
+//! ```
+
+mod call;
+mod caller;
+mod error;
+mod offers;
+mod reply;
+mod runtime;
+mod service;
+mod trace;
+
+pub use call::{Call, Client, Era, LegacyClient, Method, Params, Principal, Priority, TargetId};
+pub use caller::{Caller, CallerEvent, CallerEvents, CallerGone};
+pub use error::{BoxError, CallError, Delivery, ErrorCode, Origin};
+pub use offers::{Eras, Offers, Support, TargetOffers, TargetState, Tool};
+pub use reply::Reply;
+pub use runtime::{PartError, Runtime, RuntimeId, Transport};
+pub use service::{CallService, erase};
+pub use trace::TraceContext;

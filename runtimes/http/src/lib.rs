@@ -1,0 +1,1 @@
+//! Calls tools on servers that speak HTTP.

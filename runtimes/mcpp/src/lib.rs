@@ -1,0 +1,1 @@
+//! Calls tools on libp2p peers.

@@ -1,0 +1,107 @@
+//! Reads the one configuration file and says precisely what is wrong with it.
+//!
+//! The way of a document: text -> table with spans -> overrides from the environment -> structs -> secrets and paths
+//! resolved -> cross-field checks. Every complaint knows its line and column, or the variable it came from.
+
+mod admission;
+mod duration;
+mod environment;
+mod error;
+mod http;
+mod name;
+mod network;
+mod peer;
+mod schema;
+mod secret;
+mod source;
+mod tool;
+mod upstream;
+mod validate;
+
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use admission::Admission;
+pub use environment::Environment;
+pub use error::{ConfigError, Place};
+pub use http::{Client, Http};
+pub use name::Name;
+pub use network::HttpUrl;
+pub use peer::Peer;
+pub use schema::schema;
+pub use secret::{HeaderText, Secret};
+pub use tool::{Pattern, RuntimeChoice, ToolRule};
+pub use upstream::{EraChoice, Kind, Prefix, Trust, Upstream};
+
+pub(crate) use error::Invalid;
+
+use crate::telemetry;
+use source::Source;
+
+/// Everything that can be configured. Only `[http]` is on by default; the other optional tables are off when absent.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The way in for MCP clients.
+    pub http: Http,
+    /// How much work is taken on at once.
+    pub admission: Admission,
+    /// The libp2p node. Off when absent.
+    pub p2p: Option<runtime_mcpp::Config>,
+    /// Logs and traces. Human logs and no traces when absent.
+    pub telemetry: Option<telemetry::Config>,
+    /// Servers to call tools on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub upstream: Vec<Upstream>,
+    /// Peers to call tools on; they need the table `[p2p]`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub peer: Vec<Peer>,
+    /// Rules that set the metadata of tools. The first that matches wins.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tool: Vec<ToolRule>,
+}
+
+impl Config {
+    /// Reads a file, with the overrides and secrets of the process's environment. Blocks on the file system.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for the first thing that is wrong, with its place.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        Self::parse(&text, path)
+    }
+
+    /// Reads a document as if it stood in the file `origin`: relative paths are resolved against that file's folder.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(text: &str, origin: &Path) -> Result<Self, ConfigError> {
+        Self::parse_within(text, origin, &Environment::of_process())
+    }
+
+    /// As [`Config::parse`], with an environment of the caller's choice.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse_within(text: &str, origin: &Path, environment: &Environment) -> Result<Self, ConfigError> {
+        let mut source = Source::parse(text, origin)?;
+        source.override_from(environment)?;
+        let mut config: Self = source.read()?;
+        let base = origin.parent().unwrap_or_else(|| Path::new(""));
+        config.resolve(base, environment).and_then(|()| config.validate()).map_err(|invalid| source.explain(invalid))?;
+        Ok(config)
+    }
+
+    /// The configuration in force as TOML, secrets as `***`.
+    ///
+    /// # Errors
+    /// Only if a value cannot be written as TOML, which would be a fault of ours.
+    pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
+        toml::to_string_pretty(self)
+    }
+}
+
+#[cfg(test)]
+mod tests;

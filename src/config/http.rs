@@ -1,0 +1,102 @@
+//! `[http]`: the way in for MCP clients.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    num::NonZeroUsize,
+    time::Duration,
+};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Name, Secret, duration};
+
+/// The way in for MCP clients.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Http {
+    /// Address and port; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Lets everybody in on an address that is not loopback, when no client is configured.
+    pub allow_anonymous: bool,
+    /// Accepted values of `Host`. Empty: the listen address, `localhost`, `127.0.0.1` and `[::1]`.
+    pub allowed_hosts: Vec<String>,
+    /// Accepted values of `Origin`, such as `https://inspector.example`. Loopback origins and requests without one are always
+    /// accepted.
+    pub allowed_origins: Vec<String>,
+    /// Largest body of a request, in bytes.
+    pub body_bytes_max: NonZeroUsize,
+    /// Deepest nesting of JSON in a request; at most 128.
+    #[schemars(range(min = 1, max = 128))]
+    pub json_depth_max: usize,
+    /// Threads that serve HTTP, each with its own listener and its own connections. Absent: one for each core.
+    pub workers: Option<NonZeroUsize>,
+    /// How long calls in flight may take to finish after the signal to stop.
+    #[serde(with = "duration")]
+    #[schemars(with = "String")]
+    pub drain_timeout: Duration,
+    /// Tools on one page of `tools/list`.
+    pub page_size: NonZeroUsize,
+    /// Stands between the name of an upstream and the name of its tool.
+    #[schemars(regex(pattern = "^[A-Za-z0-9_./-]{1,4}$"))]
+    pub separator: String,
+    /// Seals session handles, at least 32 characters. Absent: a key that lasts as long as the process.
+    pub seal_key: Option<Secret>,
+    /// The key before it: handles sealed with it are still accepted.
+    pub seal_key_previous: Option<Secret>,
+    /// Legacy sessions at one time.
+    pub sessions_max: NonZeroUsize,
+    /// A session that is not used for so long ends.
+    #[serde(with = "duration")]
+    #[schemars(with = "String")]
+    pub session_idle: Duration,
+    /// A session ends after so long in any case.
+    #[serde(with = "duration")]
+    #[schemars(with = "String")]
+    pub session_ttl: Duration,
+    /// Who may call. Empty: everybody is `anonymous`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub client: Vec<Client>,
+}
+
+/// A client that is known by its bearer token.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Client {
+    /// Its name: the principal of its calls.
+    pub name: Name,
+    /// Its token.
+    pub token: Secret,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            // Loopback: nothing is offered to a network unless somebody says so.
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            allow_anonymous: false,
+            allowed_hosts: Vec::new(),
+            allowed_origins: Vec::new(),
+            // 16 MiB: the frame limit of the MCP++ transport, so that what comes in over HTTP fits over a peer as well.
+            body_bytes_max: const { NonZeroUsize::new(16 << 20).expect("not zero") },
+            // 128: the recursion limit of serde_json and of most clients; real arguments stay below 20.
+            json_depth_max: 128,
+            workers: None,
+            // 30 s: the default time of a call, so that whoever was admitted can finish.
+            drain_timeout: Duration::from_secs(30),
+            // 1,000 tools are about 1 MB of definitions, which clients still take as one answer.
+            page_size: const { NonZeroUsize::new(1_000).expect("not zero") },
+            // A dot is allowed in tool names and rare in the names of upstreams.
+            separator: ".".to_owned(),
+            seal_key: None,
+            seal_key_previous: None,
+            // 10,000 idle sessions of at most 8 KB are 80 MB, what a small machine can spare.
+            sessions_max: const { NonZeroUsize::new(10_000).expect("not zero") },
+            // 30 min: longer than a person looks away from a conversation.
+            session_idle: Duration::from_secs(30 * 60),
+            // 24 h: a leaked handle is worth nothing the next day.
+            session_ttl: Duration::from_secs(24 * 60 * 60),
+            client: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! A TOML document that remembers where each value came from: a span of the file, or an environment variable.
+
+use std::{mem, ops::Range, path::Path};
+
+use serde::Deserialize;
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue, Deserializer},
+};
+
+use super::{ConfigError, Environment, Place, error::Invalid};
+
+/// The document, its text for line numbers, and the variables that changed it.
+///
+/// Values that came from variable number `i` carry the empty span `text.len() + 1 + i`, which lies behind the text.
+pub(super) struct Source<'t> {
+    path: &'t Path,
+    text: &'t str,
+    table: Spanned<DeTable<'t>>,
+    variables: Vec<&'t str>,
+}
+
+impl<'t> Source<'t> {
+    /// Reads the text as TOML, no more.
+    pub(super) fn parse(text: &'t str, path: &'t Path) -> Result<Self, ConfigError> {
+        let mut source = Self { path, text, table: Spanned::new(0..0, DeTable::new()), variables: Vec::new() };
+        source.table =
+            DeTable::parse(text).map_err(|error| source.fail(&error.span().unwrap_or(0..0), first_line(error.message())))?;
+        Ok(source)
+    }
+
+    /// Lays the `TWINWAY__…` variables over the document.
+    pub(super) fn override_from(&mut self, environment: &'t Environment) -> Result<(), ConfigError> {
+        for (variable, steps, text) in environment.overrides() {
+            let at = self.text.len() + 1 + self.variables.len();
+            self.variables.push(variable);
+            if let Err(what) = place_value(self.table.get_mut(), &steps, text, &(at..at)) {
+                return Err(self.fail(&(at..at), what));
+            }
+        }
+        Ok(())
+    }
+
+    /// Turns the document into a struct.
+    pub(super) fn read<T: Deserialize<'t>>(&self) -> Result<T, ConfigError> {
+        T::deserialize(Deserializer::from(self.table.clone())).map_err(|error| {
+            let span = error.span().unwrap_or(0..0);
+            let path = self.path_of(&span);
+            self.fail(&span, complaint(error.message(), &path))
+        })
+    }
+
+    /// Gives a complaint about a path its place. A path that is not written anywhere stands at its nearest parent.
+    pub(super) fn explain(&self, invalid: Invalid) -> ConfigError {
+        let place = self.place(&self.span_of(&invalid.path));
+        ConfigError::Invalid { place, what: invalid.what, cause: invalid.cause }
+    }
+
+    fn span_of(&self, path: &str) -> Range<usize> {
+        let mut span = self.table.span();
+        let mut node: Option<&Spanned<DeValue<'t>>> = None;
+        for step in path.split('.') {
+            let next = match node.map(Spanned::get_ref) {
+                None => self.table.get_ref().get(step),
+                Some(value) => match step.parse::<usize>() {
+                    Ok(index) => value.get(index),
+                    Err(_) => value.get(step),
+                },
+            };
+            let Some(found) = next else { break };
+            span = found.span();
+            node = next;
+        }
+        span
+    }
+
+    fn fail(&self, span: &Range<usize>, what: impl Into<String>) -> ConfigError {
+        ConfigError::Invalid { place: self.place(span), what: what.into(), cause: None }
+    }
+
+    fn place(&self, span: &Range<usize>) -> Place {
+        if let Some(variable) = span.start.checked_sub(self.text.len() + 1).and_then(|index| self.variables.get(index)) {
+            return Place::Variable((*variable).to_owned());
+        }
+        let before = &self.text[..self.text.floor_char_boundary(span.start.min(self.text.len()))];
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let line = before.matches('\n').count() + 1;
+        let column = before[line_start..].chars().count() + 1;
+        Place::File { path: self.path.to_owned(), line, column }
+    }
+
+    /// The dotted path of the key or value that has exactly this span; empty for the whole document.
+    fn path_of(&self, span: &Range<usize>) -> String {
+        let mut steps = Vec::new();
+        if find_in_table(self.table.get_ref(), span, &mut steps) { steps.join(".") } else { String::new() }
+    }
+}
+
+fn find_in_table(table: &DeTable<'_>, span: &Range<usize>, steps: &mut Vec<String>) -> bool {
+    table.iter().any(|(key, value)| {
+        steps.push(key.get_ref().to_string());
+        let found = key.span() == *span || find_in_value(value, span, steps);
+        if !found {
+            steps.pop();
+        }
+        found
+    })
+}
+
+fn find_in_value(value: &Spanned<DeValue<'_>>, span: &Range<usize>, steps: &mut Vec<String>) -> bool {
+    let inside = match value.get_ref() {
+        DeValue::Table(table) => find_in_table(table, span, steps),
+        DeValue::Array(items) => items.iter().any(|item| find_in_value(item, span, steps)),
+        DeValue::String(_) | DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) => false,
+    };
+    inside || value.span() == *span
+}
+
+/// Rewords what serde says of a wrong value or key at `path`.
+fn complaint(message: &str, path: &str) -> String {
+    let message = first_line(message);
+    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    match quoted.split_first() {
+        Some((given, known)) if message.starts_with("unknown field") => {
+            let parent = path.rsplit_once('.').map(|(parent, _)| format!(" in `{parent}`")).unwrap_or_default();
+            format!("unknown key `{given}`{parent}{}", advice(given, known))
+        }
+        Some((given, known)) if message.starts_with("unknown variant") => {
+            format!("`{path}` cannot be `{given}`{}", advice(given, known))
+        }
+        _ if path.is_empty() => message.to_owned(),
+        _ => format!("`{path}`: {message}"),
+    }
+}
+
+/// The nearest known word when one is near, else all of them.
+fn advice(given: &str, known: &[&str]) -> String {
+    // A third of the letters wrong is a slip of the hand; more is another word.
+    let slips_max = (given.len() / 3).max(1);
+    let nearest = known.iter().map(|word| (strsim::damerau_levenshtein(given, word), word)).min();
+    match nearest {
+        Some((slips, word)) if slips <= slips_max => format!("; did you mean `{word}`?"),
+        Some(_) => format!("; known are `{}`", known.join("`, `")),
+        None => String::new(),
+    }
+}
+
+/// Messages of the TOML parser may have more lines, which repeat the place.
+fn first_line(message: &str) -> &str {
+    message.lines().next().unwrap_or_default()
+}
+
+/// Puts the value of a variable at its path, making tables on the way. `Err` says why it cannot be.
+fn place_value<'t>(table: &mut DeTable<'t>, steps: &[String], text: &'t str, span: &Range<usize>) -> Result<(), String> {
+    let Some((step, rest)) = steps.split_first().filter(|(step, _)| !step.is_empty()) else {
+        return Err("the name of the variable has an empty part".to_owned());
+    };
+    let key = Spanned::new(span.clone(), step.clone().into());
+    if rest.is_empty() {
+        table.insert(key, value_of(text, span));
+        return Ok(());
+    }
+    let slot = table.entry(key).or_insert_with(|| Spanned::new(span.clone(), DeValue::Table(DeTable::new())));
+    place_below(slot.get_mut(), step, rest, text, span)
+}
+
+fn place_below<'t>(
+    slot: &mut DeValue<'t>,
+    parent: &str,
+    steps: &[String],
+    text: &'t str,
+    span: &Range<usize>,
+) -> Result<(), String> {
+    match slot {
+        DeValue::Table(table) => place_value(table, steps, text, span),
+        DeValue::Array(items) => {
+            let (index, rest) = (&steps[0], &steps[1..]);
+            let item = index.parse().ok().and_then(|index: usize| items.get_mut(index));
+            let Some(item) = item else { return Err(format!("`{parent}` has no entry `{index}`; entries count from 0")) };
+            if rest.is_empty() {
+                *item = value_of(text, span);
+                return Ok(());
+            }
+            place_below(item.get_mut(), index, rest, text, span)
+        }
+        _ => Err(format!("`{parent}` is a value, not a table")),
+    }
+}
+
+/// What a variable holds is TOML when it reads as TOML, and a string otherwise, so that nobody needs to quote twice.
+fn value_of<'t>(text: &'t str, span: &Range<usize>) -> Spanned<DeValue<'t>> {
+    let value = DeValue::parse(text).map_or_else(|_| DeValue::String(text.into()), Spanned::into_inner);
+    respan(value, span)
+}
+
+/// Gives a value and everything in it the span of its variable.
+fn respan<'t>(mut value: DeValue<'t>, span: &Range<usize>) -> Spanned<DeValue<'t>> {
+    match &mut value {
+        DeValue::Array(items) => items.iter_mut().for_each(|item| {
+            let inner = mem::replace(item.get_mut(), DeValue::Boolean(false));
+            *item = respan(inner, span);
+        }),
+        DeValue::Table(table) => {
+            let entries = mem::take(table).into_iter();
+            let moved = |(key, value): (Spanned<_>, Spanned<_>)| {
+                (Spanned::new(span.clone(), key.into_inner()), respan(value.into_inner(), span))
+            };
+            *table = entries.map(moved).collect();
+        }
+        DeValue::String(_) | DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) => {}
+    }
+    Spanned::new(span.clone(), value)
+}

@@ -1,0 +1,92 @@
+//! `[[tool]]`: rules that set the metadata of tools.
+
+use std::time::Duration;
+
+use globset::{Glob, GlobMatcher};
+use runtime_api::Priority;
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+use super::{Name, duration};
+
+/// A rule. What it leaves out is taken from the tool's own metadata, as far as its target is trusted, or from the defaults.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ToolRule {
+    /// The public names it is for.
+    #[serde(rename = "match")]
+    pub pattern: Pattern,
+    /// Which runtime calls go to.
+    pub runtime: Option<RuntimeChoice>,
+    /// Only peers may run it.
+    pub requires_p2p: Option<bool>,
+    /// What it belongs to, for views, search and metrics.
+    pub category: Option<Name>,
+    /// Urgency, 0 to 10; 10 is the most urgent.
+    #[serde(default, serialize_with = "write_priority", deserialize_with = "read_priority")]
+    #[schemars(with = "Option<u8>", range(max = 10))]
+    pub priority: Option<Priority>,
+    /// Time for one call.
+    #[serde(default, with = "duration::option")]
+    #[schemars(with = "Option<String>")]
+    pub timeout: Option<Duration>,
+}
+
+/// Which runtime the calls of a tool go to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RuntimeChoice {
+    /// Whichever offers it.
+    #[default]
+    Auto,
+    /// The HTTP runtime; `fastapi` is read as this.
+    #[serde(alias = "fastapi")]
+    Http,
+    /// The MCP++ runtime; `trio` is read as this.
+    #[serde(alias = "trio")]
+    Mcpp,
+}
+
+/// A glob over names: `p2p_*`, `gpu-box.{render,encode}`.
+#[derive(Debug, Clone, JsonSchema)]
+#[schemars(transparent)]
+pub struct Pattern(#[schemars(with = "String")] GlobMatcher);
+
+impl Pattern {
+    /// Whether it is for this name.
+    #[must_use]
+    pub fn matches(&self, name: &str) -> bool {
+        self.0.is_match(name)
+    }
+
+    /// The text it was written as.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.0.glob().glob()
+    }
+}
+
+impl Serialize for Pattern {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Pattern {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let glob = Glob::new(&text).map_err(|error| D::Error::custom(format_args!("not a pattern: {}", error.kind())))?;
+        Ok(Self(glob.compile_matcher()))
+    }
+}
+
+#[expect(clippy::ref_option, reason = "serde passes a reference to the field")]
+fn write_priority<S: Serializer>(priority: &Option<Priority>, serializer: S) -> Result<S::Ok, S::Error> {
+    priority.map(Priority::level).serialize(serializer)
+}
+
+fn read_priority<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Priority>, D::Error> {
+    let level = i64::deserialize(deserializer)?;
+    let priority = u8::try_from(level).ok().and_then(Priority::new);
+    priority.map(Some).ok_or_else(|| D::Error::custom(format_args!("{level} is not within 0 to {}", Priority::MAX.level())))
+}

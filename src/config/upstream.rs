@@ -1,0 +1,144 @@
+//! `[[upstream]]`: a server to call tools on.
+
+use std::{collections::BTreeMap, num::NonZeroUsize, time::Duration};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{HeaderText, HttpUrl, Name, Secret, duration};
+
+/// A server to call tools on.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Upstream {
+    /// Its name, unique among upstreams and peers.
+    pub name: Name,
+    /// What it speaks.
+    #[serde(default)]
+    pub kind: Kind,
+    /// Where it is.
+    pub url: HttpUrl,
+    /// Whether its tools carry its name in the merged view.
+    #[serde(default)]
+    pub prefix: Prefix,
+    /// How far its word about its tools is believed.
+    #[serde(default)]
+    pub trust: Trust,
+    /// Which eras of MCP it is spoken to in.
+    #[serde(default)]
+    pub era: EraChoice,
+    /// Sent as `Authorization: Bearer …`.
+    #[serde(default)]
+    pub bearer: Option<Secret>,
+    /// Sent with every request.
+    #[serde(default)]
+    pub headers: BTreeMap<String, HeaderText>,
+    /// Time for a connection to open.
+    #[serde(default = "default::connect_timeout", with = "duration")]
+    #[schemars(with = "String")]
+    pub connect_timeout: Duration,
+    /// Time for its whole list of tools.
+    #[serde(default = "default::list_timeout", with = "duration")]
+    #[schemars(with = "String")]
+    pub list_timeout: Duration,
+    /// How often its list is asked for anew.
+    #[serde(default = "default::refresh", with = "duration")]
+    #[schemars(with = "String")]
+    pub refresh: Duration,
+    /// Calls in flight to it at one time.
+    #[serde(default = "default::concurrency")]
+    pub concurrency: NonZeroUsize,
+}
+
+impl Upstream {
+    /// An MCP server with every default.
+    #[must_use]
+    pub fn new(name: Name, url: HttpUrl) -> Self {
+        Self {
+            name,
+            kind: Kind::default(),
+            url,
+            prefix: Prefix::default(),
+            trust: Trust::default(),
+            era: EraChoice::default(),
+            bearer: None,
+            headers: BTreeMap::new(),
+            connect_timeout: default::connect_timeout(),
+            list_timeout: default::list_timeout(),
+            refresh: default::refresh(),
+            concurrency: default::concurrency(),
+        }
+    }
+}
+
+/// Defaults of an upstream, each written once.
+mod default {
+    use super::{Duration, NonZeroUsize};
+
+    /// 5 s: three lost SYN packets on Linux are 7 s, two are 3 s.
+    pub(super) const fn connect_timeout() -> Duration {
+        Duration::from_secs(5)
+    }
+
+    /// 10 s: servers that gather their tools on demand take seconds; whoever needs longer is shown as stale.
+    pub(super) const fn list_timeout() -> Duration {
+        Duration::from_secs(10)
+    }
+
+    /// 60 s: for servers that change their list and do not say so.
+    pub(super) const fn refresh() -> Duration {
+        Duration::from_secs(60)
+    }
+
+    /// 256: a single server process of any common framework queues long before that.
+    pub(super) const fn concurrency() -> NonZeroUsize {
+        const { NonZeroUsize::new(256).expect("not zero") }
+    }
+}
+
+/// What an upstream speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Kind {
+    /// MCP over Streamable HTTP.
+    #[default]
+    Mcp,
+}
+
+/// Whether the tools of a target carry its name in the merged view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Prefix {
+    /// Always: names stay the same whatever else is configured.
+    #[default]
+    Always,
+    /// Only where another target has a tool of the same name.
+    OnConflict,
+    /// Never: a tool whose name is taken is refused and reported.
+    Never,
+}
+
+/// How far a target's word about its tools is believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Trust {
+    /// Its hints and metadata count where no rule says otherwise.
+    #[default]
+    Hints,
+    /// Only rules of this file count.
+    None,
+}
+
+/// Which eras of MCP a target is spoken to in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EraChoice {
+    /// Those it serves, found by asking.
+    #[default]
+    Auto,
+    /// Revisions up to 2025-11-25 only.
+    Legacy,
+    /// Revision 2026-07-28 only.
+    Modern,
+}

@@ -1,0 +1,1 @@
+//! Twinway: one MCP endpoint for every tool its user owns.

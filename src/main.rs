@@ -1,0 +1,2 @@
+//! The `twinway` program.
+fn main() {}
