@@ -54,9 +54,8 @@ impl Comparison {
     pub(crate) fn of(case: &Case, cases: &[Case]) -> Option<Self> {
         let baseline = find(cases, &case.scenario.baseline()?)?;
         let direct = find(cases, &case.scenario.direct())?;
-        let trios = || measured(&[case, baseline, direct]);
-        let added = trios().filter_map(|rounds| {
-            let [case, baseline, direct] = rounds[..] else { return None };
+        let trios = || measured([case, baseline, direct]);
+        let added = trios().filter_map(|[case, baseline, direct]| {
             let baseline_added_us = baseline.p50_us - direct.p50_us;
             (baseline_added_us >= ADDED_US_MIN).then_some((case.p50_us - direct.p50_us) / baseline_added_us)
         });
@@ -73,7 +72,7 @@ impl Comparison {
 /// What the case adds to the p50 of a direct call, in microseconds; `None` for direct calls and without them.
 pub(crate) fn added_p50_us(case: &Case, cases: &[Case]) -> Option<Spread> {
     let direct = find(cases, &case.scenario.direct()).filter(|direct| direct.name != case.name)?;
-    Spread::of(measured(&[case, direct]).map(|rounds| rounds[0].p50_us - rounds[1].p50_us).collect())
+    Spread::of(measured([case, direct]).map(|rounds| rounds[0].p50_us - rounds[1].p50_us).collect())
 }
 
 fn find<'a>(cases: &'a [Case], scenario: &crate::scenario::Scenario) -> Option<&'a Case> {
@@ -81,10 +80,9 @@ fn find<'a>(cases: &'a [Case], scenario: &crate::scenario::Scenario) -> Option<&
 }
 
 /// The rounds in which all of `cases` measured something.
-fn measured<'a>(cases: &[&'a Case]) -> impl Iterator<Item = Vec<&'a Round>> {
-    let count = cases.iter().map(|case| case.rounds.len()).min().unwrap_or(0);
-    let cases = cases.to_vec();
+fn measured<const N: usize>(cases: [&Case; N]) -> impl Iterator<Item = [&Round; N]> {
+    let count = cases.map(|case| case.rounds.len()).into_iter().min().unwrap_or(0);
     (0..count)
-        .map(move |number| cases.iter().map(|case| &case.rounds[number]).collect::<Vec<_>>())
+        .map(move |number| cases.map(|case| &case.rounds[number]))
         .filter(|rounds| rounds.iter().all(|round| round.is_measured()))
 }

@@ -27,7 +27,9 @@ impl Machine {
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
             load_average: read("/proc/loadavg").split(' ').next().unwrap_or_default().to_owned(),
             date: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
-            command: format!("cargo bench --bench runtime_latency -- {}", arguments.join(" ")).trim_end_matches([' ', '-']).to_owned(),
+            command: format!("cargo bench --bench runtime_latency -- {}", arguments.join(" "))
+                .trim_end_matches([' ', '-'])
+                .to_owned(),
         }
     }
 

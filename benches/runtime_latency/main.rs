@@ -31,7 +31,10 @@ use crate::cluster::{Cluster, Setup, Timing};
 use crate::collector::Collector;
 use crate::machine::Machine;
 use crate::report::{Case, RunFacts, RunReport};
-use crate::scenario::Scenario;
+
+/// The gateway's allocator, so that no party has a better one.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// More rounds say nothing new, and a run must end.
 const ROUNDS_MAX: usize = 100;

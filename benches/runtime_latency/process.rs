@@ -77,7 +77,8 @@ impl Party {
     /// Reads one JSON line from the party's stdout.
     pub(crate) async fn hear<T: DeserializeOwned>(&mut self, within: Duration) -> anyhow::Result<T> {
         let lines = self.lines.as_mut().context("the party's output is no longer read")?;
-        let line = timeout(within, lines.next_line()).await.with_context(|| format!("{} said nothing for {within:?}", self.name))??;
+        let line =
+            timeout(within, lines.next_line()).await.with_context(|| format!("{} said nothing for {within:?}", self.name))??;
         let Some(line) = line else { bail!(self.gone()) };
         serde_json::from_str(&line).with_context(|| format!("{} said `{line}`", self.name))
     }

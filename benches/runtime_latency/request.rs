@@ -28,7 +28,7 @@ pub(crate) enum Era {
 impl Era {
     /// The era of a request with this `MCP-Protocol-Version`; versions are dates, so they compare as text.
     pub(crate) fn of_version(version: Option<&[u8]>) -> Self {
-        if version.is_some_and(|version| version >= b"2026-07-28") { Self::Modern } else { Self::Legacy }
+        if version.is_some_and(|version| version >= Self::Modern.version().as_bytes()) { Self::Modern } else { Self::Legacy }
     }
 
     pub(crate) const fn version(self) -> &'static str {
@@ -158,11 +158,11 @@ pub(crate) fn check_answer(body: &[u8], id: u64, text: &str) -> anyhow::Result<(
         anyhow::bail!("the call was refused: {}", error.get());
     }
     ensure!(answer.id == Some(id), "the answer has another id");
-    check_result(answer.result.context("the answer has no result")?, text)
+    check_result(&answer.result.context("the answer has no result")?, text)
 }
 
 /// Fails unless `result`, the bare result of a `tools/call`, is exactly `text`.
-pub(crate) fn check_result(result: CallResult<'_>, text: &str) -> anyhow::Result<()> {
+pub(crate) fn check_result(result: &CallResult<'_>, text: &str) -> anyhow::Result<()> {
     ensure!(!result.is_error, "the tool failed");
     let [content] = result.content.as_slice() else { anyhow::bail!("the result has not one content block") };
     ensure!(content.text == text, "the text is not what was sent");

@@ -76,9 +76,9 @@ fn row(case: &CaseReport) -> String {
         case.calls_per_second.as_ref().map_or_else(String::new, |spread| format!("{:.0}", spread.median)),
         case.cpu_seconds_per_1000_calls.as_ref().map_or_else(String::new, |spread| format!("{:.4}", spread.median)),
         case.rss_bytes as f64 / 1e6,
-        case.added_p50_us.as_ref().map_or_else(String::new, |spread| {
-            format!("{:.1} ({:.1} to {:.1})", spread.median, spread.low, spread.high)
-        }),
+        case.added_p50_us
+            .as_ref()
+            .map_or_else(String::new, |spread| { format!("{:.1} ({:.1} to {:.1})", spread.median, spread.low, spread.high) }),
         ratio(comparison.and_then(|comparison| comparison.added_p50.as_ref())),
         ratio(comparison.and_then(|comparison| comparison.throughput.as_ref())),
         ratio(comparison.and_then(|comparison| comparison.cpu.as_ref())),

@@ -15,8 +15,12 @@ const PREFIX_BYTES: usize = 4;
 /// sends nothing costs 64 KiB. It is also the largest read worth a system call.
 const RESERVE_BYTES_MAX: usize = 64 * 1024;
 
-/// 4 KiB: up to here a payload is copied behind its prefix: one buffer and one write are cheaper than two slices.
-const CONTIGUOUS_BYTES_MAX: usize = 4 * 1024;
+/// 8 KiB: room for the first read of a frame whose length is not known yet. Most frames fit.
+const FIRST_READ_BYTES: usize = 8 * 1024;
+
+/// 4 KiB: room made at once for a frame that is sent. The rope copies parts shorter than this behind the prefix, so that
+/// a small frame is one buffer, and shares longer ones.
+const SMALL_FRAME_BYTES: usize = 4 * 1024;
 
 /// Why a frame was refused. Each one ends its stream. [`reason`](Self::reason) has the names of the specification.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -102,7 +106,7 @@ impl Decoder {
     }
 
     /// Takes the next payload out of `buffer`, a slice of it, or `None` when more bytes are needed. Then there is room
-    /// in the buffer for the next read: what is missing, at most 64 KiB of it.
+    /// in the buffer for the next read: what is missing, at most 64 KiB of it, or 8 KiB while the length is unknown.
     ///
     /// The payload is not looked into: that is [`check_payload`], or the parser that comes next.
     ///
@@ -111,7 +115,7 @@ impl Decoder {
     /// stays as it was, so the error repeats.
     pub fn decode(&self, buffer: &mut BytesMut) -> Result<Option<Bytes>, FrameError> {
         let Some(declared_bytes) = self.declared_bytes(buffer)? else {
-            buffer.reserve(RESERVE_BYTES_MAX.min(PREFIX_BYTES.max(RESERVE_BYTES_MAX / 8)));
+            buffer.reserve(FIRST_READ_BYTES);
             return Ok(None);
         };
         let missing_bytes = (PREFIX_BYTES + declared_bytes).saturating_sub(buffer.len());
@@ -186,32 +190,9 @@ pub fn encode(payload: Rope, frame_bytes_max: usize) -> Result<Rope, FrameError>
     let prefix = u32::try_from(payload_bytes)
         .map_err(|_| FrameError::DeclaredFrameTooLarge { declared_bytes: payload_bytes, frame_bytes_max })?
         .to_be_bytes();
-    if payload_bytes <= CONTIGUOUS_BYTES_MAX {
-        return Ok(contiguous(prefix, payload));
-    }
-    Ok(chained(prefix, payload))
-}
-
-fn contiguous(prefix: [u8; PREFIX_BYTES], mut payload: Rope) -> Rope {
-    let mut frame = BytesMut::with_capacity(PREFIX_BYTES + payload.len());
-    frame.extend_from_slice(&prefix);
-    while payload.has_remaining() {
-        let chunk = payload.chunk();
-        let chunk_bytes = chunk.len();
-        frame.extend_from_slice(chunk);
-        payload.advance(chunk_bytes);
-    }
-    Rope::from(frame.freeze())
-}
-
-fn chained(prefix: [u8; PREFIX_BYTES], mut payload: Rope) -> Rope {
-    let mut frame = Builder::default();
-    frame.push_slice(&prefix);
-    while payload.has_remaining() {
-        let chunk_bytes = payload.chunk().len();
-        frame.push_bytes(payload.copy_to_bytes(chunk_bytes));
-    }
-    frame.finish()
+    let mut frame = Builder::with_capacity(PREFIX_BYTES + payload_bytes.min(SMALL_FRAME_BYTES));
+    frame.push_slice(&prefix).push_rope(payload);
+    Ok(frame.finish())
 }
 
 #[cfg(test)]

@@ -43,6 +43,9 @@ pub enum Fault {
     /// Not the kind of value that must stand there.
     #[error("not an object")]
     NotObject,
+    /// Not the kind of value that must stand there.
+    #[error("not an array")]
+    NotArray,
 }
 
 /// Checks that `bytes` are one JSON value, at most [`DEPTH_MAX`] deep.
@@ -59,6 +62,11 @@ pub fn check(bytes: &[u8]) -> Result<(), JsonError> {
 /// The members of an object, in their order. `raw` may have white space around it.
 pub fn members(raw: &str) -> Members<'_> {
     Members { scanner: Scanner::new(raw, DEPTH_MAX), state: State::Before }
+}
+
+/// Where the elements of an array lie in `raw`, in their order.
+pub fn elements(raw: &str) -> Elements<'_> {
+    Elements { scanner: Scanner::new(raw, DEPTH_MAX), state: State::Before }
 }
 
 /// The text of a JSON string with its escapes resolved; `None` when `raw` is no string or names a lone surrogate.
@@ -164,6 +172,42 @@ impl<'a> Members<'a> {
     }
 }
 
+/// Iterator over the elements of an array.
+#[derive(Debug)]
+pub struct Elements<'a> {
+    scanner: Scanner<'a>,
+    state: State,
+}
+
+impl Iterator for Elements<'_> {
+    type Item = Result<Range<usize>, JsonError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let element = self.advance().transpose();
+        if !matches!(element, Some(Ok(_))) {
+            self.state = State::Done;
+        }
+        element
+    }
+}
+
+impl Elements<'_> {
+    fn advance(&mut self) -> Result<Option<Range<usize>>, JsonError> {
+        let first = self.state == State::Before;
+        match self.state {
+            State::Done => return Ok(None),
+            State::Before => self.scanner.open_array()?,
+            State::Inside => {}
+        }
+        self.state = State::Inside;
+        if self.scanner.next_element(first)? {
+            return self.scanner.value().map(Some);
+        }
+        self.scanner.end()?;
+        Ok(None)
+    }
+}
+
 /// The walker. Its position is always on a character boundary, because it only stops at ASCII bytes.
 #[derive(Debug)]
 pub(crate) struct Scanner<'a> {
@@ -236,6 +280,33 @@ impl<'a> Scanner<'a> {
             _ => return Err(self.fault(Fault::Byte)),
         }
         self.key().map(Some)
+    }
+
+    /// Takes `[`.
+    pub(crate) fn open_array(&mut self) -> Result<(), JsonError> {
+        if self.peek()? != b'[' {
+            return Err(self.fault(Fault::NotArray));
+        }
+        self.depth += 1;
+        self.at += 1;
+        Ok(())
+    }
+
+    /// Stands before the next element, or took the closing bracket.
+    pub(crate) fn next_element(&mut self, first: bool) -> Result<bool, JsonError> {
+        match self.peek()? {
+            b']' => {
+                self.at += 1;
+                self.depth -= 1;
+                Ok(false)
+            }
+            b',' if !first => {
+                self.at += 1;
+                Ok(true)
+            }
+            _ if first => Ok(true),
+            _ => Err(self.fault(Fault::Byte)),
+        }
     }
 
     /// Takes one value of any kind and says where it lies.

@@ -12,10 +12,11 @@
 //! ```
 
 pub mod envelope;
-// pub mod frame;
-// pub mod grpc;
-// pub mod headers;
+pub mod frame;
+pub mod grpc;
+pub mod headers;
 pub mod json;
 pub mod meta;
+pub mod revision;
 pub mod rope;
-// pub mod sse;
+pub mod sse;

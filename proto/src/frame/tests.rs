@@ -2,10 +2,6 @@
 
 use super::*;
 
-fn whole(mut rope: Rope) -> Bytes {
-    rope.copy_to_bytes(rope.remaining())
-}
-
 fn framed(payload: &[u8]) -> Vec<u8> {
     let prefix = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&prefix[..], payload].concat()
@@ -13,11 +9,11 @@ fn framed(payload: &[u8]) -> Vec<u8> {
 
 #[test]
 fn small_and_large_payloads_come_back_as_they_were() {
-    for payload_bytes in [2, CONTIGUOUS_BYTES_MAX, CONTIGUOUS_BYTES_MAX + 1, 100_000] {
+    for payload_bytes in [2, SMALL_FRAME_BYTES, SMALL_FRAME_BYTES + 1, 100_000] {
         let payload = Bytes::from(vec![b'x'; payload_bytes]);
 
         let frame = encode(Rope::from(payload.clone()), FRAME_BYTES_MAX).unwrap();
-        let mut buffer = BytesMut::from(&whole(frame)[..]);
+        let mut buffer = BytesMut::from(&frame.into_bytes()[..]);
 
         assert_eq!(Decoder::new(FRAME_BYTES_MAX).decode(&mut buffer).unwrap().unwrap(), payload);
         assert!(buffer.is_empty());

@@ -10,6 +10,9 @@ const MESSAGE_HEAD: &[u8] = b"event: message\ndata: ";
 const NEXT_LINE: &[u8] = b"\ndata: ";
 const EVENT_END: &[u8] = b"\n\n";
 
+/// 4 KiB: room made at once for an event. The rope shares longer parts instead of copying them.
+const SMALL_EVENT_BYTES: usize = 4 * 1024;
+
 /// An event id that would break out of its line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("an event id holds a line end or NUL: {0:?}")]
@@ -20,30 +23,34 @@ pub struct InvalidEventId(Box<str>);
 /// JSON strings can not hold a raw line end, but there may be some between the tokens of a client's or server's text.
 /// Each becomes a further `data:` line, and so LF for the reader: another space between the same tokens.
 #[must_use]
-pub fn write_event(mut data: Rope) -> Rope {
-    let mut event = Builder::default();
+pub fn write_event(data: &Rope) -> Rope {
+    let mut event = Builder::with_capacity(MESSAGE_HEAD.len() + data.len().min(SMALL_EVENT_BYTES) + EVENT_END.len());
     event.push_slice(MESSAGE_HEAD);
     let mut after_carriage_return = false;
-    while data.has_remaining() {
-        let chunk = data.chunk();
-        if std::mem::take(&mut after_carriage_return) && chunk[0] == b'\n' {
-            data.advance(1);
-            continue;
-        }
-        let Some(line_bytes) = memchr2(b'\r', b'\n', chunk) else {
-            let rest_bytes = chunk.len();
-            event.push_bytes(data.copy_to_bytes(rest_bytes));
-            continue;
-        };
-        after_carriage_return = chunk[line_bytes] == b'\r';
-        if line_bytes > 0 {
-            event.push_bytes(data.copy_to_bytes(line_bytes));
-        }
-        data.advance(1);
-        event.push_slice(NEXT_LINE);
+    for part in data.parts() {
+        push_lines(&mut event, part.clone(), &mut after_carriage_return);
     }
     event.push_slice(EVENT_END);
     event.finish()
+}
+
+/// Appends one part of the data, each line end as the head of a further `data:` line. CRLF is one line end, also when
+/// its halves are in two parts.
+fn push_lines(event: &mut Builder, mut part: Bytes, after_carriage_return: &mut bool) {
+    while !part.is_empty() {
+        if std::mem::take(after_carriage_return) && part[0] == b'\n' {
+            part.advance(1);
+            continue;
+        }
+        let Some(line_bytes) = memchr2(b'\r', b'\n', &part) else {
+            event.push_bytes(part);
+            return;
+        };
+        event.push_bytes(part.split_to(line_bytes));
+        *after_carriage_return = part[0] == b'\r';
+        part.advance(1);
+        event.push_slice(NEXT_LINE);
+    }
 }
 
 /// A comment, which readers ignore: keeps proxies from closing a silent stream. `text` is one line.
@@ -75,13 +82,21 @@ mod tests {
         for piece in pieces {
             data.push_bytes(Bytes::from_static(piece.as_bytes()));
         }
-        let mut event = write_event(data.finish());
-        String::from_utf8(event.copy_to_bytes(event.remaining()).to_vec()).unwrap()
+        String::from_utf8(write_event(&data.finish()).into_bytes().to_vec()).unwrap()
     }
 
     #[test]
     fn a_message_is_one_event_of_one_line() {
         assert_eq!(written(&["{\"id\":1}"]), "event: message\ndata: {\"id\":1}\n\n");
+    }
+
+    #[test]
+    fn a_large_message_is_not_copied() {
+        let data = Bytes::from(vec![b'x'; 100_000]);
+
+        let event = write_event(&Rope::from(data.clone()));
+
+        assert!(event.parts().any(|part| part.as_ptr() == data.as_ptr()));
     }
 
     #[test]

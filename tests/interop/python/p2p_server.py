@@ -25,6 +25,10 @@ ECHO = {
     "inputSchema": {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
 }
 
+# Members of a result that strict legacy clients reject.
+FRESH = {"ttlMs": 0, "cacheScope": "private"}
+MODERN_ONLY = {"server/discover": FRESH, "tools/list": FRESH}
+
 
 class Refused(Exception):
     """A JSON-RPC error to be sent back."""
@@ -51,18 +55,17 @@ class Session:
         if not modern and not self.initialized:
             raise Refused(-32602, "neither a session nor _meta", {"reason": "path_ambiguous"})
         result = self._result(method, params)
-        return {"resultType": "complete", **result} if modern else result
+        return {**result, **MODERN_ONLY.get(method, {}), "resultType": "complete"} if modern else result
 
     @staticmethod
     def _result(method: str, params: dict[str, Any]) -> dict[str, Any]:
         match method:
             case "server/discover":
-                fresh = {"ttlMs": 0, "cacheScope": "private"}
-                return {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, **fresh}
+                return {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}}
             case "ping":
                 return {}
             case "tools/list":
-                return {"tools": [ECHO], "ttlMs": 0, "cacheScope": "private"}
+                return {"tools": [ECHO]}
             case "tools/call" if params.get("name") == "echo":
                 text = params["arguments"]["text"]
                 return {"content": [{"type": "text", "text": text}], "isError": False}

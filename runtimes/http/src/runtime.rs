@@ -1,0 +1,100 @@
+//! The HTTP runtime behind the seam.
+
+use std::{collections::HashMap, sync::Arc};
+
+use futures_util::future::BoxFuture;
+use runtime_api::{
+    Call, CallError, CallService, ErrorCode, Eras, Offers, PartError, Runtime, RuntimeId, TargetId, TargetOffers, TargetState,
+    erase,
+};
+use thiserror::Error;
+use tokio::{sync::watch, task::JoinSet};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{keeper, settings::Upstream, target::Target};
+
+/// Calls tools on MCP servers over HTTP.
+#[derive(Debug)]
+pub struct HttpRuntime {
+    targets: Arc<HashMap<TargetId, Arc<Target>>>,
+    order: Vec<TargetId>,
+    offers: watch::Sender<Arc<Offers>>,
+    background: TaskTracker,
+}
+
+/// An upstream cannot be used as it is configured.
+#[derive(Debug, Error)]
+#[error("upstream `{target}`: {what}")]
+pub struct SetupError {
+    /// Which.
+    pub target: TargetId,
+    /// Why.
+    pub what: Box<str>,
+}
+
+impl HttpRuntime {
+    /// A runtime for these upstreams; their names are unique. Opens no connection yet.
+    ///
+    /// # Errors
+    /// [`SetupError`] when a URL cannot be used.
+    pub fn new(upstreams: Vec<Upstream>) -> Result<Self, SetupError> {
+        let background = TaskTracker::new();
+        let order: Vec<_> = upstreams.iter().map(|upstream| upstream.target.clone()).collect();
+        let mut targets = HashMap::new();
+        for upstream in upstreams {
+            let id = upstream.target.clone();
+            let target = Target::new(upstream, background.clone());
+            let target = target.map_err(|what| SetupError { target: id.clone(), what })?;
+            targets.insert(id, Arc::new(target));
+        }
+        let unknown = order.iter().map(|target| Arc::new(unheard_of(target.clone()))).collect();
+        let (offers, _) = watch::channel(Arc::new(Offers { targets: unknown }));
+        Ok(Self { targets: Arc::new(targets), order, offers, background })
+    }
+}
+
+impl Runtime for HttpRuntime {
+    fn id(&self) -> RuntimeId {
+        RuntimeId("http".into())
+    }
+
+    fn offers(&self) -> watch::Receiver<Arc<Offers>> {
+        self.offers.subscribe()
+    }
+
+    fn service(&self) -> CallService {
+        let targets = Arc::clone(&self.targets);
+        erase(tower::service_fn(move |call: Call| {
+            let target = targets.get(&call.target).map(Arc::clone);
+            async move {
+                let target = target.ok_or_else(|| unknown(&call.target))?;
+                target.call(call).await
+            }
+        }))
+    }
+
+    fn run(self: Box<Self>, stop: CancellationToken) -> BoxFuture<'static, Result<(), PartError>> {
+        Box::pin(async move {
+            let mut keepers = JoinSet::new();
+            for id in &self.order {
+                let target = Arc::clone(&self.targets[id]);
+                keepers.spawn(keeper::keep(target, self.offers.clone(), stop.clone()));
+            }
+            stop.cancelled().await;
+            while keepers.join_next().await.is_some() {}
+            for target in self.targets.values() {
+                target.endpoint.pool.sweep();
+            }
+            self.background.close();
+            Ok(())
+        })
+    }
+}
+
+fn unheard_of(target: TargetId) -> TargetOffers {
+    TargetOffers { target, state: TargetState::Connecting, eras: Eras::default(), server_info: None, tools: Arc::new([]) }
+}
+
+fn unknown(target: &TargetId) -> CallError {
+    CallError::gateway(ErrorCode::UnknownName, format!("there is no upstream `{target}`"))
+}

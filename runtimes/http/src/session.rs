@@ -1,0 +1,167 @@
+//! Legacy sessions at one upstream, one for each principal and never shared between two.
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use dashmap::DashMap;
+use http::{HeaderMap, HeaderValue};
+use runtime_api::{CallError, ErrorCode, Principal};
+use runtime_mcp::handshake::ServerFacts;
+use tokio::{sync::OnceCell, time::Instant};
+use twinway_proto::headers::{MCP_PROTOCOL_VERSION, MCP_SESSION_ID};
+
+/// Sessions at one upstream. Servers keep hundreds of kilobytes for each.
+const SESSIONS_MAX: usize = 1024;
+
+/// A session that nobody used for this long is ended. Most servers end theirs after half an hour.
+const IDLE_MAX: Duration = Duration::from_secs(10 * 60);
+
+/// What an upstream agreed on in `initialize`.
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// Sent with every request of the session.
+    pub(crate) headers: HeaderMap,
+    /// What the upstream told of itself.
+    pub(crate) facts: ServerFacts,
+}
+
+impl Session {
+    /// `id` is what the upstream gave, if it gave one.
+    pub(crate) fn new(id: Option<HeaderValue>, facts: ServerFacts) -> Self {
+        let mut headers = HeaderMap::with_capacity(2);
+        headers.insert(MCP_PROTOCOL_VERSION, HeaderValue::from_static(facts.revision));
+        if let Some(id) = id {
+            headers.insert(MCP_SESSION_ID, id);
+        }
+        Self { headers, facts }
+    }
+
+    /// Whether the upstream keeps anything that has to be ended.
+    pub(crate) fn has_id(&self) -> bool {
+        self.headers.contains_key(MCP_SESSION_ID)
+    }
+}
+
+/// The sessions of one upstream.
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    slots: DashMap<Principal, Arc<Slot>>,
+    epoch: Instant,
+}
+
+#[derive(Debug)]
+struct Slot {
+    session: OnceCell<Arc<Session>>,
+    /// Milliseconds after the epoch.
+    used_ms: AtomicU64,
+}
+
+impl Sessions {
+    pub(crate) fn new() -> Self {
+        Self { slots: DashMap::new(), epoch: Instant::now() }
+    }
+
+    /// The principal's session. Opened once, however many calls wait for it.
+    ///
+    /// Cancel-safe: when the call that opens it is dropped, the next one opens it.
+    pub(crate) async fn get<F>(&self, principal: &Principal, open: impl FnOnce() -> F) -> Result<Arc<Session>, CallError>
+    where
+        F: Future<Output = Result<Session, CallError>>,
+    {
+        let slot = self.slot(principal)?;
+        slot.used_ms.store(self.now_ms(), Ordering::Relaxed);
+        let session = slot.session.get_or_try_init(|| async { open().await.map(Arc::new) }).await?;
+        Ok(Arc::clone(session))
+    }
+
+    /// Forgets a session that the upstream does not know any more, unless it was replaced already.
+    pub(crate) fn forget(&self, principal: &Principal, expired: &Arc<Session>) {
+        self.slots.remove_if(principal, |_, slot| slot.session.get().is_some_and(|session| Arc::ptr_eq(session, expired)));
+    }
+
+    /// Takes out the sessions that nobody used lately, or all of them.
+    pub(crate) fn take_idle(&self, all: bool) -> Vec<Arc<Session>> {
+        let oldest_ms = self.now_ms().saturating_sub(u64::try_from(IDLE_MAX.as_millis()).unwrap_or(u64::MAX));
+        let mut taken = Vec::new();
+        self.slots.retain(|_, slot| {
+            let idle = all || slot.used_ms.load(Ordering::Relaxed) < oldest_ms;
+            if let (true, Some(session)) = (idle, slot.session.get()) {
+                taken.push(Arc::clone(session));
+            }
+            !idle
+        });
+        taken
+    }
+
+    fn slot(&self, principal: &Principal) -> Result<Arc<Slot>, CallError> {
+        if let Some(slot) = self.slots.get(principal).map(|slot| Arc::clone(&slot)) {
+            return Ok(slot);
+        }
+        if self.slots.len() >= SESSIONS_MAX {
+            let message = format!("all {SESSIONS_MAX} sessions at this upstream are in use");
+            return Err(CallError::gateway(ErrorCode::Overloaded, message).with_retry_after(IDLE_MAX));
+        }
+        let new = || Arc::new(Slot { session: OnceCell::new(), used_ms: AtomicU64::new(self.now_ms()) });
+        Ok(Arc::clone(&self.slots.entry(principal.clone()).or_insert_with(new)))
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn principal(name: &str) -> Principal {
+        Principal(name.into())
+    }
+
+    fn open(id: &'static str) -> std::future::Ready<Result<Session, CallError>> {
+        let facts = ServerFacts { revision: "2025-11-25", ..ServerFacts::default() };
+        std::future::ready(Ok(Session::new(Some(HeaderValue::from_static(id)), facts)))
+    }
+
+    #[tokio::test]
+    async fn two_principals_never_share_a_session() {
+        let sessions = Sessions::new();
+
+        let a = sessions.get(&principal("a"), || open("1")).await.expect("opens");
+        let b = sessions.get(&principal("b"), || open("2")).await.expect("opens");
+        let again = sessions.get(&principal("a"), || open("3")).await.expect("is open");
+
+        assert!(!Arc::ptr_eq(&a, &b));
+        assert!(Arc::ptr_eq(&a, &again));
+    }
+
+    #[tokio::test]
+    async fn only_the_expired_session_is_forgotten() {
+        let sessions = Sessions::new();
+        let old = sessions.get(&principal("a"), || open("1")).await.expect("opens");
+        sessions.forget(&principal("a"), &old);
+        let new = sessions.get(&principal("a"), || open("2")).await.expect("opens");
+
+        sessions.forget(&principal("a"), &old);
+
+        let kept = sessions.get(&principal("a"), || open("3")).await.expect("is open");
+        assert!(Arc::ptr_eq(&new, &kept));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn idle_sessions_are_given_up() {
+        let sessions = Sessions::new();
+        sessions.get(&principal("old"), || open("1")).await.expect("opens");
+        tokio::time::advance(IDLE_MAX + Duration::from_secs(1)).await;
+        sessions.get(&principal("new"), || open("2")).await.expect("opens");
+
+        assert_eq!(sessions.take_idle(false).len(), 1);
+        assert_eq!(sessions.take_idle(true).len(), 1);
+    }
+}

@@ -1,0 +1,66 @@
+//! What the runtime is told about an upstream.
+
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+use runtime_api::TargetId;
+use url::Url;
+
+/// An MCP server over Streamable HTTP.
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    /// Its name in the gateway.
+    pub target: TargetId,
+    /// Its endpoint, `http` or `https`. No other origin is ever called.
+    pub url: Url,
+    /// Sent with every request: credentials and the like. Values marked sensitive are not logged.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Which eras may be used with it.
+    pub era: EraChoice,
+    /// `baggage` may be passed on.
+    pub trusted: bool,
+    /// Time to open a connection.
+    pub connect_timeout: Duration,
+    /// Time to answer a probe or a list.
+    pub list_timeout: Duration,
+    /// How often its list is asked for anew.
+    pub refresh: Duration,
+    /// Calls in flight to it; more wait within their deadline.
+    pub concurrency: usize,
+    /// Largest answer in bytes.
+    pub answer_bytes_max: usize,
+}
+
+impl Upstream {
+    /// An upstream with the defaults.
+    #[must_use]
+    pub fn new(target: TargetId, url: Url) -> Self {
+        Self {
+            target,
+            url,
+            headers: Vec::new(),
+            era: EraChoice::Auto,
+            trusted: true,
+            // Five seconds cover two lost SYN packets; a caller's deadline is usually thirty.
+            connect_timeout: Duration::from_secs(5),
+            list_timeout: Duration::from_secs(10),
+            refresh: Duration::from_secs(60),
+            // A Python server on one machine is saturated long before.
+            concurrency: 256,
+            // As large as what the entrance takes.
+            answer_bytes_max: 16 * 1024 * 1024,
+        }
+    }
+}
+
+/// Which eras may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum EraChoice {
+    /// What a probe finds.
+    #[default]
+    Auto,
+    /// Sessions only.
+    Legacy,
+    /// Revision 2026-07-28 only.
+    Modern,
+}

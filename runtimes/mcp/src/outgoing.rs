@@ -1,0 +1,259 @@
+//! Writes a call's parameters for the next hop.
+//!
+//! Everything the client sent travels on byte for byte, except the name (as the target knows it) and those members of
+//! `_meta` that belong to one hop only: the trace parent, the progress token, what is left of the deadline, and our own
+//! keys, which no client may set for the next gateway.
+
+use std::{ops::Range, time::Duration};
+
+use runtime_api::{Call, CallError, Client, Era, ErrorCode, TraceContext};
+use tokio::time::Instant;
+use twinway_proto::{
+    envelope::{Edit, splice},
+    json::{JsonError, Key},
+    meta::{key, rewrite},
+    revision,
+    rope::{Builder, Rope},
+};
+
+use crate::handshake::CLIENT_INFO;
+
+/// What a hop is like.
+#[derive(Debug, Clone, Copy)]
+pub struct Hop {
+    /// How the target is spoken to.
+    pub era: Era,
+    /// The progress token of this hop; `None` when nobody listens for progress.
+    pub progress_token: Option<u64>,
+    /// The target is a gateway of ours that understands `twinway/*`.
+    pub gateway: bool,
+    /// The target may see `baggage`.
+    pub trusted: bool,
+}
+
+/// The `params` for this hop.
+///
+/// # Errors
+/// `InvalidParams` when `_meta` is not an object. Nothing was sent.
+pub fn params(call: &Call, hop: Hop) -> Result<Rope, CallError> {
+    let raw = &call.params.raw;
+    let name = call.params.name.clone().filter(|range| !names(&raw[range.clone()], &call.name));
+    let quoted = name.is_some().then(|| quote(&call.name));
+    let meta = meta(call, hop).map_err(|error| {
+        CallError::caller(ErrorCode::InvalidParams, "`params._meta` is not an object").with_source(error)
+    })?;
+
+    let mut edits: [Edit<'_>; 2] = [(0..0, b""), (0..0, b"")];
+    let mut count = 0;
+    if let (Some(range), Some(quoted)) = (name, &quoted) {
+        edits[count] = (range, quoted);
+        count += 1;
+    }
+    if let Some((range, text)) = &meta {
+        edits[count] = (range.clone(), text);
+        count += 1;
+    }
+    if count == 0 {
+        return Ok(raw.clone().into());
+    }
+    edits[..count].sort_unstable_by_key(|(range, _)| range.start);
+    let mut out = Builder::with_capacity(raw.len().min(4096) + meta.as_ref().map_or(0, |(_, text)| text.len()) + 64);
+    splice(raw, &edits[..count], &mut out);
+    Ok(out.finish())
+}
+
+/// The edit that puts the right `_meta` in place; `None` when there is nothing to change.
+fn meta(call: &Call, hop: Hop) -> Result<Option<MetaEdit>, JsonError> {
+    let raw = call.params.meta.as_ref().map(|range| text(&call.params.raw[range.clone()]));
+    let traceparent = call.trace.exists().then(|| quoted_traceparent(&call.trace));
+    let tracestate = call.trace.state.as_deref().filter(|_| traceparent.is_some()).map(|state| quote(text(state)));
+    let baggage = call.trace.baggage.as_deref().filter(|_| hop.trusted).map(|baggage| quote(text(baggage)));
+    let token = hop.progress_token.map(|token| token.to_string());
+    let left_ms = hop.gateway.then(|| left(call.deadline).as_millis().to_string());
+
+    let mut added: [(&str, &[u8]); 8] = [("", b""); 8];
+    let mut count = 0;
+    let mut add = |key, value| {
+        added[count] = (key, value);
+        count += 1;
+    };
+    traceparent.iter().for_each(|value| add(key::TRACEPARENT, value));
+    tracestate.iter().for_each(|value| add(key::TRACESTATE, value));
+    baggage.iter().for_each(|value| add(key::BAGGAGE, value));
+    token.iter().for_each(|value| add(key::PROGRESS_TOKEN, value.as_bytes()));
+    left_ms.iter().for_each(|value| add(key::DEADLINE_MS, value.as_bytes()));
+    if let (Client::Legacy(client), Era::Modern) = (&call.client, hop.era) {
+        add(key::PROTOCOL_VERSION, MODERN_QUOTED.as_bytes());
+        add(key::CLIENT_INFO, if client.info.is_empty() { CLIENT_INFO.as_bytes() } else { &client.info });
+        // Nothing is declared that the way back could not carry.
+        add(key::CLIENT_CAPABILITIES, b"{}");
+    }
+    let Some(raw) = raw else {
+        return Ok((count > 0).then(|| insertion(call, &rewrite_added(&added[..count]))));
+    };
+    let rewritten = rewrite(Some(raw), |key| keep(key, hop.era), &added[..count])?;
+    Ok(call.params.meta.clone().map(|range| (range, rewritten)))
+}
+
+/// Where `_meta` goes and what stands there.
+type MetaEdit = (Range<usize>, Vec<u8>);
+
+const MODERN_QUOTED: &str = "\"2026-07-28\"";
+const _: () = assert!(MODERN_QUOTED.len() == revision::MODERN.len() + 2);
+
+fn keep(key: &Key<'_>, era: Era) -> bool {
+    let name = key.text();
+    match &*name {
+        key::PROGRESS_TOKEN | key::TRACEPARENT | key::TRACESTATE | key::BAGGAGE => false,
+        key::PROTOCOL_VERSION | key::CLIENT_CAPABILITIES | key::CLIENT_INFO | key::LOG_LEVEL => era == Era::Modern,
+        name => !name.starts_with(key::OURS),
+    }
+}
+
+fn rewrite_added(added: &[(&str, &[u8])]) -> Vec<u8> {
+    rewrite(None, |_| false, added).expect("nothing is read")
+}
+
+/// `_meta` goes before the closing brace of an object that has none.
+fn insertion(call: &Call, meta: &[u8]) -> MetaEdit {
+    let raw = &call.params.raw;
+    let brace = raw.len() - 1;
+    let empty = !raw[1..brace].iter().any(|byte| !byte.is_ascii_whitespace());
+    let mut member = Vec::with_capacity(meta.len() + 10);
+    member.extend_from_slice(if empty { b"\"_meta\":" } else { b",\"_meta\":" });
+    member.extend_from_slice(meta);
+    (brace..brace, member)
+}
+
+fn quoted_traceparent(trace: &TraceContext) -> [u8; TraceContext::TRACEPARENT_LEN + 2] {
+    let mut quoted = [b'"'; TraceContext::TRACEPARENT_LEN + 2];
+    quoted[1..=TraceContext::TRACEPARENT_LEN].copy_from_slice(&trace.traceparent());
+    quoted
+}
+
+/// Whether a raw string spells this name. One with escapes counts as different: writing it anew does no harm.
+fn names(raw: &[u8], name: &str) -> bool {
+    raw.len() == name.len() + 2 && &raw[1..raw.len() - 1] == name.as_bytes() && !raw.contains(&b'\\')
+}
+
+fn quote(text: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len() + 2);
+    twinway_proto::json::write_string(&mut out, text);
+    out
+}
+
+/// Parameters were read as UTF-8 before they became a call.
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap_or_default()
+}
+
+/// What is left until the deadline.
+#[must_use]
+pub fn left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use runtime_api::{Caller, LegacyClient, Method, Params, Principal, Priority, TargetId};
+    use twinway_proto::envelope::{Message, parse};
+
+    use super::*;
+
+    const TRACE: &[u8] = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    fn call(params: &str, client: Client) -> Call {
+        let message = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{params}}}"#);
+        let Ok(Message::Request(request)) = parse(message.as_bytes()) else { panic!("{message}") };
+        let index = request.params.unwrap();
+        let raw = Bytes::copy_from_slice(&message.as_bytes()[index.range]);
+        Call {
+            method: Method::ToolsCall,
+            target: TargetId::from("up"),
+            name: "tool".into(),
+            params: Params { raw, name: index.name, arguments: index.arguments, meta: index.meta },
+            principal: Principal::anonymous(),
+            client,
+            deadline: Instant::now() + Duration::from_secs(30),
+            priority: Priority::default(),
+            trace: TraceContext::default(),
+            caller: Caller::none(),
+        }
+    }
+
+    fn legacy() -> Client {
+        Client::Legacy(Arc::new(LegacyClient {
+            revision: "2025-11-25",
+            capabilities: Bytes::from_static(b"{}"),
+            info: Bytes::from_static(br#"{"name":"c","version":"1"}"#),
+        }))
+    }
+
+    fn hop(era: Era) -> Hop {
+        Hop { era, progress_token: None, gateway: false, trusted: false }
+    }
+
+    fn written(call: &Call, hop: Hop) -> String {
+        String::from_utf8(params(call, hop).unwrap().into_bytes().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn parameters_that_need_no_change_are_the_same_bytes() {
+        let text = r#"{ "arguments":{"n":12345678901234567890123,"n":1e400,"s":"\ud800"}, "name":"tool" }"#;
+        let call = call(text, legacy());
+
+        assert_eq!(written(&call, hop(Era::Legacy)), text);
+    }
+
+    #[test]
+    fn only_the_name_and_the_hop_s_own_members_are_replaced() {
+        let text = r#"{"_meta":{"x-vendor":[1.0],"progressToken":"mine","twinway/path":["a"]},"name":"up.tool","arguments":{"a":1}}"#;
+        let mut call = call(text, legacy());
+        call.trace = TraceContext::parse(TRACE).unwrap();
+        let hop = Hop { progress_token: Some(9), ..hop(Era::Legacy) };
+
+        let expected = concat!(
+            r#"{"_meta":{"x-vendor":[1.0],"traceparent":"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01","progressToken":9},"#,
+            r#""name":"tool","arguments":{"a":1}}"#
+        );
+        assert_eq!(written(&call, hop), expected);
+    }
+
+    #[test]
+    fn a_legacy_client_s_call_gets_what_a_modern_server_must_find() {
+        let call = call(r#"{"name":"tool"}"#, legacy());
+
+        let expected = concat!(
+            r#"{"name":"tool","_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","#,
+            r#""io.modelcontextprotocol/clientInfo":{"name":"c","version":"1"},"io.modelcontextprotocol/clientCapabilities":{}}}"#
+        );
+        assert_eq!(written(&call, hop(Era::Modern)), expected);
+    }
+
+    #[test]
+    fn a_modern_client_s_declarations_stay_out_of_a_legacy_session() {
+        let text = r#"{"name":"tool","_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","x":1}}"#;
+
+        assert_eq!(written(&call(text, Client::Modern), hop(Era::Legacy)), r#"{"name":"tool","_meta":{"x":1}}"#);
+        assert_eq!(written(&call(text, Client::Modern), hop(Era::Modern)), text);
+    }
+
+    #[test]
+    fn baggage_goes_to_trusted_targets_only() {
+        let mut call = call("{}", legacy());
+        call.trace = TraceContext { baggage: Some(Bytes::from_static(b"k=v")), ..TraceContext::parse(TRACE).unwrap() };
+
+        assert!(!written(&call, hop(Era::Legacy)).contains("baggage"));
+        assert!(written(&call, Hop { trusted: true, ..hop(Era::Legacy) }).contains(r#""baggage":"k=v""#));
+    }
+
+    #[test]
+    fn a_gateway_is_told_what_is_left_of_the_deadline() {
+        let text = written(&call("{}", legacy()), Hop { gateway: true, ..hop(Era::Legacy) });
+
+        assert!(text.starts_with(r#"{"_meta":{"twinway/deadline-ms":29"#) || text.contains(":30000"), "{text}");
+    }
+}

@@ -1,0 +1,176 @@
+//! What no single value can say: secrets and paths that must exist, and values that must fit together.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
+
+use super::{Config, Environment, HeaderText, Http, Invalid, Name, RuntimeChoice, Upstream};
+
+/// Characters of a seal key: 32 hold 128 bits even as hexadecimal digits.
+const SEAL_KEY_CHARS_MIN: usize = 32;
+
+/// Deepest JSON that can be allowed: the stack that a deeper one needs is not reserved.
+const JSON_DEPTH_LIMIT: usize = 128;
+
+impl Config {
+    /// Fetches secrets and makes relative paths relative to `base`.
+    pub(super) fn resolve(&mut self, base: &Path, environment: &Environment) -> Result<(), Invalid> {
+        for (secret, key) in [(&mut self.http.seal_key, "seal_key"), (&mut self.http.seal_key_previous, "seal_key_previous")] {
+            secret.as_mut().map_or(Ok(()), |secret| secret.resolve(&format!("http.{key}"), base, environment))?;
+        }
+        for (index, client) in self.http.client.iter_mut().enumerate() {
+            client.token.resolve(&format!("http.client.{index}.token"), base, environment)?;
+        }
+        for (index, upstream) in self.upstream.iter_mut().enumerate() {
+            if let Some(bearer) = &mut upstream.bearer {
+                bearer.resolve(&format!("upstream.{index}.bearer"), base, environment)?;
+            }
+            for (name, value) in &mut upstream.headers {
+                if let HeaderText::Secret(secret) = value {
+                    secret.resolve(&format!("upstream.{index}.headers.{name}"), base, environment)?;
+                }
+            }
+        }
+        if let Some(p2p) = &mut self.p2p {
+            p2p.key_file = base.join(&p2p.key_file);
+        }
+        Ok(())
+    }
+
+    /// Checks what the types cannot.
+    pub(crate) fn validate(&self) -> Result<(), Invalid> {
+        self.http.validate()?;
+        if let Some(telemetry) = &self.telemetry {
+            telemetry.validate().map_err(|(key, what)| Invalid::new(format!("telemetry.{key}"), what))?;
+        }
+        self.validate_names()?;
+        self.upstream.iter().enumerate().try_for_each(|(index, upstream)| upstream.validate(index))?;
+        self.validate_p2p()?;
+        for (index, rule) in self.tool.iter().enumerate() {
+            if rule.requires_p2p == Some(true) && rule.runtime == Some(RuntimeChoice::Http) {
+                let what = "a tool cannot require a peer and the HTTP runtime at once";
+                return Err(Invalid::new(format!("tool.{index}.requires_p2p"), what));
+            }
+        }
+        Ok(())
+    }
+
+    /// Upstreams and peers share one space of names.
+    fn validate_names(&self) -> Result<(), Invalid> {
+        let upstreams = self.upstream.iter().enumerate().map(|(index, one)| (format!("upstream.{index}.name"), &one.name));
+        let peers = self.peer.iter().enumerate().map(|(index, one)| (format!("peer.{index}.name"), &one.name));
+        unique("upstream or peer", upstreams.chain(peers))
+    }
+
+    fn validate_p2p(&self) -> Result<(), Invalid> {
+        for (index, peer) in self.peer.iter().enumerate() {
+            let complain = |error| Invalid::new(format!("peer.{index}.address"), format!("{error}"));
+            peer.to_runtime().validate().map_err(complain)?;
+            if self.p2p.is_none() {
+                return Err(Invalid::new(format!("peer.{index}"), "a peer needs the table `[p2p]`"));
+            }
+        }
+        let Some(p2p) = &self.p2p else { return Ok(()) };
+        p2p.validate().map_err(|error| Invalid::new(p2p_path(&error), error.to_string()))?;
+        readable_key(&p2p.key_file)
+    }
+}
+
+/// The key that a complaint of the node is about.
+fn p2p_path(error: &runtime_mcpp::ConfigError) -> &'static str {
+    use runtime_mcpp::ConfigError;
+    match error {
+        ConfigError::FrameTooLarge(_) => "p2p.frame_bytes_max",
+        ConfigError::MemoryPercent(_) => "p2p.memory_percent_max",
+        ConfigError::AllowUnused | ConfigError::Glob { .. } => "p2p.allow",
+        // The enum may grow; the table is never the wrong place.
+        _ => "p2p",
+    }
+}
+
+/// A key that does not exist yet is made at the start; one that exists must be readable.
+fn readable_key(path: &PathBuf) -> Result<(), Invalid> {
+    match File::open(path).and_then(|file| file.metadata()) {
+        Ok(metadata) if metadata.is_file() => Ok(()),
+        Ok(_) => Err(Invalid::new("p2p.key_file", format!("the key file `{}` is not a file", path.display()))),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => {
+            let what = format!("the key file `{}` cannot be read", path.display());
+            Err(Invalid::new("p2p.key_file", what).because(error))
+        }
+    }
+}
+
+impl Http {
+    fn validate(&self) -> Result<(), Invalid> {
+        let wrong = |key: &str, what: String| Err(Invalid::new(format!("http.{key}"), what));
+        if !(1..=JSON_DEPTH_LIMIT).contains(&self.json_depth_max) {
+            return wrong("json_depth_max", format!("{} is not within 1 to {JSON_DEPTH_LIMIT}", self.json_depth_max));
+        }
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_./-".contains(&byte);
+        if !(1..=4).contains(&self.separator.len()) || !self.separator.bytes().all(fits) {
+            return wrong("separator", "1 to 4 characters that a tool's name may hold: letters, digits and `_.-/`".to_owned());
+        }
+        for (key, secret) in [("seal_key", &self.seal_key), ("seal_key_previous", &self.seal_key_previous)] {
+            if secret.as_ref().is_some_and(|secret| secret.expose().len() < SEAL_KEY_CHARS_MIN) {
+                return wrong(key, format!("a key shorter than {SEAL_KEY_CHARS_MIN} characters can be guessed"));
+            }
+        }
+        if self.seal_key_previous.is_some() && self.seal_key.is_none() {
+            return wrong("seal_key_previous", "a previous key without `seal_key`".to_owned());
+        }
+        if self.session_ttl < self.session_idle {
+            return wrong("session_ttl", "a session cannot end before it is idle: less than `session_idle`".to_owned());
+        }
+        self.validate_clients()
+    }
+
+    fn validate_clients(&self) -> Result<(), Invalid> {
+        unique("client", self.client.iter().enumerate().map(|(index, one)| (format!("http.client.{index}.name"), &one.name)))?;
+        let mut owners = HashMap::new();
+        for (index, client) in self.client.iter().enumerate() {
+            if let Some(owner) = owners.insert(client.token.expose(), &client.name) {
+                let what = format!("the token is the one of client `{owner}`, so nobody could tell them apart");
+                return Err(Invalid::new(format!("http.client.{index}.token"), what));
+            }
+        }
+        if self.client.is_empty() && !self.allow_anonymous && !self.listen.ip().is_loopback() {
+            let what = format!(
+                "{} can be reached from other machines, so it needs a `[[http.client]]`, or `allow_anonymous = true`",
+                self.listen
+            );
+            return Err(Invalid::new("http.listen", what));
+        }
+        Ok(())
+    }
+}
+
+impl Upstream {
+    fn validate(&self, index: usize) -> Result<(), Invalid> {
+        for (name, value) in &self.headers {
+            let path = format!("upstream.{index}.headers.{name}");
+            if http::HeaderName::try_from(name).is_err() {
+                return Err(Invalid::new(path, format!("`{name}` is not the name of a header")));
+            }
+            if http::HeaderValue::try_from(value.expose()).is_err() {
+                return Err(Invalid::new(path, format!("the value of `{name}` cannot stand in a header")));
+            }
+            if self.bearer.is_some() && name.eq_ignore_ascii_case("authorization") {
+                return Err(Invalid::new(path, "`bearer` sets this header already"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Complains at the second use of a name.
+fn unique<'a>(what: &str, mut names: impl Iterator<Item = (String, &'a Name)>) -> Result<(), Invalid> {
+    let mut first_uses = HashMap::new();
+    names.try_for_each(|(path, name)| match first_uses.insert(name, ()) {
+        None => Ok(()),
+        Some(()) => Err(Invalid::new(path, format!("another {what} is already called `{name}`"))),
+    })
+}
