@@ -103,5 +103,6 @@ impl Config {
     }
 }
 
+
 #[cfg(test)]
 mod tests;

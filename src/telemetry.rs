@@ -72,7 +72,10 @@ impl Guard {
 
 fn filter(configured: &str) -> Result<EnvFilter, TelemetryError> {
     let text = std::env::var(FILTER_VARIABLE).unwrap_or_else(|_| configured.to_owned());
-    EnvFilter::try_new(&text).map_err(|error| TelemetryError::Filter(text, error))
+    let filter = EnvFilter::try_new(&text).map_err(|error| TelemetryError::Filter(text, error))?;
+    // Our spans are not printed, but a line that is printed shall know its trace, however quiet the log is.
+    let spans = format!("{}=info", span::TARGET).parse().expect("a target and a level make a directive");
+    Ok(filter.add_directive(spans))
 }
 
 /// What our layers ask of what they are laid upon.

@@ -112,7 +112,7 @@ impl HttpClient {
         let status = response.status();
         let is_json = response.headers().get(CONTENT_TYPE).is_some_and(is_json);
         let body = response.into_body().collect().await?.to_bytes();
-        ensure!(status == StatusCode::OK, "HTTP {status}: {}", String::from_utf8_lossy(&body[..body.len().min(200)]));
+        ensure!(status == StatusCode::OK, "HTTP {status}: {}", refusal(&body));
         // Nothing precedes this result, so an event stream would be needless work for both sides.
         ensure!(is_json, "the answer is not application/json");
         Ok(Answer { body })
@@ -131,6 +131,13 @@ impl HttpClient {
             drop(response.into_body().collect().await);
         }
     }
+}
+
+/// The start of the error in `body`, without the id before it, so that equal failures count as one.
+fn refusal(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let error = text.find("\"error\"").map_or_else(|| text.as_ref(), |start| &text[start..]);
+    error.chars().take(200).collect()
 }
 
 fn is_json(content_type: &HeaderValue) -> bool {

@@ -1,7 +1,6 @@
 //! The floor: a bare hyper reverse proxy that forwards bytes without looking at them.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 
 use anyhow::Result;
 use bytes::Bytes;
@@ -33,9 +32,8 @@ pub(crate) fn serve(upstream: SocketAddr, announce: impl FnOnce(SocketAddr)) -> 
 }
 
 fn listen(port: u16) -> Result<std::net::TcpListener> {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM.nonblocking(), None)?;
     socket.set_reuse_port(true)?;
-    socket.set_nonblocking(true)?;
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
     socket.listen(1024)?; // as std does; more than the load generator ever opens at once
     Ok(socket.into())
@@ -44,13 +42,12 @@ fn listen(port: u16) -> Result<std::net::TcpListener> {
 fn serve_core(listener: std::net::TcpListener, upstream: SocketAddr) -> Result<()> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         let listener = TcpListener::from_std(listener)?;
-        let pool = Arc::new(Pool { upstream, idle: Mutex::default(), drivers: Mutex::default() });
+        let pool: &Pool = Box::leak(Box::new(Pool { upstream, idle: Mutex::default(), drivers: Mutex::default() }));
         let mut connections = JoinSet::new();
         loop {
             let (stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
-            let pool = pool.clone();
-            let forward = service_fn(move |request| pool.clone().forward(request));
+            let forward = service_fn(|request| pool.forward(request));
             connections.spawn(Builder::new().serve_connection(TokioIo::new(stream), forward));
             while connections.try_join_next().is_some() {}
         }
@@ -64,19 +61,20 @@ struct Pool {
 }
 
 impl Pool {
-    async fn forward(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<impl Body<Data = Bytes, Error = Error>>> {
+    async fn forward(&'static self, request: Request<Incoming>) -> Result<Response<impl Body<Data = Bytes, Error = Error>>> {
         let mut sender = self.take().await?;
         let response = sender.send_request(request).await?;
         let lease = Lease { sender: Some(sender), pool: self };
-        Ok(response.map(|body| body.map_err(move |error| lease.pass(error))))
+        // The closure holds the lease as long as the body lives.
+        Ok(response.map(|body| body.map_err(move |error| (&lease, error).1)))
     }
 
     async fn take(&self) -> Result<SendRequest<Incoming>> {
-        loop {
-            let Some(mut sender) = self.idle.lock().pop() else { break };
-            if sender.ready().await.is_ok() {
-                return Ok(sender);
-            }
+        let idle = self.idle.lock().pop();
+        if let Some(mut sender) = idle
+            && sender.ready().await.is_ok()
+        {
+            return Ok(sender);
         }
         let stream = TcpStream::connect(self.upstream).await?;
         stream.set_nodelay(true)?;
@@ -89,13 +87,7 @@ impl Pool {
 /// Gives a connection back when the response body that holds it is dropped.
 struct Lease {
     sender: Option<SendRequest<Incoming>>,
-    pool: Arc<Pool>,
-}
-
-impl Lease {
-    fn pass(&self, error: Error) -> Error {
-        error
-    }
+    pool: &'static Pool,
 }
 
 impl Drop for Lease {

@@ -15,6 +15,8 @@ use crate::client::{Client, Wire};
 const FAILURES_MAX: u64 = 100;
 /// How long a worker may run on after its time is up; longer than any call takes on loopback.
 const OVERTIME: Duration = Duration::from_secs(20);
+/// 100 s: no call can take longer, see [`OVERTIME`].
+const LATENCY_NS_MAX: u64 = 100_000_000_000;
 /// 0.1 % of the value, finer than the spread of any round.
 const SIGNIFICANT_DIGITS: u8 = 3;
 
@@ -126,7 +128,7 @@ impl Crew {
 }
 
 pub(crate) fn new_histogram() -> Histogram<u64> {
-    Histogram::new(SIGNIFICANT_DIGITS).expect("the digits are within 0 to 5")
+    Histogram::new_with_max(LATENCY_NS_MAX, SIGNIFICANT_DIGITS).expect("the digits are within 0 to 5")
 }
 
 struct Worker {

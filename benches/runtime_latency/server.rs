@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -71,8 +72,8 @@ fn answer(era: Era, body: &[u8]) -> Answer {
     };
     let (Some(id), Some(method)) = (message.id, message.method) else { return empty(StatusCode::ACCEPTED) };
     match method.as_ref() {
-        "initialize" => with_session(success(id.get(), &lifecycle("protocolVersion", "\"2025-11-25\""))),
-        "server/discover" => success(id.get(), &lifecycle("supportedVersions", "[\"2026-07-28\"]")),
+        "initialize" => with_session(success(id.get(), INITIALIZED)),
+        "server/discover" => success(id.get(), DISCOVERED),
         "ping" => success(id.get(), "{}"),
         "tools/list" => success(id.get(), &tools(era)),
         "tools/call" => call(era, id, message.params),
@@ -118,13 +119,15 @@ fn echoed(era: Era, text: &str) -> String {
     [r#"{"content":[{"type":"text","text":"#, text, end].concat()
 }
 
-/// The shared part of the `initialize` and `server/discover` results.
-fn lifecycle(version_key: &str, version: &str) -> String {
-    let info = r#""serverInfo":{"name":"echo-server","version":"1.0.0"}"#;
-    let modern = r#""resultType":"complete","ttlMs":60000,"cacheScope":"public","#;
-    let extra = if version_key == "supportedVersions" { modern } else { "" };
-    format!(r#"{{{extra}"{version_key}":{version},"capabilities":{{"tools":{{}}}},{info}}}"#)
-}
+const DISCOVERED: &str = concat!(
+    r#"{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{}},"ttlMs":60000,"#,
+    r#""cacheScope":"public","_meta":{"io.modelcontextprotocol/serverInfo":{"name":"echo-server","version":"1.0.0"}}}"#
+);
+
+const INITIALIZED: &str = concat!(
+    r#"{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"#,
+    r#""serverInfo":{"name":"echo-server","version":"1.0.0"}}"#
+);
 
 fn tools(era: Era) -> String {
     let schema = r#"{"type":"object","properties":{"text":{"type":"string"}},"required":["text"]}"#;
@@ -163,8 +166,10 @@ fn empty(status: StatusCode) -> Answer {
     response
 }
 
-/// One id serves every session, because nothing is kept between calls.
+/// Names a session; nothing is kept of it, so it never has to end.
 fn with_session(mut response: Answer) -> Answer {
-    response.headers_mut().insert(SESSION_HEADER, HeaderValue::from_static("echo-session"));
+    static SESSIONS: AtomicU64 = AtomicU64::new(0);
+    let name = format!("echo-session-{}", SESSIONS.fetch_add(1, Ordering::Relaxed));
+    response.headers_mut().insert(SESSION_HEADER, HeaderValue::from_str(&name).expect("the name is plain ASCII"));
     response
 }

@@ -23,7 +23,7 @@ const LIMIT_BYTES: usize = 512;
 ///
 /// `serde_json` skips values without looking at their UTF-8, their depth or the meaning of their escapes. So UTF-8 and
 /// depth are judged apart, and escapes of lone surrogates pass on both sides.
-pub fn scanner(bytes: &[u8]) {
+pub(crate) fn scanner(bytes: &[u8]) {
     let text = std::str::from_utf8(bytes).ok();
     let grammatical = text.is_some_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok());
     let expected = grammatical && depth(bytes) <= json::DEPTH_MAX;
@@ -41,7 +41,7 @@ pub fn scanner(bytes: &[u8]) {
 }
 
 /// The envelope parser and `serde_json` find the same members; what it accepts can be written and read again.
-pub fn envelope(bytes: &[u8]) {
+pub(crate) fn envelope(bytes: &[u8]) {
     let parsed = envelope::parse(bytes);
     assert_eq!(matches!(parsed, Err(EnvelopeError::Json(_))), json::check(bytes).is_err(), "{}", bytes.escape_ascii());
 
@@ -52,11 +52,11 @@ pub fn envelope(bytes: &[u8]) {
     match message {
         Message::Request(request) => {
             assert_eq!(pairs.only("id"), Some(request.id));
-            asking(text, &pairs, &request.method, request.params);
+            asking(text, &pairs, &request.method, request.params.as_ref());
         }
         Message::Notification(notification) => {
             assert_eq!(pairs.only("id"), None);
-            asking(text, &pairs, &notification.method, notification.params);
+            asking(text, &pairs, &notification.method, notification.params.as_ref());
         }
         Message::Response(response) => {
             assert_eq!(pairs.only("id"), Some(response.id));
@@ -74,13 +74,13 @@ pub fn envelope(bytes: &[u8]) {
     }
 }
 
-fn asking(text: &str, pairs: &Pairs<'_>, method: &str, params: Option<envelope::ParamsIndex>) {
+fn asking(text: &str, pairs: &Pairs<'_>, method: &str, params: Option<&envelope::ParamsIndex>) {
     assert_eq!(pairs.only("method").and_then(|raw| serde_json::from_str::<String>(raw).ok()).as_deref(), Some(method));
     assert_eq!((pairs.only("result"), pairs.only("error")), (None, None));
-    let raw = params.as_ref().map(|params| &text[params.range.clone()]);
+    let raw = params.map(|params| &text[params.range.clone()]);
     assert_eq!(pairs.only("params"), raw);
 
-    if let (Some(params), Some(raw)) = (&params, raw)
+    if let (Some(params), Some(raw)) = (params, raw)
         && let Ok(inner) = serde_json::from_str::<Pairs<'_>>(raw)
     {
         let part = |range: &Option<std::ops::Range<usize>>| range.clone().map(|range| &raw[range]);
@@ -102,7 +102,7 @@ fn asking(text: &str, pairs: &Pairs<'_>, method: &str, params: Option<envelope::
 }
 
 /// `_meta` is read like by a full parser, and a rewrite that keeps all keeps each member as it was spelled.
-pub fn request_meta(bytes: &[u8]) {
+pub(crate) fn request_meta(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let read = RequestMeta::read(text);
     let is_object = json::check(bytes).is_ok() && text.trim_ascii_start().starts_with('{');
@@ -123,7 +123,7 @@ pub fn request_meta(bytes: &[u8]) {
 }
 
 /// However a stream is cut, it has the same events; and any text comes back from an event, with its line ends as LF.
-pub fn event_stream(bytes: &[u8], cuts: &[u8]) {
+pub(crate) fn event_stream(bytes: &[u8], cuts: &[u8]) {
     let whole = decode_stream([Bytes::copy_from_slice(bytes)]);
     let cut = decode_stream(cut_up(bytes, cuts));
     assert_eq!(whole, cut, "{}", bytes.escape_ascii());
@@ -174,7 +174,7 @@ fn lines_as_lf(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// Any text survives a mirrored header; any header is decoded or refused; what we send for arguments passes our own check.
-pub fn mirrored_headers(bytes: &[u8]) {
+pub(crate) fn mirrored_headers(bytes: &[u8]) {
     if let Ok(field) = HeaderValue::from_bytes(bytes)
         && let Ok(text) = headers::decode_value(&field)
     {
@@ -199,7 +199,7 @@ pub fn mirrored_headers(bytes: &[u8]) {
 }
 
 /// However a stream is cut, it has the same frames, which encode to what came in; the buffer follows what has arrived.
-pub fn frames(bytes: &[u8], cuts: &[u8]) {
+pub(crate) fn frames(bytes: &[u8], cuts: &[u8]) {
     let whole = decode_frames([Bytes::copy_from_slice(bytes)]);
     let cut = decode_frames(cut_up(bytes, cuts));
     assert_eq!(whole, cut, "{}", bytes.escape_ascii());

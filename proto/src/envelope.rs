@@ -215,6 +215,9 @@ impl Parts {
         if raw_id.is_some_and(|id| id != "null" && !is_id(id)) {
             return Err(invalid("`id` is neither a string nor an integer of at most 1024 bytes"));
         }
+        if self.result_malformed {
+            return Err(invalid("`result` is not an object"));
+        }
         match (self.method, self.result, self.error) {
             (Some(method), None, None) => {
                 let method = json::string(&text[method]).ok_or_else(|| invalid("`method` is not a string"))?;
@@ -232,7 +235,6 @@ impl Parts {
                 Ok(Message::Response(Response { id, result }))
             }
             (None, None, Some(error)) => Ok(Message::Failure(Failure { id: usable_id, error })),
-            (None, None, None) if self.result_malformed => Err(invalid("`result` is not an object")),
             (None, None, None) => Err(invalid("neither `method`, `result` nor `error`")),
             _ => Err(invalid("more than one of `method`, `result` and `error`")),
         }

@@ -25,7 +25,9 @@ fn delicate_arguments() -> Vec<String> {
 #[test]
 fn arguments_travel_as_they_came() {
     for arguments in delicate_arguments() {
-        let text = format!(r#"{{"params":{{"arguments":{arguments},"name":"gpu.add"}},"method":"tools/call","jsonrpc":"2.0","id":"a"}}"#);
+        let text = format!(
+            r#"{{"params":{{"arguments":{arguments},"name":"gpu.add"}},"method":"tools/call","jsonrpc":"2.0","id":"a"}}"#
+        );
         let bytes = Bytes::from(text.clone());
 
         let Ok(Message::Request(parsed)) = parse(&bytes) else { panic!("{text}") };

@@ -122,8 +122,26 @@ fn json_bytes() -> impl Strategy<Value = Vec<u8>> {
 fn stream_bytes() -> impl Strategy<Value = Vec<u8>> {
     let piece = sample::select(
         &[
-            "data", "data:", "data: ", "id", "id: ", "event: ", "retry: ", ": ", "7", "{\"a\":1}", "世", "\u{feff}", "\0", "\n", "\n",
-            "\r", "\r\n", "\n\n", "\r\r", "\r\n\r\n",
+            "data",
+            "data:",
+            "data: ",
+            "id",
+            "id: ",
+            "event: ",
+            "retry: ",
+            ": ",
+            "7",
+            "{\"a\":1}",
+            "世",
+            "\u{feff}",
+            "\0",
+            "\n",
+            "\n",
+            "\r",
+            "\r\n",
+            "\n\n",
+            "\r\r",
+            "\r\n\r\n",
         ][..],
     );
     prop_oneof![

@@ -7,6 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use runtime_mcpp::config::ConfigError;
+
 use super::{Config, Environment, HeaderText, Http, Invalid, Name, RuntimeChoice, Upstream};
 
 /// Characters of a seal key: 32 hold 128 bits even as hexadecimal digits.
@@ -80,8 +82,7 @@ impl Config {
 }
 
 /// The key that a complaint of the node is about.
-fn p2p_path(error: &runtime_mcpp::ConfigError) -> &'static str {
-    use runtime_mcpp::ConfigError;
+fn p2p_path(error: &ConfigError) -> &'static str {
     match error {
         ConfigError::FrameTooLarge(_) => "p2p.frame_bytes_max",
         ConfigError::MemoryPercent(_) => "p2p.memory_percent_max",

@@ -53,6 +53,9 @@ impl Config {
         if !(0.0..=1.0).contains(&self.sample_ratio) {
             return Err(("sample_ratio", format!("{} is not within 0 to 1", self.sample_ratio)));
         }
+        if self.otlp.as_ref().is_some_and(|otlp| otlp.as_url().scheme() != "http") {
+            return Err(("otlp", "spans are sent without TLS; the address begins with `http`".to_owned()));
+        }
         match tracing_subscriber::EnvFilter::try_new(&self.log_filter) {
             Ok(_) => Ok(()),
             Err(error) => Err(("log_filter", format!("`{}` is not a log filter: {error}", self.log_filter))),

@@ -5,12 +5,13 @@
 use std::{
     fmt::{self, Write as _},
     io::{self, Write as _},
+    sync::OnceLock,
     time::SystemTime,
 };
 
-use opentelemetry::trace::{SpanId, TraceId};
-use tracing::Event;
-use tracing_opentelemetry::OtelData;
+use opentelemetry::trace::{SpanId, TraceContextExt, TraceId};
+use tracing::{Dispatch, Event, dispatcher::WeakDispatch};
+use tracing_opentelemetry::get_otel_context;
 use tracing_subscriber::{
     Layer,
     fmt::{
@@ -24,28 +25,37 @@ use super::{LogFormat, Registry};
 
 /// A layer that writes each event it is given.
 pub(super) fn layer<S: Registry>(format: LogFormat) -> impl Layer<S> {
-    Lines { format }
+    Lines { format, dispatch: OnceLock::new(), write: |line: &str| drop(io::stderr().lock().write_all(line.as_bytes())) }
 }
 
-struct Lines {
+/// `write` cannot fail: where standard error is closed there is nowhere left to say so.
+struct Lines<W> {
     format: LogFormat,
+    /// The whole subscriber, which knows the trace of a span.
+    dispatch: OnceLock<WeakDispatch>,
+    write: W,
 }
 
-impl<S: Registry> Layer<S> for Lines {
+impl<S: Registry, W: Fn(&str) + 'static> Layer<S> for Lines<W> {
+    fn on_register_dispatch(&self, dispatch: &Dispatch) {
+        self.dispatch.get_or_init(|| dispatch.downgrade());
+    }
+
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        if let Ok(line) = render(self.format, SystemTime::now(), event, &context) {
-            // Standard error may be closed; there is nowhere left to say so.
-            drop(io::stderr().lock().write_all(line.as_bytes()));
+        let trace = context.event_span(event).and_then(|span| {
+            let context = get_otel_context(&span.id(), &self.dispatch.get()?.upgrade()?)?;
+            let inside = context.span().span_context().clone();
+            inside.is_valid().then(|| (inside.trace_id(), inside.span_id()))
+        });
+        if let Ok(line) = render(self.format, SystemTime::now(), event, trace) {
+            (self.write)(&line);
         }
     }
 }
 
-fn render<S: Registry>(format: LogFormat, now: SystemTime, event: &Event<'_>, context: &Context<'_, S>) -> Result<String, fmt::Error> {
-    let trace = context.event_span(event).and_then(|span| {
-        let extensions = span.extensions();
-        let data = extensions.get::<OtelData>()?;
-        data.trace_id().zip(data.span_id())
-    });
+type Trace = Option<(TraceId, SpanId)>;
+
+fn render(format: LogFormat, now: SystemTime, event: &Event<'_>, trace: Trace) -> Result<String, fmt::Error> {
     let mut line = String::new();
     match format {
         LogFormat::Human => human(&mut line, now, event, trace)?,
@@ -53,8 +63,6 @@ fn render<S: Registry>(format: LogFormat, now: SystemTime, event: &Event<'_>, co
     }
     Ok(line)
 }
-
-type Trace = Option<(TraceId, SpanId)>;
 
 fn human(line: &mut String, now: SystemTime, event: &Event<'_>, trace: Trace) -> fmt::Result {
     let metadata = event.metadata();
@@ -98,21 +106,15 @@ mod tests {
     use super::*;
     use crate::telemetry::export;
 
-    /// Keeps lines instead of printing them.
-    struct Kept(LogFormat, Arc<Mutex<Vec<String>>>);
-
-    impl<S: Registry> Layer<S> for Kept {
-        fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-            self.1.lock().unwrap().push(render(self.0, SystemTime::UNIX_EPOCH, event, &context).unwrap());
-        }
-    }
-
     /// One line logged inside a traced span.
     fn line(format: LogFormat) -> String {
-        let lines = Arc::default();
+        let lines: Arc<Mutex<Vec<String>>> = Arc::default();
+        let kept = Arc::clone(&lines);
+        let write = move |line: &str| kept.lock().unwrap().push(line.to_owned());
         let provider = SdkTracerProvider::builder().build();
-        let subscriber =
-            tracing_subscriber::registry().with(export::layer_of(&provider)).with(Kept(format, Arc::clone(&lines)));
+        let subscriber = tracing_subscriber::registry()
+            .with(export::layer_of(&provider))
+            .with(Lines { format, dispatch: OnceLock::new(), write });
         tracing::subscriber::with_default(subscriber, || {
             let span = tracing::info_span!(target: "twinway::call", "call");
             span.in_scope(|| tracing::warn!(target: "twinway::app", peer = "far \"one\"", attempts = 3, "a peer is gone"));
@@ -124,7 +126,7 @@ mod tests {
     fn a_json_line_is_one_object_with_the_ids_of_its_trace() {
         let line: serde_json::Value = serde_json::from_str(&line(LogFormat::Json)).unwrap();
 
-        assert_eq!(line["timestamp"], "1970-01-01T00:00:00.000Z");
+        assert_eq!(line["timestamp"].as_str().map(str::len), Some("1970-01-01T00:00:00.000Z".len()));
         assert_eq!(line["level"], "WARN");
         assert_eq!(line["fields"]["message"], "a peer is gone");
         assert_eq!(line["fields"]["peer"], "far \"one\"");
@@ -138,7 +140,8 @@ mod tests {
         let line = line(LogFormat::Human);
 
         let (text, trace_id) = line.trim_end().split_once(" trace_id=").unwrap();
-        assert_eq!(text, r#"1970-01-01T00:00:00.000Z  WARN twinway::app: a peer is gone peer="far \"one\"" attempts=3"#);
+        let (_, text) = text.split_once("Z ").unwrap();
+        assert_eq!(text, r#" WARN twinway::app: a peer is gone peer="far \"one\"" attempts=3"#);
         assert_eq!(trace_id.len(), 32);
     }
 }

@@ -191,6 +191,7 @@ impl Decoder {
     /// # Errors
     /// [`SseError::Truncated`] when an event was cut off; an unfinished comment or id is no loss.
     pub fn finish(&self) -> Result<(), SseError> {
+        // No other field of the standard begins so, and half a name is enough to know that data was lost.
         let data_arriving = self.partial.starts_with(b"d");
         if matches!(self.data, Data::None) && !data_arriving {
             return Ok(());

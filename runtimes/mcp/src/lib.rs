@@ -9,6 +9,6 @@ pub mod handshake;
 pub mod incoming;
 pub mod listing;
 pub mod outgoing;
-// pub mod stream;
+pub mod stream;
 
 pub use incoming::Incoming;

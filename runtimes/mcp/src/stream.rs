@@ -23,6 +23,7 @@ use bytes::Bytes;
 use futures_util::{Sink, SinkExt as _, Stream, future::BoxFuture};
 use runtime_api::BoxError;
 use thiserror::Error;
+use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 use twinway_proto::rope::Rope;
 
@@ -125,8 +126,8 @@ impl Conversation {
     where
         In: Stream<Item = Result<Bytes, InError>> + Send + Unpin + 'static,
         Out: Sink<Rope, Error = OutError> + Send + 'static,
-        InError: Into<BoxError> + Send,
-        OutError: Into<BoxError>,
+        InError: Into<BoxError> + Send + 'static,
+        OutError: Into<BoxError> + 'static,
     {
         let shared = Arc::new(Shared::new(Box::pin(sink.sink_map_err(Into::into)), settings));
         Self {
@@ -141,6 +142,14 @@ impl Conversation {
     pub fn spawn(self, tasks: &TaskTracker) -> Connection {
         tasks.spawn(self.reader);
         tasks.spawn(self.writer);
+        self.connection
+    }
+
+    /// Like [`Self::spawn`], on a runtime that is not the current one.
+    #[must_use]
+    pub fn spawn_on(self, tasks: &TaskTracker, runtime: &Handle) -> Connection {
+        tasks.spawn_on(self.reader, runtime);
+        tasks.spawn_on(self.writer, runtime);
         self.connection
     }
 }

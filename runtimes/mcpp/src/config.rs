@@ -117,6 +117,9 @@ const fn refresh() -> Duration {
     Duration::from_secs(30)
 }
 
+/// More often than once a second a change is better told by `notifications/tools/list_changed`.
+const REFRESH_MIN: Duration = Duration::from_secs(1);
+
 /// What is wrong with a table although each value is of its type.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -124,6 +127,9 @@ pub enum ConfigError {
     /// A peer cannot be dialled safely without knowing its key.
     #[error("address `{0}` does not end in /p2p/ and the PeerId")]
     NoPeerId(Multiaddr),
+    /// Listing without a pause.
+    #[error("refresh is {0:?}, it must be 1 s at least")]
+    Refresh(Duration),
     /// A relayed address, which this node cannot dial.
     #[error("address `{0}` goes over a relay, which is not supported")]
     Relayed(Multiaddr),
@@ -191,6 +197,9 @@ impl PeerConfig {
         if self.address.iter().any(|part| part == Protocol::P2pCircuit) {
             return Err(ConfigError::Relayed(self.address.clone()));
         }
+        if self.refresh < REFRESH_MIN {
+            return Err(ConfigError::Refresh(self.refresh));
+        }
         self.peer_id().map(drop)
     }
 }
@@ -255,5 +264,7 @@ mod tests {
         assert!(matches!(peer("/ip4/192.0.2.7/tcp/4001").validate(), Err(ConfigError::NoPeerId(_))));
         let relayed = peer(&format!("/ip4/192.0.2.7/tcp/4001/p2p/{PEER}/p2p-circuit/p2p/{PEER}"));
         assert!(matches!(relayed.validate(), Err(ConfigError::Relayed(_))));
+        let restless = PeerConfig { refresh: Duration::ZERO, ..good };
+        assert_eq!(restless.validate(), Err(ConfigError::Refresh(Duration::ZERO)));
     }
 }

@@ -2,13 +2,14 @@
 //!
 //! Architecture invariant: nothing in the event arm awaits. Streams, once open, do not pass through this task.
 
-use std::{collections::HashMap, io, sync::Arc, time::Duration};
+use std::{collections::HashMap, io, net::IpAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use futures_util::StreamExt as _;
 use libp2p::{
     Multiaddr, PeerId, Stream, Swarm, SwarmBuilder, noise, ping,
     core::transport::ListenerId,
+    multiaddr::Protocol,
     swarm::{ConnectionId, SwarmEvent},
     tcp, yamux,
 };
@@ -131,6 +132,7 @@ impl Node {
         let deadline = Instant::now() + LISTEN_TIMEOUT;
         for address in addresses {
             let failed = |source| BindError::Listen { address: address.clone(), source };
+            claim(address).map_err(|error| failed(error.into()))?;
             let listener = self.swarm.listen_on(address.clone()).map_err(|error| failed(error.into()))?;
             let listening = timeout_at(deadline, self.listening(listener)).await;
             listening.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(|error| failed(error.into()))?;
@@ -202,6 +204,21 @@ impl Node {
                 }
             }
         }
+    }
+}
+
+/// Fails when somebody listens there already. The transport itself would not notice: it shares its ports (SO_REUSEPORT),
+/// and then every second connection would go to the other process.
+fn claim(address: &Multiaddr) -> io::Result<()> {
+    let mut parts = address.iter();
+    let ip: IpAddr = match parts.next() {
+        Some(Protocol::Ip4(ip)) => ip.into(),
+        Some(Protocol::Ip6(ip)) => ip.into(),
+        _ => return Ok(()),
+    };
+    match parts.next() {
+        Some(Protocol::Tcp(port)) if port != 0 => std::net::TcpListener::bind((ip, port)).map(drop),
+        _ => Ok(()),
     }
 }
 

@@ -102,6 +102,7 @@ try {
   await run(parse());
 } catch (error) {
   const known = error instanceof McpError ? { code: error.code, data: error.data } : {};
-  emit({ error: { ...known, message: error.message } });
+  const cause = error.cause ? `: ${error.cause.message}` : "";
+  emit({ error: { ...known, message: error.message + cause } });
   process.exitCode = 1;
 }

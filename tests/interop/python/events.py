@@ -29,3 +29,10 @@ def exit_with_stdin() -> None:
         os._exit(0)
 
     threading.Thread(target=wait, daemon=True).start()
+
+
+def first_cause(error: BaseException) -> BaseException:
+    """Task groups and nurseries wrap what went wrong; the test wants the thing itself."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -19,7 +19,7 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 
-from events import emit
+from events import emit, first_cause
 
 MODERN = "2026-07-28"
 
@@ -83,13 +83,6 @@ async def run(options: argparse.Namespace) -> None:
                 await list_tools(client)
             else:
                 await call_tool(client, options)
-
-
-def first_cause(error: BaseException) -> BaseException:
-    """The SDK's task groups wrap what went wrong; the test wants the thing itself."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def main() -> None:

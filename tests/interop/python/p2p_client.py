@@ -19,7 +19,7 @@ import trio
 from libp2p.abc import INetStream
 from libp2p.peer.peerinfo import info_from_p2p_addr
 
-from events import emit
+from events import emit, first_cause
 from p2p_frames import PROTOCOL, noise_host, read_frame, seed_from, write_frame
 
 CLIENT_INFO = {"name": "py-libp2p", "version": "1.0.0"}
@@ -124,13 +124,6 @@ def parse() -> argparse.Namespace:
     bindings.add_parser("legacy", parents=[calling], help="with initialize")
     bindings.add_parser("modern", parents=[calling], help="without a session")
     return parser.parse_args()
-
-
-def first_cause(error: BaseException) -> BaseException:
-    """trio's nurseries wrap what went wrong; the test wants the thing itself."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def main() -> None:

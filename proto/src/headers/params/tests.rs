@@ -90,7 +90,8 @@ fn more_mirrored_arguments_than_a_request_has_room_for_are_refused() {
 
 #[test]
 fn arguments_are_mirrored_with_their_spelling() {
-    let fields = mirrored(r#"{"where":{"zone":"世"},"region":"us\u002dwest","count":12345678901234567890123,"dry":true,"free":"x"}"#);
+    let fields =
+        mirrored(r#"{"where":{"zone":"世"},"region":"us\u002dwest","count":12345678901234567890123,"dry":true,"free":"x"}"#);
 
     let expected = [
         ("mcp-param-region", "us-west"),

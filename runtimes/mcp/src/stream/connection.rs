@@ -156,8 +156,9 @@ impl Shared {
 
     /// Ends the conversation; the first reason counts.
     pub(super) fn end(&self, ended: &Ended) {
-        self.pending.end(ended);
+        // Seen to have ended before anybody hears of it: who tries again at once must not choose this conversation.
         self.ended.cancel();
+        self.pending.end(ended);
         self.changes.end();
         self.outbox.close();
     }

@@ -104,11 +104,15 @@ impl Outbox {
                 return Ok(());
             }
             drop(writer);
-            if self.queue.lock().messages.is_empty() {
+            if self.is_empty() {
                 return Ok(());
             }
         }
         Ok(())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.queue.lock().messages.is_empty()
     }
 
     /// The writer task: goes on where the transport made somebody wait, until [`Self::close`] and an empty queue.
@@ -147,7 +151,8 @@ impl Outbox {
     }
 
     fn write_all(&self, writer: &mut Writer, pending: &Pending, cx: &mut Context<'_>) -> Result<Poll<()>, BoxError> {
-        loop {
+        // Asked first, because a sink may keep a place for a message from `poll_ready` on.
+        while !self.is_empty() {
             if writer.sink.as_mut().poll_ready(cx)?.is_pending() {
                 return Ok(Poll::Pending);
             }

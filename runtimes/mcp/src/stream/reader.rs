@@ -35,10 +35,12 @@ where
     E: Into<BoxError>,
 {
     let mut answering = Answering::new();
+    let told_to_end = shared.ended();
+    tokio::pin!(told_to_end);
     let ended = loop {
         tokio::select! {
             biased;
-            () = shared.ended() => return,
+            () = &mut told_to_end => return,
             Some(reply) = answering.next() => shared.send(Outgoing::Reply(reply)),
             message = source.next() => match message {
                 None => break Ended::ByPeer,

@@ -1,10 +1,11 @@
 use std::{collections::HashMap, time::Duration};
 
-use futures_util::{SinkExt as _, StreamExt as _, channel::mpsc};
+use futures_util::stream;
 use parking_lot::Mutex;
 use runtime_api::{CallError, Caller, CallerEvent, Delivery, ErrorCode};
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::{sync::mpsc, time::Instant};
+use tokio_util::sync::PollSender;
 
 use super::*;
 
@@ -16,7 +17,7 @@ struct Peer {
 
 impl Peer {
     async fn hear(&mut self) -> Value {
-        let message = self.heard.next().await.expect("a message").into_bytes();
+        let message = self.heard.recv().await.expect("a message").into_bytes();
         serde_json::from_slice(&message).unwrap()
     }
 
@@ -38,14 +39,15 @@ struct Both {
 
 fn conversation(edit: impl FnOnce(&mut Settings)) -> Both {
     let (out, heard) = mpsc::channel(1);
-    let (says, source) = mpsc::channel(1);
+    let (says, mut said) = mpsc::channel::<Result<Bytes, BoxError>>(1);
+    let source = stream::poll_fn(move |cx| said.poll_recv(cx));
     let faults = Arc::new(Mutex::new(HashMap::new()));
     let mut settings = Settings::new(NonZeroUsize::new(600).unwrap(), 1 << 20);
     let counted = Arc::clone(&faults);
     settings.on_fault = Arc::new(move |fault| *counted.lock().entry(fault).or_default() += 1);
     edit(&mut settings);
     let tasks = TaskTracker::new();
-    let connection = Conversation::new(source, out, settings).spawn(&tasks);
+    let connection = Conversation::new(source, PollSender::new(out), settings).spawn(&tasks);
     Both { connection, peer: Peer { heard, says }, faults, tasks }
 }
 
@@ -129,7 +131,7 @@ async fn the_end_of_the_stream_says_what_may_have_run() {
 #[tokio::test(start_paused = true)]
 async fn a_request_that_never_left_is_taken_back() {
     let Both { connection, mut peer, .. } = conversation(|_| {});
-    // The sink takes two messages while nobody reads: one in its buffer, one in its sender's own place.
+    // The sink takes one message while nobody reads; the second waits, and what comes after it waits behind.
     let stuck: Vec<_> = (0..2).map(|_| Box::pin(ask(connection.clone(), "stuck", Caller::none()))).collect();
     let stuck = futures_util::future::join_all(stuck);
     let late = async {
@@ -165,7 +167,7 @@ async fn progress_reaches_the_caller_of_its_request_only() {
 
     answer.unwrap();
     let Some(CallerEvent::Notification { method, params }) = events.next().await else { panic!("progress") };
-    assert_eq!((&*method, &params[..]), ("notifications/progress", &br#"{"progress":1,"progressToken":1}"#[..]));
+    assert_eq!((&*method, &params[..]), ("notifications/progress", &br#"{"progressToken":1,"progress":1}"#[..]));
     assert!(events.next().await.is_none());
     assert_eq!(faults.lock()[&Fault::ProgressDropped], 1);
 }
@@ -266,5 +268,5 @@ async fn closing_fails_what_is_out_and_ends_both_tasks() {
     assert_eq!(answer.unwrap_err().delivery(), Delivery::Unknown);
     tasks.close();
     tasks.wait().await;
-    assert!(peer.heard.next().await.is_none(), "the sink is closed");
+    assert!(peer.heard.recv().await.is_none(), "the sink is closed");
 }

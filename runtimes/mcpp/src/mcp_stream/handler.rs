@@ -53,7 +53,7 @@ pub(super) struct Facts {
 
 /// One connection's handler.
 #[derive(Debug)]
-pub struct Handler {
+pub(crate) struct Handler {
     facts: Facts,
     acceptor: Acceptor,
     waiting: VecDeque<OpenRequest>,

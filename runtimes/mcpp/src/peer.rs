@@ -1,0 +1,233 @@
+//! One configured peer: calls go through its pooled streams, which its actor opens and watches.
+//!
+//! ```text
+//!                      a stream, handshake and tool list within 10 s
+//!             ┌──────────► Dialling ─────────────────────────► Connected ──┐
+//!             │               │  ▲                                 │       │ every stream ended
+//!    the wait │        failed │  └─────────────────────────────────┼───────┘
+//!    is over  │               ▼                                    │
+//!             └──────────── Down                                   │ stop
+//!                             │ stop                               ▼
+//!                             └──────────────────────────────► Draining
+//! ```
+//!
+//! A call waits while the peer is dialled and fails at once while it is down: a dead peer costs its callers nothing.
+
+mod actor;
+mod handshake;
+mod lane;
+
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwapOption;
+use libp2p::PeerId;
+use runtime_api::{Call, CallError, Delivery, ErrorCode, Reply};
+use runtime_mcp::{
+    Incoming,
+    outgoing::{self, Hop},
+    stream::{Ask, Connection, Conversation, Fault, Settings},
+};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, Semaphore, SemaphorePermit, watch},
+    time::{Instant, timeout_at},
+};
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    config::{Config, ConfigError, PeerConfig},
+    framed::{FramedError, framed},
+    node::NodeHandle,
+    refusals::{Refusal, RefusalCounters},
+};
+use handshake::Terms;
+use lane::{BulkLane, SmallLane};
+
+pub(crate) use actor::{Actor, Board};
+
+/// 64 KiB: a longer request gets a stream of its own, because a small one behind 4 MiB waits 20 ms instead of 1.
+const SMALL_BYTES_MAX: usize = 64 * 1024;
+
+/// What a hop adds to a call's parameters at most: envelope, trace, token, deadline. Only for the choice of the lane.
+const OVERHEAD_BYTES: usize = 1024;
+
+/// One configured peer, shared by its callers and its actor.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    config: PeerConfig,
+    id: PeerId,
+    node: NodeHandle,
+    frame_bytes_max: usize,
+    refusals: Arc<RefusalCounters>,
+    /// Calls that are out, over both lanes.
+    places: Semaphore,
+    small: SmallLane,
+    bulk: BulkLane,
+    /// What the last handshake agreed on; none before the first.
+    terms: ArcSwapOption<Terms>,
+    state: watch::Sender<State>,
+    /// A caller would like the actor to act: to open another stream, or to dial before the wait is over.
+    nudge: Notify,
+    /// Where the tasks of streams run; known once the actor runs.
+    executor: OnceLock<Executor>,
+}
+
+#[derive(Debug)]
+struct Executor {
+    runtime: Handle,
+    tasks: TaskTracker,
+}
+
+/// Where the peer is on the picture above.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    Dialling,
+    Connected,
+    Down(Arc<str>),
+    Draining,
+}
+
+impl Peer {
+    pub(crate) fn new(config: &Config, peer: &PeerConfig, node: NodeHandle) -> Result<Self, ConfigError> {
+        peer.validate()?;
+        Ok(Self {
+            id: peer.peer_id()?,
+            frame_bytes_max: config.frame_bytes_max.get() as usize,
+            refusals: node.refusals(),
+            node,
+            places: Semaphore::new(peer.calls_in_flight_max.get() as usize),
+            small: SmallLane::default(),
+            bulk: BulkLane::default(),
+            terms: ArcSwapOption::empty(),
+            state: watch::Sender::new(State::Dialling),
+            nudge: Notify::new(),
+            executor: OnceLock::new(),
+            config: peer.clone(),
+        })
+    }
+
+    /// Makes a call.
+    pub(crate) async fn call(&self, call: Call) -> Result<Reply, CallError> {
+        let _place = self.place(call.deadline).await?;
+        match self.attempt(&call).await {
+            // The stream ended between being chosen and being written to; the call has not left.
+            Err(error) if error.code() == ErrorCode::Disconnected && error.delivery() == Delivery::NotSent => {
+                self.attempt(&call).await
+            }
+            answer => answer,
+        }
+        .map(Incoming::into_reply)
+    }
+
+    async fn attempt(&self, call: &Call) -> Result<Incoming, CallError> {
+        if call.params.raw.len() + OVERHEAD_BYTES <= SMALL_BYTES_MAX {
+            let connection = self.small_stream(call.deadline).await?;
+            return self.ask(&connection, call).await;
+        }
+        // The small lane tells whether the peer answers at all, and on what terms.
+        self.small_stream(call.deadline).await?;
+        let stream = self.bulk.stream(call.deadline, || self.open(call.deadline)).await?;
+        self.ask(&stream, call).await
+    }
+
+    async fn ask(&self, connection: &Connection, call: &Call) -> Result<Incoming, CallError> {
+        let ask = Ask { method: call.method.as_str(), deadline: call.deadline, caller: &call.caller };
+        let terms = self.terms.load();
+        let terms = terms.as_deref().ok_or_else(|| self.unavailable("it has not answered yet"))?;
+        let hop = |id| Hop {
+            era: terms.era,
+            progress_token: call.caller.listens().then_some(id),
+            gateway: terms.gateway,
+            trusted: false,
+        };
+        connection.request(ask, |id| outgoing::params(call, hop(id)).map(Some)).await
+    }
+
+    async fn place(&self, deadline: Instant) -> Result<SemaphorePermit<'_>, CallError> {
+        if let Ok(place) = self.places.try_acquire() {
+            return Ok(place);
+        }
+        let overloaded = || {
+            let text = format!("{} calls are in flight to peer `{}`", self.config.calls_in_flight_max, self.config.name);
+            CallError::runtime(ErrorCode::Overloaded, Delivery::NotSent, text)
+        };
+        let waited = timeout_at(deadline, self.places.acquire()).await;
+        waited.map_err(|_| overloaded()).map(|place| place.expect("the semaphore is never closed"))
+    }
+
+    async fn small_stream(&self, deadline: Instant) -> Result<Connection, CallError> {
+        if let Some(choice) = self.small.choose() {
+            if choice.crowded {
+                self.nudge.notify_one();
+            }
+            return Ok(choice.connection);
+        }
+        let mut state = self.state.subscribe();
+        let connected = async {
+            loop {
+                match &*state.borrow_and_update() {
+                    State::Down(reason) => {
+                        self.nudge.notify_one();
+                        return Err(self.unavailable(reason));
+                    }
+                    State::Draining => return Err(self.unavailable("this gateway is stopping")),
+                    State::Dialling | State::Connected => {}
+                }
+                if let Some(choice) = self.small.choose() {
+                    return Ok(choice.connection);
+                }
+                state.changed().await.expect("the sender lives as long as the peer");
+            }
+        };
+        timeout_at(deadline, connected).await.unwrap_or_else(|_| Err(self.unavailable("it is being dialled")))
+    }
+
+    /// Opens a stream on the terms that are known, or that it finds out.
+    async fn open(&self, deadline: Instant) -> Result<Connection, CallError> {
+        match self.terms.load_full() {
+            Some(terms) => self.open_on(&terms, deadline).await,
+            None => Err(self.unavailable("it has not answered yet")),
+        }
+    }
+
+    /// Opens a stream and holds a conversation on it. Nothing is sent yet.
+    async fn converse(&self, deadline: Instant) -> Result<Connection, CallError> {
+        let executor = self.executor.get().ok_or_else(|| self.unavailable("this gateway is starting"))?;
+        let opening = self.node.open_stream(self.id, vec![self.config.address.clone()], deadline);
+        let stream = opening.await.map_err(|error| self.unavailable(&error.to_string()).with_source(error))?;
+        let (reader, writer) = framed(stream, self.frame_bytes_max);
+        let counted = Arc::clone(&self.refusals);
+        let reader = futures_util::StreamExt::inspect(reader, move |frame| count_bad_frame(&counted, frame));
+        Ok(Conversation::new(reader, writer, self.settings()).spawn_on(&executor.tasks, &executor.runtime))
+    }
+
+    fn settings(&self) -> Settings {
+        // The peer's places bound the calls; the handshake and listings of the actor come on top.
+        let in_flight_max = self.config.calls_in_flight_max.saturating_add(4);
+        let in_flight_max = in_flight_max.try_into().expect("a u32 fits");
+        let refusals = Arc::clone(&self.refusals);
+        let on_fault = Arc::new(move |fault| refusal(fault).into_iter().for_each(|refusal| refusals.count(refusal)));
+        Settings { on_fault, ..Settings::new(in_flight_max, self.frame_bytes_max) }
+    }
+
+    fn unavailable(&self, reason: &str) -> CallError {
+        let text = format!("peer `{}` cannot be reached: {reason}", self.config.name);
+        CallError::runtime(ErrorCode::Unavailable, Delivery::NotSent, text)
+    }
+}
+
+fn count_bad_frame<T>(refusals: &RefusalCounters, frame: &Result<T, FramedError>) {
+    let refused = frame.as_ref().err().and_then(FramedError::refusal);
+    refused.into_iter().for_each(|refusal| refusals.count(refusal));
+}
+
+fn refusal(fault: Fault) -> Option<Refusal> {
+    match fault {
+        Fault::InvalidUtf8 => Some(Refusal::InvalidUtf8),
+        Fault::InvalidJson => Some(Refusal::InvalidJson),
+        Fault::NotAMessage => Some(Refusal::NotAMessage),
+        Fault::UnknownId => Some(Refusal::UnknownId),
+        Fault::LateAnswer => Some(Refusal::LateAnswer),
+        _ => None,
+    }
+}

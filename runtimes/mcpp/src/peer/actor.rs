@@ -1,0 +1,253 @@
+//! Keeps one peer connected and its tools known.
+
+use std::{sync::Arc, time::Duration};
+
+use runtime_api::{CallError, Eras, Offers, Support, TargetId, TargetOffers, TargetState, Tool};
+use tokio::{
+    runtime::Handle,
+    sync::watch,
+    time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout_at},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    Executor, Peer, State,
+    handshake::{Terms, has_no_tools, list_tools},
+};
+use crate::backoff::Backoff;
+
+/// Dialling, handshake and listing together: a peer that needs longer counts as down, and is tried again.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// One listing. The peer's other calls go on meanwhile.
+const LIST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A caller's nudge ends the wait for the next dial, but not more often than this: a dead peer is not hammered.
+const DIAL_INTERVAL_MIN: Duration = Duration::from_secs(1);
+
+/// Streams that end sooner than this count as a failure, so that a peer which accepts and hangs up is not dialled in a circle.
+const STEADY_AFTER: Duration = Duration::from_secs(1);
+
+/// Where what a runtime's targets offer is published: one place for each target.
+#[derive(Debug, Clone)]
+pub(crate) struct Board {
+    offers: watch::Sender<Arc<Offers>>,
+}
+
+/// Drives one peer.
+#[derive(Debug)]
+pub(crate) struct Actor {
+    peer: Arc<Peer>,
+    board: Board,
+    /// The peer's place on the board.
+    place: usize,
+    backoff: Backoff,
+}
+
+impl Actor {
+    pub(crate) fn new(peer: Arc<Peer>, board: Board, place: usize) -> Self {
+        Self { peer, board, place, backoff: Backoff::default() }
+    }
+
+    /// Runs until `stop`, then ends the peer's streams and waits for their tasks.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let executor = Executor { runtime: Handle::current(), tasks: TaskTracker::new() };
+        let tasks = executor.tasks.clone();
+        self.peer.executor.set(executor).expect("one actor for each peer");
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            () = self.drive() => {}
+        }
+        self.peer.state.send_replace(State::Draining);
+        self.peer.small.close();
+        self.peer.bulk.close();
+        tasks.close();
+        tasks.wait().await;
+    }
+
+    async fn drive(&mut self) {
+        loop {
+            self.peer.state.send_replace(State::Dialling);
+            let begun = Instant::now();
+            match timeout_at(begun + CONNECT_TIMEOUT, self.connect()).await {
+                Ok(Ok(())) => {
+                    self.peer.state.send_replace(State::Connected);
+                    tracing::info!(peer = self.peer.config.name, "connected");
+                    self.keep().await;
+                    self.lost(begun).await;
+                }
+                Ok(Err(error)) => self.down(&error.to_string()).await,
+                Err(_) => self.down("it did not answer within 10 s").await,
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<(), CallError> {
+        let deadline = Instant::now() + CONNECT_TIMEOUT;
+        let (connection, terms) = self.peer.meet(deadline).await?;
+        let tools = self.list(&connection, &terms, deadline).await?;
+        self.board.answers(self.place, &terms, tools);
+        self.peer.terms.store(Some(Arc::new(terms)));
+        self.peer.small.add(connection);
+        Ok(())
+    }
+
+    async fn list(
+        &self,
+        connection: &runtime_mcp::stream::Connection,
+        terms: &Terms,
+        deadline: Instant,
+    ) -> Result<Vec<Tool>, CallError> {
+        match list_tools(connection, terms.era, deadline).await {
+            Err(error) if has_no_tools(&error) => Ok(Vec::new()),
+            listed => listed,
+        }
+    }
+
+    /// Until every stream has ended: opens more when they are crowded, lists the tools anew when told or in time.
+    async fn keep(&self) {
+        let period = self.peer.config.refresh;
+        let mut refresh = interval_at(Instant::now() + period, period);
+        refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while let Some(connection) = self.peer.small.prune() {
+            let changes = connection.changes();
+            tokio::select! {
+                () = connection.ended() => {}
+                _ = refresh.tick() => {
+                    self.peer.small.thin_out();
+                    self.peer.bulk.close();
+                    self.refresh(&connection).await;
+                }
+                changed = changes.next() => if changed.is_some_and(|changed| changed.tools) {
+                    self.refresh(&connection).await;
+                },
+                () = self.peer.nudge.notified() => self.grow().await,
+            }
+        }
+    }
+
+    async fn refresh(&self, connection: &runtime_mcp::stream::Connection) {
+        let Some(terms) = self.peer.terms.load_full() else { return };
+        match self.list(connection, &terms, Instant::now() + LIST_TIMEOUT).await {
+            Ok(tools) => self.board.answers(self.place, &terms, tools),
+            // The streams say whether the peer is there; a list that fails leaves the last one standing.
+            Err(error) => tracing::warn!(peer = self.peer.config.name, %error, "its tools could not be listed"),
+        }
+    }
+
+    async fn grow(&self) {
+        if !self.peer.small.is_crowded() {
+            return;
+        }
+        match self.peer.open(Instant::now() + LIST_TIMEOUT).await {
+            Ok(connection) => self.peer.small.add(connection),
+            Err(error) => tracing::debug!(peer = self.peer.config.name, %error, "no further stream"),
+        }
+    }
+
+    /// Every stream has ended. A peer that was steady is dialled at once, as is nearly at once one that was not; calls wait
+    /// meanwhile. Only one that goes on hanging up is down.
+    async fn lost(&mut self, begun: Instant) {
+        if begun.elapsed() >= STEADY_AFTER {
+            return self.backoff.reset();
+        }
+        match self.backoff.next() {
+            wait if wait < DIAL_INTERVAL_MIN => {
+                self.peer.state.send_replace(State::Dialling);
+                sleep(wait).await;
+            }
+            wait => self.down_for("it closes every stream at once", wait).await,
+        }
+    }
+
+    async fn down(&mut self, reason: &str) {
+        let wait = self.backoff.next();
+        self.down_for(reason, wait).await;
+    }
+
+    /// Says why the peer is down and waits for the next try.
+    async fn down_for(&self, reason: &str, wait: Duration) {
+        tracing::warn!(peer = self.peer.config.name, reason, wait_ms = wait.as_millis(), "it cannot be reached");
+        let reason: Arc<str> = reason.into();
+        self.peer.small.close();
+        self.board.fails(self.place, &reason);
+        self.peer.state.send_replace(State::Down(reason));
+        let earliest = Instant::now() + DIAL_INTERVAL_MIN;
+        let nudged = async {
+            self.peer.nudge.notified().await;
+            sleep_until(earliest).await;
+        };
+        tokio::select! {
+            () = sleep(wait) => {}
+            () = nudged => {}
+        }
+    }
+}
+
+impl Board {
+    /// A board with a place for each target, in this order, and its reader.
+    pub(crate) fn new(targets: impl Iterator<Item = TargetId>) -> Self {
+        let connecting = |target| {
+            let (state, eras, tools) = (TargetState::Connecting, Eras::default(), Arc::from([]));
+            Arc::new(TargetOffers { target, state, eras, server_info: None, tools })
+        };
+        Self { offers: watch::Sender::new(Arc::new(Offers { targets: targets.map(connecting).collect() })) }
+    }
+
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<Offers>> {
+        self.offers.subscribe()
+    }
+
+    fn answers(&self, place: usize, terms: &Terms, tools: Vec<Tool>) {
+        self.edit(place, |target| TargetOffers {
+            state: TargetState::Ready,
+            eras: terms.eras(),
+            server_info: terms.facts.server_info.clone(),
+            tools: if same(&target.tools, &tools) { Arc::clone(&target.tools) } else { tools.into() },
+            target: target.target.clone(),
+        });
+    }
+
+    fn fails(&self, place: usize, reason: &Arc<str>) {
+        self.edit(place, |target| {
+            let reason = Arc::clone(reason);
+            let state = match target.state {
+                TargetState::Connecting | TargetState::Failed(_) => TargetState::Failed(reason),
+                TargetState::Ready | TargetState::Stale(_) => TargetState::Stale(reason),
+            };
+            TargetOffers { state, ..target.clone() }
+        });
+    }
+
+    /// Publishes only what differs: each publication makes the catalogue anew.
+    fn edit(&self, place: usize, change: impl FnOnce(&TargetOffers) -> TargetOffers) {
+        self.offers.send_if_modified(|offers| {
+            let before = &offers.targets[place];
+            let after = change(before);
+            let differs = after.state != before.state
+                || after.eras != before.eras
+                || after.server_info != before.server_info
+                || !Arc::ptr_eq(&after.tools, &before.tools);
+            if differs {
+                let mut targets = offers.targets.clone();
+                targets[place] = Arc::new(after);
+                *offers = Arc::new(Offers { targets });
+            }
+            differs
+        });
+    }
+}
+
+impl Terms {
+    fn eras(&self) -> Eras {
+        match self.era {
+            runtime_api::Era::Modern => Eras { modern: Support::Yes, legacy: Support::Unknown },
+            runtime_api::Era::Legacy => Eras { modern: Support::No, legacy: Support::Yes },
+        }
+    }
+}
+
+fn same(before: &[Tool], after: &[Tool]) -> bool {
+    before.len() == after.len() && before.iter().zip(after).all(|(before, after)| before.definition == after.definition)
+}

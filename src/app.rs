@@ -1,0 +1,329 @@
+//! Puts the parts together, starts them in the order of data and stops them in that order too.
+
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, header};
+use runtime_api::{PartError, Runtime, TargetId, Transport};
+use runtime_http::{HttpRuntime, Upstream};
+use runtime_mcpp::{Authority, Identity, McppRuntime, Node, NodeHandle};
+use thiserror::Error;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    catalog::{self, Catalog},
+    config::{self, Config, EraChoice, Trust},
+    mcp::{Binding, SealError, Server},
+    pipeline,
+    telemetry::{Metrics, metrics::NodeRefusals},
+    transports::{
+        http::{BindError, Http, Readiness},
+        libp2p::{Libp2p, Rules},
+    },
+};
+
+/// Time that targets have to answer before the gateway says that it is ready without them.
+const SETTLE: Duration = Duration::from_millis(500);
+
+/// How often idle sessions are looked for.
+const SWEEP: Duration = Duration::from_secs(30);
+
+/// Time for runtimes to close what they opened.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The gateway cannot be built from its configuration.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// An upstream's settings.
+    #[error(transparent)]
+    Upstream(#[from] runtime_http::SetupError),
+    /// A header of an upstream.
+    #[error("upstream `{upstream}`: the header `{header}` cannot be sent")]
+    Header {
+        /// Which.
+        upstream: Box<str>,
+        /// Which.
+        header: Box<str>,
+    },
+    /// The key for sealed handles.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The HTTP address.
+    #[error(transparent)]
+    Http(#[from] BindError),
+    /// The libp2p addresses.
+    #[error("the libp2p node cannot start")]
+    Node(#[from] runtime_mcpp::BindError),
+    /// The identity.
+    #[error("the identity of the libp2p node cannot be used")]
+    Identity(#[from] runtime_mcpp::identity::IdentityError),
+    /// The `[p2p]` table or a peer.
+    #[error(transparent)]
+    P2p(#[from] runtime_mcpp::config::ConfigError),
+}
+
+/// Collects parts. [`App::builder`] begins one.
+pub struct AppBuilder {
+    config: Config,
+    runtimes: Vec<Box<dyn Runtime>>,
+    transports: Vec<MakeTransport>,
+}
+
+type MakeTransport = Box<dyn FnOnce(Server) -> Box<dyn Transport> + Send>;
+
+/// A gateway with all its sockets bound and nothing running.
+pub struct App {
+    runtimes: Vec<Box<dyn Runtime>>,
+    transports: Vec<Box<dyn Transport>>,
+    catalog_builder: catalog::Builder,
+    catalog: Catalog,
+    server: Server,
+    readiness: Readiness,
+    stopping: CancellationToken,
+    drain_timeout: Duration,
+    addresses: Addresses,
+}
+
+/// Where a gateway listens.
+#[derive(Debug, Clone)]
+pub struct Addresses {
+    /// The HTTP address.
+    pub http: std::net::SocketAddr,
+    /// The libp2p node, when there is one.
+    pub node: Option<NodeHandle>,
+}
+
+impl std::fmt::Debug for AppBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AppBuilder").field("runtimes", &self.runtimes.len()).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("App").field("addresses", &self.addresses).finish_non_exhaustive()
+    }
+}
+
+impl AppBuilder {
+    /// Adds a way out of another make.
+    #[must_use]
+    pub fn runtime(mut self, runtime: Box<dyn Runtime>) -> Self {
+        self.runtimes.push(runtime);
+        self
+    }
+
+    /// Adds a way in of another make.
+    #[must_use]
+    pub fn transport(mut self, make: impl FnOnce(Server) -> Box<dyn Transport> + Send + 'static) -> Self {
+        self.transports.push(Box::new(make));
+        self
+    }
+
+    /// Builds everything and binds every socket.
+    ///
+    /// # Errors
+    /// [`BuildError`] for what the configuration asks and the machine refuses.
+    pub async fn build(self) -> Result<App, BuildError> {
+        let Self { config, runtimes: more_runtimes, transports: more_transports } = self;
+        let stopping = CancellationToken::new();
+        let mut runtimes: Vec<Box<dyn Runtime>> = vec![Box::new(HttpRuntime::new(upstreams(&config)?)?)];
+        let node = bind_node(&config).await?;
+        let handle = node.as_ref().map(|(node, _)| node.handle());
+        let metrics = Metrics::new(handle.as_ref().map(|handle| NodeRefusals(handle.refusals())));
+        let incoming = match node {
+            None => None,
+            Some((node, incoming)) => {
+                let peers: Vec<_> = config.peer.iter().map(config::Peer::to_runtime).collect();
+                let p2p = config.p2p.clone().unwrap_or_default();
+                runtimes.push(Box::new(McppRuntime::new(node, &p2p, &peers)?));
+                Some(incoming)
+            }
+        };
+        runtimes.extend(more_runtimes);
+
+        let (mut catalog_builder, catalog) = catalog::Builder::new(&config, metrics.clone());
+        for runtime in &runtimes {
+            catalog_builder.add(&**runtime);
+        }
+        let pipeline = pipeline::build(&config.admission, &metrics);
+        let server = Server::new(&config, catalog.clone(), pipeline, metrics)?;
+        let readiness = Readiness::new(stopping.clone());
+
+        let http = Http::bind(&config, server.clone(), readiness.clone())?;
+        let addresses = Addresses { http: http.address(), node: handle.clone() };
+        let mut transports: Vec<Box<dyn Transport>> = vec![Box::new(http)];
+        if let (Some(handle), Some(incoming)) = (handle, incoming) {
+            transports.push(Box::new(Libp2p::new(handle, incoming, rules(&config)?, server.clone())));
+        }
+        transports.extend(more_transports.into_iter().map(|make| make(server.clone())));
+        let drain_timeout = config.http.drain_timeout;
+        Ok(App { runtimes, transports, catalog_builder, catalog, server, readiness, stopping, drain_timeout, addresses })
+    }
+}
+
+impl App {
+    /// Begins a gateway with this configuration, which was validated.
+    #[must_use]
+    pub fn builder(config: Config) -> AppBuilder {
+        AppBuilder { config, runtimes: Vec::new(), transports: Vec::new() }
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// What it offers.
+    #[must_use]
+    pub const fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// The server side of MCP.
+    #[must_use]
+    pub const fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// Serves until `stop`, then drains. `ready` is called once, when requests should be sent here.
+    ///
+    /// # Errors
+    /// The first part that failed on its own. All others are stopped in order then, too.
+    pub async fn run(self, stop: CancellationToken, ready: impl FnOnce() + Send) -> Result<(), PartError> {
+        let Self { runtimes, transports, catalog_builder, catalog, server, readiness, stopping, drain_timeout, .. } = self;
+        if server.sessions().handles_are_ephemeral() {
+            info!("no `http.seal_key`: session handles end with this process");
+        }
+        let (stop_runtimes, stop_catalog) = (CancellationToken::new(), CancellationToken::new());
+        let mut ways_out = JoinSet::new();
+        for runtime in runtimes {
+            ways_out.spawn(runtime.run(stop_runtimes.clone()));
+        }
+        let mut own = JoinSet::new();
+        own.spawn(catalog_builder.run(stop_catalog.clone()));
+        own.spawn(sweep(server.clone(), stop_catalog.clone()));
+        let mut ways_in = JoinSet::new();
+        for transport in transports {
+            info!(transport = transport.name(), address = transport.local_addr(), "listening");
+            ways_in.spawn(transport.serve(stopping.clone()));
+        }
+
+        let waiting = async {
+            catalog.settled(SETTLE).await;
+            readiness.set_ready();
+            ready();
+            std::future::pending::<()>().await;
+        };
+        let failed = tokio::select! {
+            biased;
+            () = stop.cancelled() => Ok(()),
+            Some(ended) = ways_in.join_next() => flatten(ended),
+            Some(ended) = ways_out.join_next() => flatten(ended),
+            () = waiting => Ok(()),
+        };
+
+        info!("stopping");
+        // No new requests; those in flight get their time.
+        stopping.cancel();
+        let drained = drain(&mut ways_in).await;
+        // Calls that belong to sessions whose clients are gone.
+        server.drain(drain_timeout).await;
+        stop_catalog.cancel();
+        while own.join_next().await.is_some() {}
+        // Only now nobody needs the ways out any more.
+        stop_runtimes.cancel();
+        let stopped = tokio::time::timeout(STOP_TIMEOUT, drain(&mut ways_out)).await.unwrap_or_else(|_| {
+            warn!("a runtime did not stop in time");
+            Ok(())
+        });
+        failed.and(drained).and(stopped)
+    }
+}
+
+async fn drain(parts: &mut JoinSet<Result<(), PartError>>) -> Result<(), PartError> {
+    let mut first = Ok(());
+    while let Some(ended) = parts.join_next().await {
+        first = first.and(flatten(ended));
+    }
+    first
+}
+
+fn flatten(ended: Result<Result<(), PartError>, tokio::task::JoinError>) -> Result<(), PartError> {
+    ended.unwrap_or_else(|panicked| Err(PartError { part: "a task".into(), source: panicked.into() }))
+}
+
+async fn sweep(server: Server, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(SWEEP) => server.sessions().sweep(),
+        }
+    }
+}
+
+async fn bind_node(config: &Config) -> Result<Option<(Node, runtime_mcpp::IncomingStreams)>, BuildError> {
+    let Some(p2p) = &config.p2p else { return Ok(None) };
+    p2p.validate()?;
+    let identity = Identity::load_or_create(&p2p.key_file)?;
+    Ok(Some(Node::bind(p2p, identity).await?))
+}
+
+fn rules(config: &Config) -> Result<Rules, BuildError> {
+    let p2p = config.p2p.clone().unwrap_or_default();
+    Ok(Rules {
+        authority: Authority::new(&p2p)?,
+        binding: match p2p.legacy_binding_id {
+            runtime_mcpp::config::LegacyBindingId::Baseline => Binding::Baseline,
+            runtime_mcpp::config::LegacyBindingId::Strict => Binding::Strict,
+        },
+        frame_bytes_max: usize::try_from(p2p.frame_bytes_max.get()).unwrap_or(usize::MAX),
+        idle: p2p.quotas.stream_idle,
+        drain_timeout: config.http.drain_timeout,
+    })
+}
+
+fn upstreams(config: &Config) -> Result<Vec<Upstream>, BuildError> {
+    config.upstream.iter().map(upstream).collect()
+}
+
+fn upstream(config: &config::Upstream) -> Result<Upstream, BuildError> {
+    let target = TargetId::from(config.name.as_str());
+    let mut upstream = Upstream::new(target, config.url.as_url().clone());
+    upstream.headers = headers(config)?;
+    upstream.era = match config.era {
+        EraChoice::Auto => runtime_http::EraChoice::Auto,
+        EraChoice::Legacy => runtime_http::EraChoice::Legacy,
+        EraChoice::Modern => runtime_http::EraChoice::Modern,
+    };
+    upstream.trusted = config.trust == Trust::Hints;
+    upstream.connect_timeout = config.connect_timeout;
+    upstream.list_timeout = config.list_timeout;
+    upstream.refresh = config.refresh;
+    upstream.concurrency = config.concurrency.get();
+    Ok(upstream)
+}
+
+fn headers(config: &config::Upstream) -> Result<Vec<(HeaderName, HeaderValue)>, BuildError> {
+    let refused = |header: &str| BuildError::Header { upstream: config.name.as_str().into(), header: header.into() };
+    let mut headers = Vec::new();
+    for (name, text) in &config.headers {
+        let header = HeaderName::try_from(name.as_str()).map_err(|_| refused(name))?;
+        headers.push((header, sensitive(text.expose()).ok_or_else(|| refused(name))?));
+    }
+    if let Some(bearer) = &config.bearer {
+        let value = sensitive(&format!("Bearer {}", bearer.expose())).ok_or_else(|| refused("authorization"))?;
+        headers.push((header::AUTHORIZATION, value));
+    }
+    Ok(headers)
+}
+
+fn sensitive(text: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}

@@ -1,0 +1,277 @@
+//! Everything the gateway offers at this moment: one snapshot, replaced whole, read without a lock.
+
+mod names;
+mod view;
+
+use std::{collections::HashMap, sync::Arc};
+
+use arc_swap::{ArcSwap, Guard};
+use futures_util::StreamExt;
+use prometheus_client::metrics::counter::Counter;
+use runtime_api::{CallService, Offers, RuntimeId, TargetId, TargetOffers, TargetState, Tool};
+use tokio::{
+    sync::watch,
+    time::{Duration, Instant},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+use twinway_proto::headers::ParamHeaders;
+
+pub use names::NAME_BYTES_MAX;
+pub use view::View;
+
+use crate::{
+    config::{Config, Prefix, Trust},
+    metadata::{Metadata, Sources},
+    router::{self, Candidate, Reason},
+    telemetry::{Metrics, RouteMetrics},
+};
+
+/// A tool as clients see it.
+#[derive(Debug)]
+pub struct Entry {
+    /// Its name here.
+    pub public: Arc<str>,
+    /// Its definition with that name, otherwise byte for byte as the target gave it.
+    pub definition: bytes::Bytes,
+    /// What decides how it is called.
+    pub metadata: Metadata,
+    /// Who offers it; never empty.
+    pub candidates: Vec<Candidate>,
+    /// Which of them answers and why, or which runtime is demanded and missing.
+    pub route: Result<(usize, Reason), &'static str>,
+    /// Counts route decisions; absent without a route.
+    pub decisions: Option<Counter>,
+    /// Arguments that a modern client mirrors in headers.
+    pub mirrored: ParamHeaders,
+}
+
+impl Entry {
+    /// The candidate that answers, or the first where none may.
+    #[must_use]
+    pub fn chosen(&self) -> &Candidate {
+        let place = self.route.map_or(0, |(place, _)| place);
+        &self.candidates[place]
+    }
+}
+
+/// A tool that is not offered because its name would shadow another target's tool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The name.
+    pub public: Arc<str>,
+    /// Whose tool is not offered.
+    pub target: TargetId,
+    /// Whose tool has the name.
+    pub holder: TargetId,
+}
+
+/// All views at one moment.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// Everything, with prefixes.
+    pub merged: View,
+    /// Each target alone, without prefixes.
+    pub alone: HashMap<Arc<str>, View>,
+    /// What could not be offered.
+    pub refused: Vec<Refused>,
+    targets: Vec<(RuntimeId, Arc<TargetOffers>)>,
+}
+
+impl Snapshot {
+    /// The view with that name; the merged one has none.
+    #[must_use]
+    pub fn view(&self, name: &str) -> Option<&View> {
+        if name.is_empty() { Some(&self.merged) } else { self.alone.get(name) }
+    }
+
+    /// Every target and its runtime, in the order of the configuration.
+    #[must_use]
+    pub fn targets(&self) -> &[(RuntimeId, Arc<TargetOffers>)] {
+        &self.targets
+    }
+}
+
+/// How one target's tools appear.
+#[derive(Debug, Clone, Copy)]
+struct Manner {
+    prefix: Prefix,
+    trust: Trust,
+}
+
+/// A runtime as the catalogue needs it.
+struct Source {
+    id: RuntimeId,
+    service: CallService,
+    offers: watch::Receiver<Arc<Offers>>,
+}
+
+/// The catalogue. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Catalog {
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    changed: watch::Sender<u64>,
+}
+
+/// Builds snapshots from what the runtimes offer. Runs until told to stop.
+pub struct Builder {
+    sources: Vec<Source>,
+    manners: HashMap<String, Manner>,
+    metadata: Sources,
+    separator: Arc<str>,
+    metrics: Metrics,
+    route_metrics: HashMap<(RuntimeId, TargetId), Arc<RouteMetrics>>,
+    catalog: Catalog,
+}
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder").field("sources", &self.sources.len()).finish_non_exhaustive()
+    }
+}
+
+impl Catalog {
+    /// The snapshot of this moment. Do not keep the guard across an await.
+    #[must_use]
+    pub fn load(&self) -> Guard<Arc<Snapshot>> {
+        self.snapshot.load()
+    }
+
+    /// Says when there is a new snapshot.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Waits until each target has answered or failed, or `limit` is over.
+    pub async fn settled(&self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        let mut changes = self.changes();
+        let settled = |snapshot: &Snapshot| snapshot.alone.values().all(|view| view.state() != &TargetState::Connecting);
+        while !settled(&self.load()) {
+            let changed = tokio::time::timeout_at(deadline, changes.changed()).await;
+            if !matches!(changed, Ok(Ok(()))) {
+                return;
+            }
+        }
+    }
+}
+
+impl Builder {
+    /// A builder without runtimes, and the catalogue that it fills.
+    #[must_use]
+    pub fn new(config: &Config, metrics: Metrics) -> (Self, Catalog) {
+        let (changed, _) = watch::channel(0);
+        let catalog = Catalog { snapshot: Arc::default(), changed };
+        let upstreams = config.upstream.iter().map(|one| (one.name.as_str(), one.prefix, one.trust));
+        let peers = config.peer.iter().map(|one| (one.name.as_str(), one.prefix, one.trust));
+        let manners = upstreams.chain(peers).map(|(name, prefix, trust)| (name.to_owned(), Manner { prefix, trust }));
+        let builder = Self {
+            sources: Vec::new(),
+            manners: manners.collect(),
+            metadata: Sources::new(config),
+            separator: config.http.separator.as_str().into(),
+            metrics,
+            route_metrics: HashMap::new(),
+            catalog: catalog.clone(),
+        };
+        (builder, catalog)
+    }
+
+    /// Adds a runtime, before [`Builder::run`].
+    pub fn add(&mut self, runtime: &dyn runtime_api::Runtime) {
+        self.sources.push(Source { id: runtime.id(), service: runtime.service(), offers: runtime.offers() });
+        self.rebuild();
+    }
+
+    /// Publishes a new snapshot whenever a runtime's offers change.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let offers = self.sources.iter().map(|source| tokio_stream_of(source.offers.clone()));
+        let mut changes = futures_util::stream::select_all(offers);
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                changed = changes.next() => if changed.is_none() {
+                    return;
+                },
+            }
+            self.rebuild();
+        }
+    }
+
+    fn rebuild(&mut self) {
+        let offered: Vec<(RuntimeId, CallService, Arc<TargetOffers>)> = self
+            .sources
+            .iter()
+            .flat_map(|source| {
+                let offers = source.offers.borrow().clone();
+                offers.targets.iter().map(|target| (source.id.clone(), source.service.clone(), target.clone())).collect::<Vec<_>>()
+            })
+            .collect();
+        let mut snapshot = Snapshot::default();
+        for (runtime, service, target) in &offered {
+            let entries = target.tools.iter().map(|tool| self.entry(tool.name.clone(), tool, runtime, service, target)).collect();
+            snapshot.alone.insert(target.target.0.clone(), View::new(entries, target.state.clone(), vec![target.clone()]));
+        }
+        let (names, refused) = names::assign(&offered, |target| self.manner(target).prefix, &self.separator);
+        let entries = names.into_iter().map(|named| {
+            let (runtime, service, target) = &offered[named.target];
+            self.entry(named.public, &target.tools[named.tool], runtime, service, target)
+        });
+        let entries = entries.collect();
+        snapshot.merged = View::new(entries, TargetState::Ready, offered.iter().map(|(_, _, target)| target.clone()).collect());
+        snapshot.targets = offered.iter().map(|(runtime, _, target)| (runtime.clone(), target.clone())).collect();
+        self.report(&refused);
+        snapshot.refused = refused;
+        self.metrics.tools().set(i64::try_from(snapshot.merged.len()).unwrap_or(i64::MAX));
+        debug!(tools = snapshot.merged.len(), "new catalogue");
+        self.catalog.snapshot.store(Arc::new(snapshot));
+        self.catalog.changed.send_modify(|version| *version += 1);
+    }
+
+    fn report(&self, refused: &[Refused]) {
+        let known = self.catalog.load();
+        for refusal in refused.iter().filter(|refusal| !known.refused.contains(refusal)) {
+            let Refused { public, target, holder } = refusal;
+            warn!(tool = %public, %target, %holder, "tool is not offered: its name belongs to another target");
+        }
+    }
+
+    fn entry(&mut self, public: Arc<str>, tool: &Tool, runtime: &RuntimeId, service: &CallService, of: &TargetOffers) -> Arc<Entry> {
+        let metadata = self.metadata.of(&public, &tool.definition, self.manner(&of.target).trust);
+        let route = router::choose(&public, &metadata, &[runtime.as_str()]);
+        let decisions = route.ok().map(|(_, reason)| self.metrics.route_decisions(reason.as_str()));
+        let candidate = Candidate {
+            runtime: runtime.clone(),
+            target: of.target.clone(),
+            name: tool.name.clone(),
+            service: service.clone(),
+            metrics: self.route_metrics(runtime, &of.target),
+        };
+        let schema = runtime_mcp::handshake::part(&tool.definition, "inputSchema");
+        let schema = schema.as_deref().and_then(|schema| std::str::from_utf8(schema).ok());
+        let mirrored = schema.and_then(|schema| ParamHeaders::from_schema(schema).ok()).unwrap_or_default();
+        let definition = names::rename(&tool.definition, &tool.name, &public);
+        Arc::new(Entry { public, definition, metadata, candidates: vec![candidate], route, decisions, mirrored })
+    }
+
+    fn route_metrics(&mut self, runtime: &RuntimeId, target: &TargetId) -> Arc<RouteMetrics> {
+        let new = || self.metrics.route(runtime.as_str(), target.as_str());
+        self.route_metrics.entry((runtime.clone(), target.clone())).or_insert_with(new).clone()
+    }
+
+    /// A target that no configuration names was found by somebody: its tools are prefixed and its word does not count.
+    fn manner(&self, target: &TargetId) -> Manner {
+        let stranger = Manner { prefix: Prefix::Always, trust: Trust::None };
+        self.manners.get(target.as_str()).copied().unwrap_or(stranger)
+    }
+}
+
+/// One item for each change.
+fn tokio_stream_of(offers: watch::Receiver<Arc<Offers>>) -> impl futures_util::Stream<Item = ()> + Send + Unpin {
+    Box::pin(futures_util::stream::unfold(offers, |mut offers| async move {
+        offers.changed().await.ok()?;
+        Some(((), offers))
+    }))
+}

@@ -1,0 +1,121 @@
+//! One list of tools as a client sees it.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use foldhash::HashMap;
+use runtime_api::{TargetOffers, TargetState};
+
+use super::Entry;
+
+/// Tools by name and in order. The order is that of the names, so that a cursor needs no memory on our side.
+#[derive(Debug)]
+pub struct View {
+    entries: Vec<Arc<Entry>>,
+    by_name: HashMap<Arc<str>, usize>,
+    state: TargetState,
+    targets: Vec<Arc<TargetOffers>>,
+    /// The first page, which is all that most clients ask for.
+    first_page: OnceLock<(usize, Page)>,
+}
+
+/// A part of a view as raw JSON.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// An array of definitions.
+    pub tools: Bytes,
+    /// The name after which the next page begins.
+    pub next: Option<Arc<str>>,
+}
+
+impl Default for View {
+    fn default() -> Self {
+        Self::new(Vec::new(), TargetState::Ready, Vec::new())
+    }
+}
+
+impl View {
+    pub(super) fn new(mut entries: Vec<Arc<Entry>>, state: TargetState, targets: Vec<Arc<TargetOffers>>) -> Self {
+        entries.sort_unstable_by(|a, b| a.public.cmp(&b.public));
+        let by_name = entries.iter().enumerate().map(|(place, entry)| (entry.public.clone(), place)).collect();
+        Self { entries, by_name, state, targets, first_page: OnceLock::new() }
+    }
+
+    /// The tool with that name. O(1).
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Arc<Entry>> {
+        self.by_name.get(name).map(|place| &self.entries[*place])
+    }
+
+    /// How many tools there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The tools in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.entries.iter()
+    }
+
+    /// Whether the target of this view answers; a merged view always does.
+    #[must_use]
+    pub const fn state(&self) -> &TargetState {
+        &self.state
+    }
+
+    /// The targets whose tools are here.
+    #[must_use]
+    pub fn targets(&self) -> &[Arc<TargetOffers>] {
+        &self.targets
+    }
+
+    /// Targets whose last known tools are served because they do not answer.
+    pub fn stale(&self) -> impl Iterator<Item = &TargetOffers> {
+        self.targets.iter().map(|target| &**target).filter(|target| matches!(target.state, TargetState::Stale(_)))
+    }
+
+    /// At most `size` tools whose names come after `after`.
+    #[must_use]
+    pub fn page(&self, after: Option<&str>, size: usize) -> Page {
+        let Some(after) = after else {
+            let (made_with, page) = self.first_page.get_or_init(|| (size, self.slice(0, size)));
+            return if *made_with == size { page.clone() } else { self.slice(0, size) };
+        };
+        self.slice(self.entries.partition_point(|entry| &*entry.public <= after), size)
+    }
+
+    /// The same for a client that may not see every tool.
+    #[must_use]
+    pub fn page_of(&self, after: Option<&str>, size: usize, allows: impl Fn(&Entry) -> bool) -> Page {
+        let from = after.map_or(0, |after| self.entries.partition_point(|entry| &*entry.public <= after));
+        let mut allowed = self.entries[from..].iter().filter(|entry| allows(entry));
+        let entries: Vec<_> = allowed.by_ref().take(size).cloned().collect();
+        write_page(&entries, allowed.next().is_some())
+    }
+
+    fn slice(&self, from: usize, size: usize) -> Page {
+        let to = self.entries.len().min(from.saturating_add(size));
+        write_page(&self.entries[from..to], to < self.entries.len())
+    }
+}
+
+fn write_page(entries: &[Arc<Entry>], more: bool) -> Page {
+    let mut tools = Vec::with_capacity(2 + entries.iter().map(|entry| entry.definition.len() + 1).sum::<usize>());
+    tools.push(b'[');
+    for (place, entry) in entries.iter().enumerate() {
+        if place > 0 {
+            tools.push(b',');
+        }
+        tools.extend_from_slice(&entry.definition);
+    }
+    tools.push(b']');
+    let next = entries.last().filter(|_| more).map(|entry| entry.public.clone());
+    Page { tools: tools.into(), next }
+}

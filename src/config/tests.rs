@@ -1,0 +1,236 @@
+//! Good configurations are read, bad ones are refused with one message that says where.
+
+use std::{error::Error, iter, net::SocketAddr, path::Path, time::Duration};
+
+use super::*;
+
+const ORIGIN: &str = "/etc/twinway/twinway.toml";
+const PEER: &str = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    parse_with(text, [])
+}
+
+fn parse_with<const N: usize>(text: &str, environment: [(&str, &str); N]) -> Result<Config, ConfigError> {
+    Config::parse_within(text, Path::new(ORIGIN), &environment.into())
+}
+
+/// The whole message as the program prints it.
+fn message(error: &ConfigError) -> String {
+    let chain = iter::successors(Some(error as &dyn Error), |error| (*error).source());
+    chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+#[test]
+fn an_empty_file_is_a_gateway_on_loopback_with_everything_else_off() {
+    let config = parse("").unwrap();
+
+    assert_eq!(config.http.listen, SocketAddr::from(([127, 0, 0, 1], 8080)));
+    assert!(config.p2p.is_none() && config.telemetry.is_none() && config.upstream.is_empty());
+}
+
+#[test]
+fn the_example_is_good_and_complete() {
+    let text = include_str!("../../deploy/twinway.toml");
+
+    // What is commented out must be good as well: the line begins with `#` and no blank.
+    let everything: String = text.lines().map(|line| format!("{}\n", uncomment(line))).collect();
+    for text in [text, &everything] {
+        let config = parse_with(text, [("TWINWAY_SEAL_KEY", &"k".repeat(32)), ("DESKTOP_TOKEN", "one"), ("EVERYTHING_TOKEN", "two")]);
+        config.unwrap_or_else(|error| panic!("{}\n{text}", message(&error)));
+    }
+}
+
+fn uncomment(line: &str) -> &str {
+    line.strip_prefix('#').filter(|rest| !rest.starts_with([' ', '#']) && !rest.is_empty()).unwrap_or(line)
+}
+
+#[test]
+fn every_bad_configuration_has_one_message_with_its_place() {
+    let cases = [
+        // TOML itself
+        ("[http\nlisten = 1", "1:6: unclosed table, expected `]`"),
+        ("[http]\nlisten = \"127.0.0.1:1\"\nlisten = \"127.0.0.1:2\"", "3:1: duplicate key"),
+        // Keys
+        ("[http]\nlisen = \"127.0.0.1:1\"", "2:1: unknown key `lisen` in `http`; did you mean `listen`?"),
+        ("[[upstream]]\nname = \"a\"\nurl = \"http://a\"\nprefx = \"never\"", "4:1: unknown key `prefx` in `upstream`; did you mean `prefix`?"),
+        ("[[http.client]]\nnam = \"a\"", "2:1: unknown key `nam` in `http.client`; did you mean `name`?"),
+        ("[[http.client]]\nuser = \"a\"", "2:1: unknown key `user` in `http.client`; known are `name`, `token`"),
+        (
+            "[grpc]\nlisten = \"127.0.0.1:50051\"",
+            "1:2: unknown key `grpc`; known are `http`, `admission`, `p2p`, `telemetry`, `upstream`, `peer`, `tool`",
+        ),
+        ("[[upstream]]\nname = \"a\"", "1:1: `upstream`: missing field `url`"),
+        ("[[tool]]\nmatch = \"a\"\nretry = \"fixed\"", "3:1: unknown key `retry` in `tool`; known are `match`, `runtime`, `requires_p2p`, `category`, `priority`, `timeout`"),
+        // Types
+        ("[http]\nlisten = 8080", "2:10: `http.listen`: invalid type: integer `8080`, expected socket address"),
+        ("[http]\nlisten = \"localhost:8080\"", "2:10: `http.listen`: invalid socket address syntax"),
+        ("[http]\npage_size = 0", "2:13: `http.page_size`: invalid value: integer `0`, expected a nonzero usize"),
+        ("[http]\ndrain_timeout = 30", "2:17: `http.drain_timeout`: invalid type: integer `30`, expected a string"),
+        (
+            "[http]\ndrain_timeout = \"soon\"",
+            "2:17: `http.drain_timeout`: `soon` is not a duration such as `30s` or `1m 30s`: expected number at 0",
+        ),
+        ("[http]\ndrain_timeout = \"0s\"", "2:17: `http.drain_timeout`: must be longer than 0 s"),
+        ("upstream = 1", "1:12: `upstream`: invalid type: integer `1`, expected a sequence"),
+        ("[[upstream]]\nname = \"a.b\"\nurl = \"http://a\"", "2:8: `upstream.name`: `a.b` is not a name: 1 to 32 letters, digits, `-` and `_`"),
+        ("[[upstream]]\nname = \"a\"\nurl = \"ftp://a\"", "3:7: `upstream.url`: the scheme `ftp` is not `http` or `https`"),
+        (
+            "[[upstream]]\nname = \"a\"\nurl = \"http://me:secret@a\"",
+            "3:7: `upstream.url`: credentials do not belong in an address; use `bearer` or `headers`",
+        ),
+        ("[[upstream]]\nname = \"a\"\nkind = \"openapi\"\nurl = \"http://a\"", "3:8: `upstream.kind` cannot be `openapi`; known are `mcp`"),
+        ("[[upstream]]\nname = \"a\"\nprefix = \"allways\"\nurl = \"http://a\"", "3:10: `upstream.prefix` cannot be `allways`; did you mean `always`?"),
+        ("[[tool]]\nmatch = \"a{\"", "2:9: `tool.match`: not a pattern: unclosed alternate group; missing '}' (maybe escape '{' with '[{]'?)"),
+        ("[[tool]]\nmatch = \"a\"\npriority = 11", "3:12: `tool.priority`: 11 is not within 0 to 10"),
+        // Values that do not fit together
+        (
+            "[[upstream]]\nname = \"a\"\nurl = \"http://a\"\n\n[[upstream]]\nname = \"a\"\nurl = \"http://b\"",
+            "6:8: another upstream or peer is already called `a`",
+        ),
+        (
+            "[http]\nlisten = \"0.0.0.0:8080\"",
+            "2:10: 0.0.0.0:8080 can be reached from other machines, so it needs a `[[http.client]]`, or `allow_anonymous = true`",
+        ),
+        ("[http]\njson_depth_max = 129", "2:18: 129 is not within 1 to 128"),
+        ("[http]\nseparator = \" \"", "2:13: 1 to 4 characters that a tool's name may hold: letters, digits and `_.-/`"),
+        ("[http]\nsession_idle = \"2h\"\nsession_ttl = \"1h\"", "3:15: a session cannot end before it is idle: less than `session_idle`"),
+        ("[http]\nsession_idle = \"25h\"", "1:1: a session cannot end before it is idle: less than `session_idle`"),
+        ("[[tool]]\nmatch = \"a\"\nruntime = \"fastapi\"\nrequires_p2p = true", "4:16: a tool cannot require a peer and the HTTP runtime at once"),
+        ("[telemetry]\nsample_ratio = 1.5", "2:16: 1.5 is not within 0 to 1"),
+        ("[telemetry]\notlp = \"https://collector:4317\"", "2:8: spans are sent without TLS; the address begins with `http`"),
+        ("[telemetry]\nlog_filter = \"=\"", "2:14: `=` is not a log filter: invalid filter directive"),
+        (
+            "[[upstream]]\nname = \"a\"\nurl = \"http://a\"\n[upstream.headers]\n\"x y\" = \"1\"",
+            "5:9: `x y` is not the name of a header",
+        ),
+        // Secrets
+        ("[[http.client]]\nname = \"a\"\ntoken = \"hunter2\"", "3:9: `http.client.token`: a secret is named as `env:NAME` or `file:PATH`, not written here"),
+        ("[[http.client]]\nname = \"a\"\ntoken = \"env:NOBODY\"", "3:9: the environment variable `NOBODY` is not set"),
+        (
+            "[[http.client]]\nname = \"a\"\ntoken = \"file:nothing\"",
+            "3:9: the secret `/etc/twinway/nothing` cannot be read: No such file or directory (os error 2)",
+        ),
+        (
+            "[[http.client]]\nname = \"a\"\ntoken = \"env:T\"\n[[http.client]]\nname = \"b\"\ntoken = \"env:T\"",
+            "6:9: the token is the one of client `a`, so nobody could tell them apart",
+        ),
+        ("[http]\nseal_key = \"env:T\"", "2:12: a key shorter than 32 characters can be guessed"),
+    ];
+    for (text, expected) in cases {
+        let error = parse_with(text, [("T", "short")]).expect_err(text);
+
+        assert_eq!(message(&error), format!("{ORIGIN}:{expected}"), "{text}");
+    }
+}
+
+#[test]
+fn every_bad_peer_has_one_message_with_its_place() {
+    let good = format!("[[peer]]\nname = \"far\"\naddress = \"/ip4/192.0.2.7/tcp/4001/p2p/{PEER}\"\n");
+    let cases = [
+        (good.clone(), "1:1: a peer needs the table `[p2p]`".to_owned()),
+        (format!("[p2p]\n{good}{good}"), "6:8: another upstream or peer is already called `far`".to_owned()),
+        ("[p2p]\n[[peer]]\nname = \"far\"\naddress = \"far\"".to_owned(), "4:11: `peer.address`: invalid multiaddr".to_owned()),
+        (
+            "[p2p]\n[[peer]]\nname = \"far\"\naddress = \"/ip4/192.0.2.7/tcp/4001\"".to_owned(),
+            "4:11: address `/ip4/192.0.2.7/tcp/4001` does not end in /p2p/ and the PeerId".to_owned(),
+        ),
+        ("[p2p]\nlisten = [\"/ip4/300.0.0.1/tcp/1\"]".to_owned(), "2:11: `p2p.listen`: failed to parse: invalid IPv4 address syntax".to_owned()),
+        ("[p2p]\nlisten = []\nautority = \"deny\"".to_owned(), "3:1: unknown key `autority` in `p2p`; did you mean `authority`?".to_owned()),
+        ("[p2p]\nkey_file = \"/\"".to_owned(), "2:12: the key file `/` is not a file".to_owned()),
+        ("[p2p]\nkey_file = \"/dev/null/key\"".to_owned(), "2:12: the key file `/dev/null/key` cannot be read: Not a directory (os error 20)".to_owned()),
+    ];
+    for (text, expected) in cases {
+        let error = parse(&text).expect_err(&text);
+
+        assert_eq!(message(&error), format!("{ORIGIN}:{expected}"), "{text}");
+    }
+}
+
+#[test]
+fn the_environment_overrides_the_file_and_is_named_when_it_is_wrong() {
+    let text = "[http]\nlisten = \"127.0.0.1:1\"\n[[upstream]]\nname = \"a\"\nurl = \"http://a\"";
+
+    let good = [
+        ("TWINWAY__HTTP__LISTEN", "127.0.0.1:2"),
+        ("TWINWAY__HTTP__ALLOW_ANONYMOUS", "true"),
+        ("TWINWAY__HTTP__ALLOWED_HOSTS", "[\"a.example\"]"),
+        ("TWINWAY__UPSTREAM__0__URL", "http://b"),
+        ("TWINWAY__TELEMETRY__LOG", "json"),
+        ("TWINWAY_LOG", "not an override"),
+    ];
+    let config = parse_with(text, good).unwrap();
+    assert_eq!(config.http.listen.port(), 2);
+    assert!(config.http.allow_anonymous);
+    assert_eq!(config.http.allowed_hosts, ["a.example"]);
+    assert_eq!(config.upstream[0].url.to_string(), "http://b/");
+    assert_eq!(config.telemetry.unwrap().log, telemetry::LogFormat::Json);
+
+    let bad = [
+        ("TWINWAY__HTTP__LISTEN", "x", "`http.listen`: invalid socket address syntax"),
+        ("TWINWAY__HTTP__LISEN", "127.0.0.1:2", "unknown key `lisen` in `http`; did you mean `listen`?"),
+        ("TWINWAY__UPSTREAM__1__URL", "http://b", "`upstream` has no entry `1`; entries count from 0"),
+        ("TWINWAY__HTTP__LISTEN__PORT", "1", "`listen` is a value, not a table"),
+        ("TWINWAY__HTTP__", "1", "the name of the variable has an empty part"),
+    ];
+    for (variable, value, expected) in bad {
+        let error = parse_with(text, [(variable, value)]).expect_err(variable);
+
+        assert_eq!(message(&error), format!("{variable}: {expected}"));
+    }
+}
+
+#[test]
+fn secrets_are_fetched_and_never_printed() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("token"), "from-a-file\n").unwrap();
+    let text = "[[http.client]]\nname = \"a\"\ntoken = \"file:token\"\n[[upstream]]\nname = \"u\"\nurl = \"http://u\"\nbearer = \"env:T\"\n\
+                headers = { x-key = \"env:K\", x-plain = \"plain\" }";
+    let environment = [("T", "from-a-variable"), ("K", "from-another")].into();
+
+    let config = Config::parse_within(text, &folder.path().join("twinway.toml"), &environment).unwrap();
+
+    assert_eq!(config.http.client[0].token.expose(), "from-a-file");
+    assert_eq!(config.upstream[0].bearer.as_ref().unwrap().expose(), "from-a-variable");
+    assert_eq!(config.upstream[0].headers["x-key"].expose(), "from-another");
+    for printed in [format!("{config:?}"), config.to_toml().unwrap(), serde_json::to_string(&config).unwrap()] {
+        assert!(!printed.contains("from-a"), "{printed}");
+        assert!(printed.contains("***") && printed.contains("plain"), "{printed}");
+    }
+}
+
+#[test]
+fn what_is_shown_is_a_configuration_again() {
+    let text = format!(
+        "[p2p]\nlisten = [\"/ip4/127.0.0.1/tcp/0\"]\n[telemetry]\notlp = \"http://127.0.0.1:4317\"\n[[upstream]]\nname = \"a\"\nurl = \"http://a\"\n\
+         [[peer]]\nname = \"far\"\naddress = \"/ip4/192.0.2.7/tcp/4001/p2p/{PEER}\"\n\
+         [[tool]]\nmatch = \"p2p_*\"\nruntime = \"trio\"\ntimeout = \"90s\"\npriority = 7"
+    );
+    let shown = parse(&text).unwrap().to_toml().unwrap();
+
+    let again = parse(&shown).unwrap_or_else(|error| panic!("{}\n{shown}", message(&error)));
+
+    assert_eq!(again.to_toml().unwrap(), shown);
+    assert_eq!(again.tool[0].timeout, Some(Duration::from_secs(90)));
+    assert_eq!(again.tool[0].runtime, Some(RuntimeChoice::Mcpp));
+    assert!(again.tool[0].pattern.matches("p2p_render") && !again.tool[0].pattern.matches("render"));
+    assert_eq!(again.peer[0].trust, Trust::None);
+    assert_eq!(again.p2p.unwrap().key_file, Path::new("/etc/twinway/twinway.key"));
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let error = Config::load(Path::new("/nowhere/twinway.toml")).unwrap_err();
+
+    assert_eq!(message(&error), "the configuration `/nowhere/twinway.toml` cannot be read: No such file or directory (os error 2)");
+}
+
+/// Regenerate it with `cargo run -- config schema > deploy/config.schema.json`.
+#[test]
+fn the_committed_schema_is_current() {
+    let committed = include_str!("../../deploy/config.schema.json");
+
+    let current = format!("{}\n", serde_json::to_string_pretty(&schema()).unwrap());
+
+    assert!(committed == current, "deploy/config.schema.json is out of date");
+}

@@ -1,0 +1,115 @@
+//! Counts and times every call, whatever becomes of it.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures_util::future::BoxFuture;
+use runtime_api::{CallError, ErrorCode};
+use tokio::time::Instant;
+use tower::{Layer, Service, ServiceExt};
+use tracing::{Instrument, Span, debug};
+
+use crate::{
+    pipeline::{Answered, Routed},
+    telemetry::{
+        RouteMetrics,
+        metrics::{InFlight, Outcome},
+        span,
+    },
+};
+
+/// Lays [`Record`] over a service.
+#[derive(Debug, Clone, Copy)]
+pub struct RecordLayer;
+
+impl<S> Layer<S> for RecordLayer {
+    type Service = Record<S>;
+
+    fn layer(&self, inner: S) -> Record<S> {
+        Record { inner }
+    }
+}
+
+/// Counts and times every call.
+#[derive(Debug, Clone)]
+pub struct Record<S> {
+    inner: S,
+}
+
+impl<S> Service<Routed> for Record<S>
+where
+    S: Service<Routed, Response = Answered, Error = CallError> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    type Response = Answered;
+    type Error = CallError;
+    type Future = BoxFuture<'static, Result<Answered, CallError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), CallError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, routed: Routed) -> Self::Future {
+        let inner = self.inner.clone();
+        let seen = Seen::new(&routed);
+        let span = routed.span.clone();
+        let answer = async move {
+            let answered = inner.oneshot(routed).await;
+            seen.end(&answered);
+            answered
+        };
+        // An unsampled call does not pay for entering a span at each poll.
+        if span.is_none() { Box::pin(answer) } else { Box::pin(answer.instrument(span)) }
+    }
+}
+
+/// A call in progress; dropped before its end it counts as cancelled.
+struct Seen {
+    metrics: Arc<RouteMetrics>,
+    span: Span,
+    began: Instant,
+    ended: bool,
+    _in_flight: InFlight,
+}
+
+impl Seen {
+    fn new(routed: &Routed) -> Self {
+        let metrics = Arc::clone(&routed.entry.chosen().metrics);
+        if let Some(decisions) = &routed.entry.decisions {
+            decisions.inc();
+        }
+        let in_flight = metrics.enter();
+        Self { metrics, span: routed.span.clone(), began: Instant::now(), ended: false, _in_flight: in_flight }
+    }
+
+    fn end(mut self, answered: &Result<Answered, CallError>) {
+        self.ended = true;
+        let outcome = match answered {
+            Ok(answered) if answered.reply.is_error => Outcome::ToolError,
+            Ok(_) => Outcome::Ok,
+            Err(error) => {
+                self.metrics.failed(error.delivery());
+                debug!(error = error as &dyn std::error::Error, delivery = error.delivery().as_str(), "a call got no reply");
+                Outcome::Failed(error.code())
+            }
+        };
+        self.record(outcome);
+    }
+
+    fn record(&self, outcome: Outcome) {
+        self.metrics.record(outcome, self.began.elapsed());
+        if outcome != Outcome::Ok {
+            span::fail(&self.span, outcome.as_str());
+        }
+    }
+}
+
+impl Drop for Seen {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.record(Outcome::Failed(ErrorCode::Cancelled));
+        }
+    }
+}

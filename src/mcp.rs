@@ -1,0 +1,151 @@
+//! The server side of MCP: what a client's message means in its era, and what it is answered.
+//!
+//! ```text
+//! message -> envelope -> era -> lifecycle (initialize, discover, ping) | tools/list | tools/call -> Running
+//! ```
+//!
+//! Nothing here reads or writes a socket: a transport hands in an [`Inbound`] and carries the [`Answer`] back.
+
+mod answer;
+mod call;
+mod era;
+mod inbound;
+mod lifecycle;
+mod listing;
+mod running;
+mod seal;
+mod session;
+
+use std::{sync::Arc, time::Duration};
+
+use runtime_api::Era;
+use tokio_util::task::TaskTracker;
+use twinway_proto::envelope::{self, Message, Notification, Request};
+
+pub use answer::{Answer, Outgoing};
+pub use inbound::{Binding, Inbound, Scope, Way};
+pub use running::{Running, Step};
+pub use seal::{Seal, SealError};
+pub use session::{Session, SessionError, Sessions};
+
+use crate::{
+    catalog::Catalog,
+    config::Config,
+    pipeline::Pipeline,
+    telemetry::{Metrics, Sampler},
+};
+
+/// Answers clients. Cheap to clone; all clones share sessions, catalogue and pipeline.
+#[derive(Debug, Clone)]
+pub struct Server {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    catalog: Catalog,
+    pipeline: Pipeline,
+    sessions: Sessions,
+    sampler: Sampler,
+    metrics: Metrics,
+    depth_max: usize,
+    page_size: usize,
+    /// Calls whose client is gone but whose session is not.
+    left_behind: TaskTracker,
+}
+
+impl Server {
+    /// A server in front of this catalogue and pipeline.
+    ///
+    /// # Errors
+    /// [`SealError`] when the configured key for session handles cannot be used.
+    pub fn new(config: &Config, catalog: Catalog, pipeline: Pipeline, metrics: Metrics) -> Result<Self, SealError> {
+        let sessions = Sessions::new(&config.http, &metrics)?;
+        let shared = Shared {
+            catalog,
+            pipeline,
+            sessions,
+            sampler: Sampler::new(config.telemetry.as_ref()),
+            metrics,
+            depth_max: config.http.json_depth_max,
+            page_size: config.http.page_size.get(),
+            left_behind: TaskTracker::new(),
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// What is offered.
+    #[must_use]
+    pub fn catalog(&self) -> &Catalog {
+        &self.shared.catalog
+    }
+
+    /// The numbers of this gateway.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
+    }
+
+    /// The legacy sessions.
+    #[must_use]
+    pub fn sessions(&self) -> &Sessions {
+        &self.shared.sessions
+    }
+
+    /// Answers one message. Calls are begun but not driven: the transport drives what it gets.
+    #[must_use]
+    pub fn handle(&self, inbound: &Inbound<'_>) -> Answer {
+        match envelope::parse_within(&inbound.message, self.shared.depth_max) {
+            Ok(Message::Request(request)) => self.request(inbound, &request),
+            Ok(Message::Notification(notification)) => self.notification(inbound, &notification),
+            // Nothing is asked of clients, so these answer nothing.
+            Ok(Message::Response(_) | Message::Failure(_)) => Answer::Accepted,
+            Err(error) => answer::unreadable(&error),
+        }
+    }
+
+    /// Ends what was left behind by clients that went away, for at most `limit`.
+    pub async fn drain(&self, limit: Duration) {
+        self.shared.left_behind.close();
+        let drained = tokio::time::timeout(limit, self.shared.left_behind.wait()).await;
+        if drained.is_err() {
+            self.shared.sessions.cancel_all();
+        }
+    }
+
+    fn request(&self, inbound: &Inbound<'_>, request: &Request<'_>) -> Answer {
+        let spoken = match era::of_request(inbound, request, &self.shared.sessions) {
+            Ok(spoken) => spoken,
+            Err(refused) => {
+                self.shared.metrics.request_refused(refused.reason);
+                return refused.answer(request.id);
+            }
+        };
+        match (&*request.method, spoken.era()) {
+            ("initialize", Era::Legacy) => self.initialize(inbound, request),
+            ("server/discover", Era::Modern) => self.discover(inbound, request),
+            ("ping", Era::Legacy) => answer::result(request.id, b"{}".to_vec().into()),
+            ("tools/list", _) => self.list_tools(inbound, request, &spoken),
+            ("tools/call", _) => self.call_tool(inbound, request, &spoken),
+            (method, era) => answer::unknown_method(request.id, method, era),
+        }
+    }
+
+    fn notification(&self, inbound: &Inbound<'_>, notification: &Notification<'_>) -> Answer {
+        if notification.method == "notifications/cancelled" {
+            let session = match &inbound.way {
+                Way::Stream { session, .. } => Some(Arc::clone(session)),
+                Way::Http { .. } => era::session_of(inbound, &self.shared.sessions).ok(),
+            };
+            let params = notification.params.as_ref();
+            let id = params.and_then(|params| {
+                let raw = &inbound.message[params.range.clone()];
+                std::str::from_utf8(&raw[params.request_id.clone()?]).ok()
+            });
+            if let (Some(session), Some(id)) = (session, id) {
+                session.cancel(id);
+            }
+        }
+        Answer::Accepted
+    }
+}

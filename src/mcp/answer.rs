@@ -1,0 +1,114 @@
+//! What goes back to a client, in either era.
+
+use std::error::Error;
+
+use bytes::Bytes;
+use runtime_api::{CallError, Delivery, Era, ErrorCode, Origin};
+use twinway_proto::{
+    envelope::{self, EnvelopeError},
+    rope::Rope,
+};
+
+use super::Running;
+
+/// `HeaderMismatch` (2026-07-28).
+pub(super) const HEADER_MISMATCH: i32 = -32020;
+/// `UnsupportedProtocolVersion` (2026-07-28).
+pub(super) const UNSUPPORTED_VERSION: i32 = -32022;
+
+/// What a transport does with a message.
+#[derive(Debug)]
+pub enum Answer {
+    /// It was a notification or an answer; nothing is said.
+    Accepted,
+    /// One message at once.
+    Message(Outgoing),
+    /// A call that has begun. Whoever holds it drives it.
+    Running(Box<Running>),
+}
+
+/// A message to the client.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// The HTTP status; other transports ignore it.
+    pub status: u16,
+    /// The message.
+    pub message: Rope,
+    /// The handle of a session that was just opened.
+    pub session: Option<String>,
+    /// Seconds after which to come back.
+    pub retry_after_s: Option<u64>,
+}
+
+impl Outgoing {
+    pub(super) const fn new(status: u16, message: Rope) -> Self {
+        Self { status, message, session: None, retry_after_s: None }
+    }
+}
+
+/// An answer with a result.
+pub(super) fn result(id: &str, result: Rope) -> Answer {
+    Answer::Message(Outgoing::new(200, envelope::response(id, result)))
+}
+
+/// An answer with an error.
+pub(super) fn error(status: u16, id: Option<&str>, code: i32, message: &str, data: Option<&[u8]>) -> Answer {
+    let error = envelope::error_object(code, message, data);
+    Answer::Message(Outgoing::new(status, envelope::failure(id, error)))
+}
+
+/// A message that could not be read.
+pub(super) fn unreadable(fault: &EnvelopeError) -> Answer {
+    let (code, id) = match fault {
+        EnvelopeError::Json(_) => (ErrorCode::Parse, None),
+        EnvelopeError::Invalid { id, .. } => (ErrorCode::InvalidRequest, id.as_deref()),
+        _ => (ErrorCode::InvalidRequest, None),
+    };
+    error(400, id, code.row().json_rpc, &fault.to_string(), None)
+}
+
+/// A method that is not offered. A legacy client would read 404 as "session gone".
+pub(super) fn unknown_method(id: &str, method: &str, era: Era) -> Answer {
+    let status = if era == Era::Modern { 404 } else { 200 };
+    error(status, Some(id), -32601, &format!("the method `{method}` is not offered"), None)
+}
+
+/// A call that got no reply: the target's own error as it is, or ours from the table.
+pub(super) fn failed(id: &str, failure: &CallError, era: Era) -> Outgoing {
+    let row = failure.code().row();
+    let error = failure.answer().cloned().unwrap_or_else(|| {
+        let data = error_data(row.name, failure.origin(), failure.delivery(), failure);
+        envelope::error_object(row.json_rpc, &with_causes(failure), Some(data.as_bytes()))
+    });
+    let mut outgoing = Outgoing::new(status(failure, &error, era), envelope::failure(Some(id), error));
+    outgoing.retry_after_s = failure.retry_after().map(|after| after.as_secs().max(1));
+    outgoing
+}
+
+/// An error answer of a call is a JSON-RPC message and no fault of HTTP, but for what the modern revision maps.
+fn status(failure: &CallError, error: &Bytes, era: Era) -> u16 {
+    let unknown_method = failure.answer().is_some() && runtime_mcp::era::error_code(error) == Some(-32601);
+    match era {
+        Era::Modern if unknown_method => 404,
+        Era::Modern | Era::Legacy => 200,
+    }
+}
+
+fn error_data(name: &str, origin: Origin, delivery: Delivery, failure: &CallError) -> String {
+    let after = failure.retry_after().map(|after| format!(r#","retryAfterMs":{}"#, after.as_millis())).unwrap_or_default();
+    format!(r#"{{"code":"{name}","origin":"{}","delivery":"{}"{after}}}"#, origin.as_str(), delivery.as_str())
+}
+
+/// The message and its causes, because a person or a model reads it and has nothing else.
+fn with_causes(error: &CallError) -> String {
+    let mut text = error.to_string();
+    if error.delivery() == Delivery::Unknown {
+        text.push_str("; the tool may have run");
+    }
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,288 @@
+//! `tools/call`: finds the tool, makes the call, and writes its reply in the client's era.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use runtime_api::{Call, CallError, Caller, CallerEvents, Era, Method, Params, Reply, TraceContext};
+use tokio::time::Instant;
+use tower::ServiceExt;
+use tracing::Span;
+use twinway_proto::{
+    envelope::{self, ParamsIndex, Request, splice},
+    json::{self, Key},
+    meta::{RequestMeta, key, rewrite},
+    rope::{Builder, Rope},
+};
+
+use super::{
+    Answer, Inbound, Outgoing, Running, Server, Way,
+    answer::{self, HEADER_MISMATCH},
+    era::Spoken,
+    listing::unknown_view,
+};
+use crate::{
+    catalog::Entry,
+    pipeline::{Answered, Routed, Taken},
+    telemetry::{Decision, span},
+};
+
+/// Bounds of what is passed on for tracing: W3C Trace Context 3.3.1.5 and W3C Baggage 3.3.2.
+const TRACESTATE_BYTES_MAX: usize = 512;
+const BAGGAGE_BYTES_MAX: usize = 8192;
+
+/// What the reply needs of the request.
+struct Asked {
+    id: Box<str>,
+    era: Era,
+    explain: bool,
+    began: Instant,
+}
+
+impl Server {
+    pub(super) fn call_tool(&self, inbound: &Inbound<'_>, request: &Request<'_>, spoken: &Spoken) -> Answer {
+        let invalid = |what: &str| answer::error(200, Some(request.id), -32602, what, None);
+        let Some(index) = &request.params else { return invalid("`tools/call` has no `params`") };
+        let raw = inbound.message.slice(index.range.clone());
+        let Some(name) = index.name.clone().and_then(|range| json::string(text(&raw[range]))) else {
+            return invalid("`params.name` is not a string");
+        };
+        if index.arguments.clone().is_some_and(|range| raw[range.start] != b'{') {
+            return invalid("`params.arguments` is not an object");
+        }
+        let entry = {
+            let snapshot = self.shared.catalog.load();
+            let Some(view) = snapshot.view(inbound.view) else { return unknown_view(request.id, inbound.view) };
+            view.get(&name).filter(|entry| inbound.scope.allows(entry)).cloned()
+        };
+        let Some(entry) = entry else { return invalid(&format!("there is no tool `{name}`")) };
+        if let (Way::Http { headers }, Era::Modern) = (&inbound.way, spoken.era()) {
+            let arguments = index.arguments.clone().map_or("{}", |range| text(&raw[range]));
+            if let Err(fault) = entry.mirrored.check(headers, arguments) {
+                self.shared.metrics.request_refused("header_mismatch");
+                return answer::error(400, Some(request.id), HEADER_MISMATCH, &fault.to_string(), None);
+            }
+        }
+        let meta = index.meta.clone().map(|range| RequestMeta::read(text(&raw[range])));
+        match meta.transpose() {
+            Ok(meta) => self.begin(inbound, request, spoken, entry, index, &raw, &meta.unwrap_or_default()),
+            Err(_) => invalid("`params._meta` is not an object"),
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one request, taken apart once")]
+    fn begin(
+        &self,
+        inbound: &Inbound<'_>,
+        request: &Request<'_>,
+        spoken: &Spoken,
+        entry: Arc<Entry>,
+        index: &ParamsIndex,
+        raw: &Bytes,
+        meta: &RequestMeta<'_>,
+    ) -> Answer {
+        let incoming = incoming_trace(inbound, meta);
+        let (span, trace) = self.trace(incoming, inbound, request, spoken, &entry);
+        let token = meta.progress_token.map(|token| raw.slice_ref(token.as_bytes()));
+        let (caller, events) = way_back(token.as_ref());
+        let asked = Asked {
+            id: request.id.into(),
+            era: spoken.era(),
+            explain: meta.explain == Some("true"),
+            began: Instant::now(),
+        };
+        let call = Call {
+            method: Method::ToolsCall,
+            target: entry.chosen().target.clone(),
+            name: Arc::clone(&entry.chosen().name),
+            params: Params {
+                raw: raw.clone(),
+                name: index.name.clone(),
+                arguments: index.arguments.clone(),
+                meta: index.meta.clone(),
+            },
+            principal: inbound.principal.clone(),
+            client: spoken.client(),
+            deadline: asked.began + time_for(entry.metadata.timeout, meta.deadline_ms),
+            priority: entry.metadata.priority,
+            trace,
+            caller,
+        };
+        let answering = self.shared.pipeline.clone().oneshot(Routed { entry, call, span });
+        let finished = Box::pin(async move { asked.finish(answering.await) });
+        let running = Running::new(finished, events.zip(token), self.shared.left_behind.clone());
+        Answer::Running(Box::new(match (spoken, &inbound.way) {
+            (Spoken::Legacy { session, .. }, _) => running.in_session(session, request.id),
+            // On a stream a modern client cancels by a notification too, as over stdio.
+            (_, Way::Stream { session, .. }) => running.in_session(session, request.id).ends_with_its_holder(),
+            (_, Way::Http { .. }) => running,
+        }))
+    }
+
+    /// Decides whether this call is traced, before any span exists.
+    fn trace(
+        &self,
+        incoming: TraceContext,
+        inbound: &Inbound<'_>,
+        request: &Request<'_>,
+        spoken: &Spoken,
+        entry: &Entry,
+    ) -> (Span, TraceContext) {
+        let known = incoming.exists().then_some(&incoming);
+        match self.shared.sampler.decide(known) {
+            Decision::PassOn => (Span::none(), incoming),
+            Decision::Skip => (Span::none(), span::new_unsampled(known)),
+            Decision::Record => {
+                let session = match spoken {
+                    Spoken::Legacy { session, .. } => Some(session.public_id()),
+                    Spoken::Modern | Spoken::Opening => None,
+                };
+                let about = span::Entrance {
+                    method: &request.method,
+                    name: Some(&entry.public),
+                    era: spoken.era(),
+                    protocol_version: spoken.revision(),
+                    transport: "tcp",
+                    session: session.as_deref(),
+                    request_id: request.id,
+                };
+                debug_assert!(matches!(inbound.way, Way::Http { .. } | Way::Stream { .. }));
+                let span = span::entrance(known, &about);
+                let context = span::context_of(&span, &incoming);
+                (span, context)
+            }
+        }
+    }
+}
+
+impl Asked {
+    fn finish(self, answered: Result<Answered, CallError>) -> Outgoing {
+        match answered {
+            Ok(answered) => Outgoing::new(200, envelope::response(&self.id, self.result(answered))),
+            Err(error) => answer::failed(&self.id, &error, self.era),
+        }
+    }
+
+    /// The result as this client's era has it. In the same era, and unless asked to explain, it is the same bytes.
+    fn result(&self, answered: Answered) -> Rope {
+        let Answered { reply, taken, hop } = answered;
+        let reply = if self.explain { explained(reply, &taken, self.began.elapsed(), hop) } else { reply };
+        match (self.era, &reply.result_type) {
+            (Era::Modern, None) => with_result_type(&reply.result),
+            // Strict legacy clients refuse members that their revision does not know.
+            (Era::Legacy, Some(_)) => without(&reply.result, "resultType"),
+            _ => reply.result.into(),
+        }
+    }
+}
+
+/// The time for a call: the tool's, or less if the client says so.
+fn time_for(timeout: Duration, deadline_ms: Option<&str>) -> Duration {
+    let asked = deadline_ms.and_then(|ms| ms.parse().ok()).map(Duration::from_millis);
+    asked.map_or(timeout, |asked| asked.min(timeout))
+}
+
+fn way_back(token: Option<&Bytes>) -> (Caller, Option<CallerEvents>) {
+    match token {
+        Some(_) => {
+            let (caller, events) = Caller::channel();
+            (caller, Some(events))
+        }
+        None => (Caller::none(), None),
+    }
+}
+
+/// The client's trace; what stands in `_meta` wins over headers, because it belongs to this request alone.
+fn incoming_trace(inbound: &Inbound<'_>, meta: &RequestMeta<'_>) -> TraceContext {
+    let none = HeaderMap::new();
+    let headers = match &inbound.way {
+        Way::Http { headers } => headers,
+        Way::Stream { .. } => &none,
+    };
+    let header = |name: &str| headers.get(name).map(|value| Bytes::copy_from_slice(value.as_bytes()));
+    let member = |raw: Option<&str>| raw.and_then(json::string).map(|text| Bytes::copy_from_slice(text.as_bytes()));
+    let from_meta = member(meta.traceparent).and_then(|parent| TraceContext::parse(&parent));
+    let (mut trace, state) = match from_meta {
+        Some(trace) => (trace, member(meta.tracestate)),
+        None => match headers.get("traceparent").and_then(|parent| TraceContext::parse(parent.as_bytes())) {
+            Some(trace) => (trace, header("tracestate")),
+            None => (TraceContext::default(), None),
+        },
+    };
+    trace.state = state.filter(|state| state.len() <= TRACESTATE_BYTES_MAX && std::str::from_utf8(state).is_ok());
+    let baggage = member(meta.baggage).or_else(|| header("baggage"));
+    trace.baggage = baggage.filter(|baggage| baggage.len() <= BAGGAGE_BYTES_MAX && std::str::from_utf8(baggage).is_ok());
+    trace
+}
+
+fn with_result_type(result: &Bytes) -> Rope {
+    let mut out = Builder::with_capacity(32 + result.len().min(4096));
+    let empty = !result[1..result.len() - 1].iter().any(|byte| !byte.is_ascii_whitespace());
+    let member: &[u8] = if empty { b"\"resultType\":\"complete\"" } else { b"\"resultType\":\"complete\"," };
+    splice(result, &[(1..1, member)], &mut out);
+    out.finish()
+}
+
+fn without(result: &Bytes, name: &str) -> Rope {
+    let rewritten = rewrite(Some(text(result)), |key: &Key<'_>| !key.is(name), &[]);
+    rewritten.map_or_else(|_| result.clone().into(), Rope::from)
+}
+
+/// Adds to `_meta` which way the call took, why, and where the time went.
+fn explained(reply: Reply, taken: &Taken, total: Duration, hop: Duration) -> Reply {
+    let explanation = format!(
+        r#"{{"runtime":"{}","target":"{}","reason":"{}","total_us":{},"gateway_us":{},"runtime_us":{}}}"#,
+        taken.runtime,
+        taken.target,
+        taken.reason,
+        total.as_micros(),
+        total.saturating_sub(hop).as_micros(),
+        hop.as_micros()
+    );
+    let raw = reply.meta.clone().map(|range| text(&reply.result[range]));
+    let Ok(meta) = rewrite(raw, |key| !key.is(key::EXPLAIN), &[(key::EXPLAIN, explanation.as_bytes())]) else { return reply };
+    let Ok(result) = rewrite(Some(text(&reply.result)), |key| !key.is("_meta"), &[("_meta", &meta)]) else { return reply };
+    let result_type = reply.result_type.is_some().then_some(0..0);
+    Reply { result: result.into(), result_type, ..reply }
+}
+
+/// Messages were checked to be UTF-8 as a whole.
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finished(era: Era, result: &'static str, result_type: bool) -> String {
+        let asked = Asked { id: "1".into(), era, explain: false, began: Instant::now() };
+        let mut reply = Reply::new(Bytes::from_static(result.as_bytes()));
+        reply.result_type = result_type.then_some(0..0);
+        let taken = Taken { runtime: runtime_api::RuntimeId("http".into()), target: "up".into(), reason: "only_candidate" };
+        let rope = asked.result(Answered { reply, taken, hop: Duration::ZERO });
+        String::from_utf8(rope.into_bytes().to_vec()).expect("UTF-8")
+    }
+
+    #[test]
+    fn each_era_gets_the_result_it_knows() {
+        let plain = r#"{"content":[],"x":1e400}"#;
+        let modern = r#"{"content":[],"resultType":"complete","x":1e400}"#;
+
+        assert_eq!(finished(Era::Legacy, plain, false), plain);
+        assert_eq!(finished(Era::Modern, modern, true), modern);
+        assert_eq!(finished(Era::Modern, plain, false), r#"{"resultType":"complete","content":[],"x":1e400}"#);
+        assert_eq!(finished(Era::Modern, "{ }", false), r#"{"resultType":"complete" }"#);
+        assert_eq!(finished(Era::Legacy, modern, true), plain);
+    }
+
+    #[test]
+    fn a_client_can_shorten_the_time_of_a_call_but_not_lengthen_it() {
+        let timeout = Duration::from_secs(30);
+
+        assert_eq!(time_for(timeout, Some("500")), Duration::from_millis(500));
+        assert_eq!(time_for(timeout, Some("60000")), timeout);
+        assert_eq!(time_for(timeout, Some("\"x\"")), timeout);
+        assert_eq!(time_for(timeout, None), timeout);
+    }
+}

@@ -1,0 +1,79 @@
+//! A message as a transport hands it in.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use runtime_api::Principal;
+
+use super::Session;
+use crate::catalog::Entry;
+
+/// One message of a client.
+#[derive(Debug, Clone)]
+pub struct Inbound<'a> {
+    /// The whole message.
+    pub message: Bytes,
+    /// Which view the client looks at: a target's name, or empty for all.
+    pub view: &'a str,
+    /// Who it is.
+    pub principal: &'a Principal,
+    /// How it came.
+    pub way: Way<'a>,
+    /// Which tools it may see and call.
+    pub scope: Scope<'a>,
+}
+
+/// The kinds of transport, as far as MCP treats them differently.
+#[derive(Debug, Clone)]
+pub enum Way<'a> {
+    /// Streamable HTTP: one message a request, sessions by header, mirrored headers.
+    Http {
+        /// The request's headers.
+        headers: &'a HeaderMap,
+    },
+    /// A duplex stream: the stream is the session.
+    Stream {
+        /// What belongs to this stream.
+        session: &'a Arc<Session>,
+        /// The rules of the MCP++ bindings that apply.
+        binding: Binding,
+    },
+}
+
+/// How strictly a legacy session over libp2p has to name its binding (MCP++, legacy binding).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Binding {
+    /// Without a binding id it is plain MCP.
+    Baseline,
+    /// Without a binding id it is refused.
+    Strict,
+}
+
+/// Which tools a client may see and call. One decision for lists and calls, so that they cannot differ.
+#[derive(Clone, Copy)]
+pub enum Scope<'a> {
+    /// All of the view.
+    Everything,
+    /// Those that the function allows.
+    Only(&'a (dyn Fn(&Entry) -> bool + Send + Sync)),
+}
+
+impl Scope<'_> {
+    pub(super) fn allows(&self, entry: &Entry) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Only(allows) => allows(entry),
+        }
+    }
+
+    pub(super) const fn is_everything(&self) -> bool {
+        matches!(self, Self::Everything)
+    }
+}
+
+impl std::fmt::Debug for Scope<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.is_everything() { "Everything" } else { "Only" })
+    }
+}

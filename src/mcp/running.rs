@@ -1,0 +1,197 @@
+//! A call that is under way: its notifications, its answer, and what happens when nobody looks any more.
+
+use std::{
+    fmt,
+    future::poll_fn,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use runtime_api::{CallerEvent, CallerEvents};
+use tokio_util::{
+    sync::{CancellationToken, WaitForCancellationFutureOwned},
+    task::TaskTracker,
+};
+use twinway_proto::{
+    envelope::{self, splice},
+    json::members,
+    meta::key,
+    rope::{Builder, Rope},
+};
+
+use super::{Outgoing, Session};
+
+/// A call in progress. Dropping it cancels the call, unless it belongs to a legacy session: then the call goes on and its
+/// answer is thrown away, because a legacy client's disconnect is no cancel (2025-11-25, transports).
+pub struct Running {
+    state: Option<State>,
+    left_behind: TaskTracker,
+    goes_on: bool,
+}
+
+struct State {
+    answer: BoxFuture<'static, Outgoing>,
+    /// Notifications of the target, and the client's own progress token.
+    events: Option<(CallerEvents, Bytes)>,
+    /// An answer that waits for the notifications before it.
+    ready: Option<Outgoing>,
+    session: Option<InSession>,
+}
+
+struct InSession {
+    session: Arc<Session>,
+    id: Box<str>,
+    cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+/// What comes next.
+#[derive(Debug)]
+pub enum Step {
+    /// A notification for the client.
+    Event(Rope),
+    /// The answer; nothing comes after it.
+    Done(Outgoing),
+    /// The client withdrew the call; it is not answered (2025-11-25, cancellation).
+    Withdrawn,
+}
+
+impl Running {
+    pub(super) fn new(
+        answer: BoxFuture<'static, Outgoing>,
+        events: Option<(CallerEvents, Bytes)>,
+        left_behind: TaskTracker,
+    ) -> Self {
+        Self { state: Some(State { answer, events, ready: None, session: None }), left_behind, goes_on: false }
+    }
+
+    /// The session can cancel the call by this id, and the call outlives its holder.
+    pub(super) fn in_session(mut self, session: &Arc<Session>, id: &str) -> Self {
+        let cancelled = session.enter(id);
+        if let Some(state) = &mut self.state {
+            let cancelled = Box::pin(cancelled.cancelled_owned());
+            state.session = Some(InSession { session: Arc::clone(session), id: id.into(), cancelled });
+        }
+        self.goes_on = true;
+        self
+    }
+
+    /// Dropping it cancels the call after all.
+    pub(super) const fn ends_with_its_holder(mut self) -> Self {
+        self.goes_on = false;
+        self
+    }
+
+    /// Whether there may be notifications before the answer.
+    #[must_use]
+    pub fn may_notify(&self) -> bool {
+        self.state.as_ref().is_some_and(|state| state.events.is_some())
+    }
+
+    /// The next step. Cancel-safe. Not to be called after [`Step::Done`] or [`Step::Withdrawn`].
+    pub async fn next(&mut self) -> Step {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// The next step, for futures and bodies written by hand.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        let Some(state) = &mut self.state else { return Poll::Pending };
+        let step = state.poll(cx);
+        if matches!(step, Poll::Ready(Step::Done(_) | Step::Withdrawn)) {
+            self.state = None;
+        }
+        step
+    }
+}
+
+impl State {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        if let Some(session) = &mut self.session
+            && session.cancelled.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Step::Withdrawn);
+        }
+        if self.ready.is_none()
+            && let Poll::Ready(answer) = self.answer.as_mut().poll(cx)
+        {
+            self.ready = Some(answer);
+        }
+        // Notifications that came before the answer go before it.
+        while let Some((events, token)) = &mut self.events {
+            match events.poll_next(cx) {
+                Poll::Ready(Some(event)) => {
+                    if let Some(message) = notification(event, token) {
+                        return Poll::Ready(Step::Event(message));
+                    }
+                }
+                Poll::Ready(None) => self.events = None,
+                Poll::Pending => break,
+            }
+        }
+        self.ready.take().map_or(Poll::Pending, |answer| Poll::Ready(Step::Done(answer)))
+    }
+}
+
+/// The notification as the client knows it. A request of the server goes unanswered here: none was declared possible.
+fn notification(event: CallerEvent, token: &Bytes) -> Option<Rope> {
+    let CallerEvent::Notification { method, params } = event else { return None };
+    let params = if &*method == "notifications/progress" { with_token(&params, token) } else { params.into() };
+    Some(envelope::notification(&method, Some(params)))
+}
+
+fn with_token(params: &Bytes, token: &Bytes) -> Rope {
+    let text = std::str::from_utf8(params).unwrap_or_default();
+    let Some(old) = members(text).flatten().find(|member| member.key.is(key::PROGRESS_TOKEN)) else {
+        return params.clone().into();
+    };
+    let mut out = Builder::with_capacity(params.len() + token.len());
+    splice(params, &[(old.range, token)], &mut out);
+    out.finish()
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let Some(state) = self.state.take() else { return };
+        if !self.goes_on || tokio::runtime::Handle::try_current().is_err() {
+            return;
+        }
+        self.left_behind.spawn(async move {
+            let mut running = Self { state: Some(state), left_behind: TaskTracker::new(), goes_on: false };
+            while matches!(running.next().await, Step::Event(_)) {}
+        });
+    }
+}
+
+impl Drop for InSession {
+    fn drop(&mut self) {
+        self.session.leave(&self.id);
+    }
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running").field("goes_on", &self.goes_on).finish_non_exhaustive()
+    }
+}
+
+/// What a session keeps to cancel a call.
+pub(super) type Cancel = CancellationToken;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_client_gets_its_own_progress_token_back() {
+        let params = Bytes::from_static(br#"{"progress":1,"progressToken":17,"x":2.50}"#);
+        let event = CallerEvent::Notification { method: "notifications/progress".into(), params };
+
+        let message = notification(event, &Bytes::from_static(b"\"mine\"")).expect("a notification");
+
+        let expected =
+            r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progress":1,"progressToken":"mine","x":2.50}}"#;
+        assert_eq!(message.into_bytes(), expected);
+    }
+}

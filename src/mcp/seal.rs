@@ -1,0 +1,132 @@
+//! Seals what a client carries for us, so that it can neither read nor change it.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use chacha20poly1305::{
+    AeadInPlace, KeyInit, XChaCha20Poly1305, XNonce,
+    aead::{Aead, Payload},
+};
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use crate::config::Http;
+
+const NONCE_LEN: usize = 24;
+
+/// Shortest secret that is taken as a key. 32 characters of base64 or hexadecimal hold at least 128 bits.
+const SECRET_BYTES_MIN: usize = 32;
+
+/// The configured key cannot be used.
+#[derive(Debug, Error)]
+#[error("`http.{name}` has {length} bytes; a key needs at least {SECRET_BYTES_MIN}")]
+pub struct SealError {
+    name: &'static str,
+    length: usize,
+}
+
+/// XChaCha20-Poly1305 with random nonces: 24 bytes are enough to draw them by chance.
+pub struct Seal {
+    current: XChaCha20Poly1305,
+    previous: Option<XChaCha20Poly1305>,
+    ephemeral: bool,
+}
+
+impl Seal {
+    /// The configured keys, or a key that lives as long as the process.
+    ///
+    /// # Errors
+    /// [`SealError`] when a key is too short.
+    pub fn new(config: &Http) -> Result<Self, SealError> {
+        let key = |name, secret: &Option<crate::config::Secret>| {
+            secret.as_ref().map(|secret| cipher(name, secret.expose().as_bytes())).transpose()
+        };
+        let current = key("seal_key", &config.seal_key)?;
+        let previous = key("seal_key_previous", &config.seal_key_previous)?;
+        let ephemeral = current.is_none();
+        let current = current.unwrap_or_else(|| XChaCha20Poly1305::new(&rand::random::<[u8; 32]>().into()));
+        Ok(Self { current, previous, ephemeral })
+    }
+
+    /// Whether nobody else, and no later process, can open what is sealed here.
+    #[must_use]
+    pub const fn is_ephemeral(&self) -> bool {
+        self.ephemeral
+    }
+
+    /// Seals `plain` for this purpose, subject and route; visible ASCII.
+    #[must_use]
+    pub fn seal(&self, plain: &[u8], bound_to: &[&str]) -> String {
+        let nonce = XNonce::from(rand::random::<[u8; NONCE_LEN]>());
+        let mut sealed = plain.to_vec();
+        let tag = self.current.encrypt_in_place_detached(&nonce, &associated(bound_to), &mut sealed);
+        let tag = tag.expect("a message of some kilobytes is not too long");
+        URL_SAFE_NO_PAD.encode([&nonce[..], &sealed, &tag[..]].concat())
+    }
+
+    /// Opens what was sealed for the same purpose, subject and route, with the current or the previous key.
+    #[must_use]
+    pub fn open(&self, sealed: &str, bound_to: &[&str]) -> Option<Vec<u8>> {
+        let bytes = URL_SAFE_NO_PAD.decode(sealed).ok()?;
+        let (nonce, rest) = bytes.split_at_checked(NONCE_LEN)?;
+        let associated = associated(bound_to);
+        let open = |key: &XChaCha20Poly1305| {
+            key.decrypt(XNonce::from_slice(nonce), Payload { msg: rest, aad: &associated }).ok()
+        };
+        open(&self.current).or_else(|| self.previous.as_ref().and_then(open))
+    }
+}
+
+/// Each part with its length, so that no two lists of parts give the same bytes.
+fn associated(parts: &[&str]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for part in parts {
+        bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        bytes.extend_from_slice(part.as_bytes());
+    }
+    bytes
+}
+
+fn cipher(name: &'static str, secret: &[u8]) -> Result<XChaCha20Poly1305, SealError> {
+    if secret.len() < SECRET_BYTES_MIN {
+        return Err(SealError { name, length: secret.len() });
+    }
+    let key = Zeroizing::new(<[u8; 32]>::from(Sha256::digest(secret)));
+    Ok(XChaCha20Poly1305::new((&*key).into()))
+}
+
+impl std::fmt::Debug for Seal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Seal").field("ephemeral", &self.ephemeral).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seal() -> Seal {
+        Seal::new(&Http::default()).expect("an ephemeral key")
+    }
+
+    #[test]
+    fn only_the_same_purpose_subject_and_route_open_it() {
+        let seal = seal();
+        let sealed = seal.seal(b"secret", &["session", "alice", "up"]);
+
+        assert_eq!(seal.open(&sealed, &["session", "alice", "up"]).as_deref(), Some(&b"secret"[..]));
+        for other in [["session", "bob", "up"], ["session", "alice", ""], ["state", "alice", "up"], ["session", "aliceup", ""]] {
+            assert_eq!(seal.open(&sealed, &other), None, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_changed_or_sealed_by_another_key_stays_shut() {
+        let sealed = seal().seal(b"secret", &[]);
+        let mut changed = sealed.clone().into_bytes();
+        changed[40] = if changed[40] == b'A' { b'B' } else { b'A' };
+
+        assert_eq!(seal().open(&sealed, &[]), None);
+        assert_eq!(seal().open(&String::from_utf8(changed).expect("ASCII"), &[]), None);
+        assert_eq!(seal().open("", &[]), None);
+    }
+}

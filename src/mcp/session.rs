@@ -1,0 +1,413 @@
+//! Legacy sessions.
+//!
+//! A handle is sealed and says everything of its session, so that any replica with the same key can serve it. What is kept
+//! here beside it is only what the process needs to work: the calls in flight, and which handles were ended.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use dashmap::DashMap;
+use parking_lot::Mutex;
+use prometheus_client::metrics::gauge::Gauge;
+use runtime_api::{LegacyClient, Principal};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use thiserror::Error;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use twinway_proto::revision;
+
+use super::{Seal, SealError, running::Cancel};
+use crate::{config::Http, telemetry::Metrics};
+
+/// What a handle is sealed for.
+const PURPOSE: &str = "session";
+
+/// Longest handle that is looked at: two client parts of 1 KiB, in base64, with room.
+const HANDLE_BYTES_MAX: usize = 4096;
+
+/// Ended handles that are remembered: as many as can be opened and ended by a busy fleet within a day; 40 bytes each.
+const ENDED_MAX: usize = 100_000;
+
+/// Sessions that are looked at to find one to make room: the oldest of so many is old enough.
+const EVICTION_SAMPLE: usize = 32;
+
+/// A handle that leads to no session.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum SessionError {
+    /// Not ours, or expired.
+    #[error("this session is not known; initialize again")]
+    Unknown,
+    /// Ended by DELETE.
+    #[error("this session was ended; initialize again")]
+    Ended,
+    /// Of another client, or of another view.
+    #[error("this session belongs to another client or endpoint; initialize again")]
+    Foreign,
+    /// No room.
+    #[error("no more sessions can be opened now")]
+    Full {
+        /// When there may be room.
+        retry_after: Duration,
+    },
+}
+
+/// One conversation of a legacy client, or one duplex stream.
+#[derive(Debug)]
+pub struct Session {
+    id: u128,
+    client: OnceLock<Arc<LegacyClient>>,
+    principal: Principal,
+    view: Box<str>,
+    in_flight: Mutex<HashMap<Box<str>, Cancel>>,
+    used_ms: AtomicU64,
+}
+
+/// What a handle says. `id` stands in it twice over as a nonce would: it makes handles differ.
+#[derive(Serialize, Deserialize)]
+struct Sealed {
+    id: u128,
+    expires_s: u64,
+    revision: String,
+    capabilities: Box<RawValue>,
+    info: Box<RawValue>,
+}
+
+/// All sessions of a gateway.
+#[derive(Debug)]
+pub struct Sessions {
+    seal: Seal,
+    open: DashMap<Box<str>, Arc<Session>>,
+    /// Ended sessions and when their handles would have expired, in seconds of the Unix clock.
+    ended: DashMap<u128, u64>,
+    epoch: Instant,
+    sessions_max: usize,
+    idle: Duration,
+    ttl: Duration,
+    gauge: Gauge,
+    metrics: Metrics,
+}
+
+impl Session {
+    /// The session of a duplex stream.
+    #[must_use]
+    pub fn of_stream(principal: Principal) -> Arc<Self> {
+        Arc::new(Self::new(rand::random(), principal, ""))
+    }
+
+    fn new(id: u128, principal: Principal, view: &str) -> Self {
+        let client = OnceLock::new();
+        Self { id, client, principal, view: view.into(), in_flight: Mutex::default(), used_ms: AtomicU64::new(0) }
+    }
+
+    /// The client, once it is initialized.
+    #[must_use]
+    pub fn client(&self) -> Option<Arc<LegacyClient>> {
+        self.client.get().cloned()
+    }
+
+    pub(super) fn initialize(&self, client: Arc<LegacyClient>) {
+        // A second initialize on one stream changes nothing: what was agreed on stays agreed on.
+        self.client.set(client).ok();
+    }
+
+    /// Names the session in traces without opening it to whoever reads them.
+    #[must_use]
+    pub fn public_id(&self) -> String {
+        format!("{:016x}", self.id >> 64)
+    }
+
+    pub(super) fn enter(&self, id: &str) -> Cancel {
+        let cancel = CancellationToken::new();
+        self.in_flight.lock().insert(id.into(), cancel.clone());
+        cancel
+    }
+
+    pub(super) fn leave(&self, id: &str) {
+        self.in_flight.lock().remove(id);
+    }
+
+    /// Cancels the call with that raw id. A call that is not there has ended, or was never begun: both are fine.
+    pub fn cancel(&self, id: &str) {
+        if let Some(cancel) = self.in_flight.lock().get(id) {
+            cancel.cancel();
+        }
+    }
+
+    /// Cancels everything.
+    pub fn cancel_all(&self) {
+        for cancel in self.in_flight.lock().values() {
+            cancel.cancel();
+        }
+    }
+
+    fn is_busy(&self) -> bool {
+        !self.in_flight.lock().is_empty()
+    }
+}
+
+impl Sessions {
+    /// No sessions yet.
+    ///
+    /// # Errors
+    /// [`SealError`] when a configured key cannot be used.
+    pub fn new(config: &Http, metrics: &Metrics) -> Result<Self, SealError> {
+        Ok(Self {
+            seal: Seal::new(config)?,
+            open: DashMap::new(),
+            ended: DashMap::new(),
+            epoch: Instant::now(),
+            sessions_max: config.sessions_max.get(),
+            idle: config.session_idle,
+            ttl: config.session_ttl,
+            gauge: metrics.sessions().clone(),
+            metrics: metrics.clone(),
+        })
+    }
+
+    /// Whether handles outlive the process.
+    #[must_use]
+    pub const fn handles_are_ephemeral(&self) -> bool {
+        self.seal.is_ephemeral()
+    }
+
+    /// Opens a session and gives its handle.
+    ///
+    /// # Errors
+    /// [`SessionError::Full`].
+    pub fn open(&self, client: Arc<LegacyClient>, principal: &Principal, view: &str) -> Result<String, SessionError> {
+        self.make_room()?;
+        let id = rand::random();
+        let raw = |bytes: &Bytes| RawValue::from_string(String::from_utf8_lossy(bytes).into_owned()).unwrap_or_default();
+        let sealed = Sealed {
+            id,
+            expires_s: now_s() + self.ttl.as_secs(),
+            revision: client.revision.to_owned(),
+            capabilities: raw(&client.capabilities),
+            info: raw(&client.info),
+        };
+        let plain = serde_json::to_vec(&sealed).expect("strings and numbers always serialize");
+        let handle = self.seal.seal(&plain, &[PURPOSE, principal.as_str(), view]);
+        let session = Session::new(id, principal.clone(), view);
+        session.initialize(client);
+        self.keep(&handle, session);
+        Ok(handle)
+    }
+
+    /// The session of a handle, for its own client and view only.
+    ///
+    /// # Errors
+    /// [`SessionError`] otherwise.
+    pub fn find(&self, handle: &str, principal: &Principal, view: &str) -> Result<Arc<Session>, SessionError> {
+        if let Some(session) = self.open.get(handle).map(|session| Arc::clone(&session)) {
+            if session.principal != *principal || &*session.view != view {
+                self.metrics.session_refused("foreign");
+                return Err(SessionError::Foreign);
+            }
+            session.used_ms.store(self.now_ms(), Ordering::Relaxed);
+            return Ok(session);
+        }
+        self.read(handle, principal, view).inspect_err(|error| {
+            self.metrics.session_refused(if *error == SessionError::Ended { "ended" } else { "unknown" });
+        })
+    }
+
+    /// Ends a session: its calls are cancelled and its handle is refused from now on.
+    ///
+    /// # Errors
+    /// As [`Sessions::find`].
+    pub fn end(&self, handle: &str, principal: &Principal, view: &str) -> Result<(), SessionError> {
+        let session = self.find(handle, principal, view)?;
+        if self.ended.len() >= ENDED_MAX {
+            let now_s = now_s();
+            self.ended.retain(|_, expires_s| *expires_s > now_s);
+        }
+        if self.ended.len() < ENDED_MAX {
+            self.ended.insert(session.id, now_s() + self.ttl.as_secs());
+        }
+        session.cancel_all();
+        self.forget(handle);
+        Ok(())
+    }
+
+    /// Forgets what nobody used for long; their handles stay good.
+    pub fn sweep(&self) {
+        let oldest_ms = self.now_ms().saturating_sub(millis(self.idle));
+        let before = self.open.len();
+        self.open.retain(|_, session| session.is_busy() || session.used_ms.load(Ordering::Relaxed) >= oldest_ms);
+        self.gauge.dec_by(i64::try_from(before.saturating_sub(self.open.len())).unwrap_or(0));
+        let now_s = now_s();
+        self.ended.retain(|_, expires_s| *expires_s > now_s);
+    }
+
+    /// Cancels every call of every session.
+    pub fn cancel_all(&self) {
+        for session in &self.open {
+            session.cancel_all();
+        }
+    }
+
+    /// How long a session may be idle before its memory is given up.
+    #[must_use]
+    pub const fn idle(&self) -> Duration {
+        self.idle
+    }
+
+    /// A handle from before a sweep, a restart, or from another replica.
+    fn read(&self, handle: &str, principal: &Principal, view: &str) -> Result<Arc<Session>, SessionError> {
+        if handle.len() > HANDLE_BYTES_MAX {
+            return Err(SessionError::Unknown);
+        }
+        let plain = self.seal.open(handle, &[PURPOSE, principal.as_str(), view]).ok_or(SessionError::Unknown)?;
+        let sealed: Sealed = serde_json::from_slice(&plain).map_err(|_| SessionError::Unknown)?;
+        let revision = revision::legacy(&sealed.revision).filter(|_| sealed.expires_s > now_s());
+        let revision = revision.ok_or(SessionError::Unknown)?;
+        if self.ended.contains_key(&sealed.id) {
+            return Err(SessionError::Ended);
+        }
+        self.make_room()?;
+        let session = Session::new(sealed.id, principal.clone(), view);
+        let bytes = |raw: Box<RawValue>| Bytes::from(String::from(Box::<str>::from(raw)));
+        session.initialize(Arc::new(LegacyClient {
+            revision,
+            capabilities: bytes(sealed.capabilities),
+            info: bytes(sealed.info),
+        }));
+        Ok(self.keep(handle, session))
+    }
+
+    fn keep(&self, handle: &str, session: Session) -> Arc<Session> {
+        session.used_ms.store(self.now_ms(), Ordering::Relaxed);
+        let session = Arc::new(session);
+        if self.open.insert(handle.into(), Arc::clone(&session)).is_none() {
+            self.gauge.inc();
+        }
+        session
+    }
+
+    /// A session that has no call in flight can be forgotten: its handle says all that is needed to go on.
+    fn make_room(&self) -> Result<(), SessionError> {
+        if self.open.len() < self.sessions_max {
+            return Ok(());
+        }
+        let idle = self.open.iter().filter(|session| !session.is_busy()).take(EVICTION_SAMPLE);
+        let oldest = idle.min_by_key(|session| session.used_ms.load(Ordering::Relaxed)).map(|session| session.key().clone());
+        match oldest {
+            Some(handle) => self.forget(&handle),
+            None => {
+                self.metrics.session_refused("full");
+                return Err(SessionError::Full { retry_after: Duration::from_secs(30) });
+            }
+        }
+        Ok(())
+    }
+
+    fn forget(&self, handle: &str) {
+        if self.open.remove(handle).is_some() {
+            self.gauge.dec();
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        millis(self.epoch.elapsed())
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Handles outlive processes, so their time is that of the wall clock.
+fn now_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client() -> Arc<LegacyClient> {
+        Arc::new(LegacyClient {
+            revision: revision::LATEST_LEGACY,
+            capabilities: Bytes::from_static(br#"{"roots":{}}"#),
+            info: Bytes::from_static(br#"{"name":"c","version":"1"}"#),
+        })
+    }
+
+    fn sessions(sessions_max: usize) -> Sessions {
+        let sessions_max = sessions_max.try_into().expect("not zero");
+        Sessions::new(&Http { sessions_max, ..Http::default() }, &Metrics::new(None)).expect("an ephemeral key")
+    }
+
+    fn alice() -> Principal {
+        Principal("alice".into())
+    }
+
+    #[tokio::test]
+    async fn a_handle_is_good_for_its_own_client_and_view_only() {
+        let sessions = sessions(10);
+        let handle = sessions.open(client(), &alice(), "up").expect("room");
+
+        assert!(sessions.find(&handle, &alice(), "up").is_ok());
+        assert_eq!(sessions.find(&handle, &Principal("bob".into()), "up").err(), Some(SessionError::Foreign));
+        assert_eq!(sessions.find(&handle, &alice(), "").err(), Some(SessionError::Foreign));
+        assert_eq!(sessions.find("forged", &alice(), "up").err(), Some(SessionError::Unknown));
+    }
+
+    #[tokio::test]
+    async fn a_forgotten_session_comes_back_by_its_handle() {
+        let sessions = sessions(1);
+        let first = sessions.open(client(), &alice(), "").expect("room");
+        sessions.open(client(), &alice(), "").expect("the idle one gives way");
+        assert_eq!(sessions.open.len(), 1);
+
+        let found = sessions.find(&first, &alice(), "").expect("the handle says all");
+
+        assert_eq!(found.client().expect("initialized").capabilities, client().capabilities);
+        assert_eq!(sessions.gauge.get(), 1);
+    }
+
+    #[tokio::test]
+    async fn an_ended_session_stays_ended_and_its_calls_are_cancelled() {
+        let sessions = sessions(10);
+        let handle = sessions.open(client(), &alice(), "").expect("room");
+        let call = sessions.find(&handle, &alice(), "").expect("open").enter("1");
+
+        sessions.end(&handle, &alice(), "").expect("open");
+
+        assert!(call.is_cancelled());
+        assert_eq!(sessions.find(&handle, &alice(), "").err(), Some(SessionError::Ended));
+        assert_eq!(sessions.gauge.get(), 0);
+    }
+
+    #[tokio::test]
+    async fn only_idle_sessions_give_way() {
+        let sessions = sessions(1);
+        let handle = sessions.open(client(), &alice(), "").expect("room");
+        let session = sessions.find(&handle, &alice(), "").expect("open");
+        let _call = session.enter("1");
+
+        assert!(matches!(sessions.open(client(), &alice(), ""), Err(SessionError::Full { .. })));
+
+        session.leave("1");
+        assert!(sessions.open(client(), &alice(), "").is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn idle_sessions_are_swept() {
+        let sessions = sessions(10);
+        sessions.open(client(), &alice(), "").expect("room");
+        tokio::time::advance(sessions.idle() + Duration::from_secs(1)).await;
+
+        sessions.sweep();
+
+        assert_eq!(sessions.gauge.get(), 0);
+    }
+}

@@ -1,0 +1,202 @@
+//! Chooses the runtime and the target for a tool call, and says why.
+
+use std::{
+    fmt,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures_util::future::BoxFuture;
+use runtime_api::{CallError, CallService, ErrorCode, RuntimeId, TargetId};
+use tokio::time::Instant;
+use tower::{Service, ServiceExt};
+use tracing::Instrument;
+
+use crate::{
+    catalog::Entry,
+    config::RuntimeChoice,
+    metadata::Metadata,
+    pipeline::{Answered, Routed, Taken},
+    telemetry::{RouteMetrics, span},
+};
+
+/// The name of the runtime that `http` means in a rule.
+pub const HTTP: &str = "http";
+/// The name of the runtime that `mcpp` means in a rule, and that `requires_p2p` asks for.
+pub const MCPP: &str = "mcpp";
+
+/// Names that say that a tool belongs to peers. Only asked when both runtimes offer the tool.
+const PEER_NAMES: [&str; 4] = ["workflow", "taskqueue", "peer", "bootstrap"];
+
+/// A target that offers the tool.
+#[derive(Clone)]
+pub struct Candidate {
+    /// Which runtime reaches it.
+    pub runtime: RuntimeId,
+    /// The target.
+    pub target: TargetId,
+    /// The tool's name there.
+    pub name: Arc<str>,
+    /// Makes the call.
+    pub service: CallService,
+    /// Its numbers.
+    pub metrics: Arc<RouteMetrics>,
+}
+
+impl fmt::Debug for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.runtime, self.target, self.name)
+    }
+}
+
+/// Why a route was chosen. The order is the order in which the reasons count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The metadata names the runtime.
+    Explicit,
+    /// The metadata allows peers only.
+    RequiresP2p,
+    /// The name says that the tool belongs to peers.
+    NamePattern,
+    /// Nobody else offers it.
+    OnlyCandidate,
+    /// The default runtime.
+    Default,
+}
+
+impl Reason {
+    /// The code, in spans, metrics and `twinway/explain`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Explicit => "explicit",
+            Self::RequiresP2p => "requires_p2p",
+            Self::NamePattern => "name_pattern",
+            Self::OnlyCandidate => "only_candidate",
+            Self::Default => "default",
+        }
+    }
+}
+
+/// Chooses among the runtimes that offer a tool. Returns the place in `runtimes`.
+///
+/// # Errors
+/// The runtime that the metadata demands and nobody has.
+pub fn choose(name: &str, metadata: &Metadata, runtimes: &[&str]) -> Result<(usize, Reason), &'static str> {
+    let at = |wanted: &'static str| runtimes.iter().position(|runtime| *runtime == wanted).ok_or(wanted);
+    match metadata.runtime {
+        // A tool that needs peers and is bound to HTTP has no route at all.
+        RuntimeChoice::Http if metadata.requires_p2p => return Err(MCPP),
+        RuntimeChoice::Http => return Ok((at(HTTP)?, Reason::Explicit)),
+        RuntimeChoice::Mcpp => return Ok((at(MCPP)?, Reason::Explicit)),
+        RuntimeChoice::Auto => {}
+    }
+    if metadata.requires_p2p {
+        return Ok((at(MCPP)?, Reason::RequiresP2p));
+    }
+    match (runtimes.len(), at(MCPP)) {
+        (1, _) => Ok((0, Reason::OnlyCandidate)),
+        (_, Ok(peer)) if belongs_to_peers(name) => Ok((peer, Reason::NamePattern)),
+        _ => Ok((at(HTTP).unwrap_or(0), Reason::Default)),
+    }
+}
+
+fn belongs_to_peers(name: &str) -> bool {
+    name.starts_with("p2p_") || PEER_NAMES.iter().any(|part| name.contains(part))
+}
+
+/// The innermost service of the pipeline: makes the call on the route that was chosen.
+#[derive(Debug, Clone, Copy)]
+pub struct Router;
+
+impl Service<Routed> for Router {
+    type Response = Answered;
+    type Error = CallError;
+    type Future = BoxFuture<'static, Result<Answered, CallError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), CallError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, routed: Routed) -> Self::Future {
+        Box::pin(async move {
+            let (candidate, reason) = route(&routed.entry)?;
+            let Routed { mut call, span: parent, .. } = routed;
+            call.target = candidate.target.clone();
+            call.name = Arc::clone(&candidate.name);
+            let taken =
+                Taken { runtime: candidate.runtime.clone(), target: candidate.target.clone(), reason: reason.as_str() };
+            let service = candidate.service.clone();
+            let began = Instant::now();
+            // An unsampled call has no span; it must not even pay for the fields of one.
+            let reply = if parent.is_none() {
+                service.oneshot(call).await
+            } else {
+                let about = span::Hop {
+                    method: call.method,
+                    name: &call.name,
+                    runtime: taken.runtime.as_str(),
+                    target: taken.target.as_str(),
+                    reason: taken.reason,
+                    server_address: None,
+                };
+                let hop = span::hop(&parent, &about);
+                call.trace = span::context_of(&hop, &call.trace);
+                let reply = service.oneshot(call).instrument(hop.clone()).await;
+                if let Err(error) = &reply {
+                    span::fail(&hop, error.code().row().name);
+                }
+                reply
+            };
+            Ok(Answered { reply: reply?, taken, hop: began.elapsed() })
+        })
+    }
+}
+
+fn route(entry: &Entry) -> Result<(&Candidate, Reason), CallError> {
+    match &entry.route {
+        Ok((place, reason)) => Ok((&entry.candidates[*place], *reason)),
+        Err(wanted) => {
+            let message = format!("tool `{}` may only be called over the runtime `{wanted}`, where nobody offers it", entry.public);
+            Err(CallError::gateway(ErrorCode::Unavailable, message))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use runtime_api::Priority;
+
+    use super::*;
+
+    fn metadata(runtime: RuntimeChoice, requires_p2p: bool) -> Metadata {
+        let timeout = Duration::from_secs(1);
+        Metadata { runtime, requires_p2p, category: "general".into(), priority: Priority::default(), timeout }
+    }
+
+    #[test]
+    fn each_reason_decides_where_the_ones_before_it_do_not() {
+        use RuntimeChoice::{Auto, Http, Mcpp};
+        let both = [HTTP, MCPP];
+        let cases: [(&str, RuntimeChoice, bool, &[&str], Result<(usize, Reason), &str>); 11] = [
+            ("t", Http, false, &both, Ok((0, Reason::Explicit))),
+            ("t", Mcpp, false, &both, Ok((1, Reason::Explicit))),
+            ("t", Mcpp, true, &both, Ok((1, Reason::Explicit))),
+            ("t", Http, true, &both, Err(MCPP)),
+            ("t", Mcpp, false, &[HTTP], Err(MCPP)),
+            ("t", Auto, true, &both, Ok((1, Reason::RequiresP2p))),
+            ("t", Auto, true, &[HTTP], Err(MCPP)),
+            ("p2p_echo", Auto, false, &both, Ok((1, Reason::NamePattern))),
+            ("p2p_echo", Auto, false, &[HTTP], Ok((0, Reason::OnlyCandidate))),
+            ("t", Auto, false, &["other"], Ok((0, Reason::OnlyCandidate))),
+            ("t", Auto, false, &[MCPP, HTTP], Ok((1, Reason::Default))),
+        ];
+        for (name, runtime, requires_p2p, runtimes, expected) in cases {
+            let found = choose(name, &metadata(runtime, requires_p2p), runtimes);
+
+            assert_eq!(found, expected, "{name} {runtime:?} requires_p2p: {requires_p2p} {runtimes:?}");
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Metrics in the OpenMetrics text format, for Prometheus.
+//!
+//! A label look-up costs more than the measurement itself, so whatever counts calls is a handle that is resolved once,
+//! when a route is built. Labels take values from the configuration and from our own tables only, so their number is bounded.
+
+mod labels;
+mod route;
+
+use std::sync::Arc;
+
+use prometheus_client::{
+    encoding::text::encode,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
+    registry::Registry,
+};
+
+use labels::{ByDelivery, ByOutcome, ByReason, ByRoute};
+pub use route::{InFlight, Outcome, RouteMetrics};
+
+/// Upper bounds of the buckets in seconds, 50 us to 60 s: the gateway itself costs tens of microseconds, a tool up to a minute.
+const BUCKETS_SECONDS: [f64; 19] = [
+    0.000_05, 0.000_1, 0.000_2, 0.000_35, 0.000_5, 0.001, 0.002, 0.003_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0,
+    60.0,
+];
+
+type Histograms = Family<ByOutcome, Histogram, fn() -> Histogram>;
+
+/// Every metric of the gateway. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    registry: Arc<Registry>,
+    families: Families,
+}
+
+#[derive(Debug, Clone)]
+struct Families {
+    durations: Histograms,
+    in_flight: Family<ByRoute, Gauge>,
+    failures: Family<ByDelivery, Counter>,
+    route_decisions: Family<ByReason, Counter>,
+    shed: Family<ByReason, Counter>,
+    requests_refused: Family<ByReason, Counter>,
+    sessions_refused: Family<ByReason, Counter>,
+    retries: Family<ByRoute, Counter>,
+    fallbacks: Family<ByRoute, Counter>,
+    sessions: Gauge,
+    peers_connected: Gauge,
+    tools: Gauge,
+}
+
+impl Metrics {
+    /// The metrics of one gateway, with what the MCP++ node turns away if there is one.
+    #[must_use]
+    pub fn new(node: Option<NodeRefusals>) -> Self {
+        let families = Families::new();
+        let mut registry = Registry::with_prefix("twinway");
+        families.register(&mut registry);
+        if let Some(node) = node {
+            registry.register_collector(Box::new(node));
+        }
+        let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "The version that runs", build);
+        Self { registry: Arc::new(registry), families }
+    }
+
+    /// The handles of one runtime's one target. Resolve them when the route is built.
+    #[must_use]
+    pub fn route(&self, runtime: &str, target: &str) -> Arc<RouteMetrics> {
+        Arc::new(RouteMetrics::new(&self.families, ByRoute { runtime: runtime.to_owned(), target: target.to_owned() }))
+    }
+
+    /// Counts routes chosen for this reason; keep the handle.
+    #[must_use]
+    pub fn route_decisions(&self, reason: &'static str) -> Counter {
+        self.families.route_decisions.get_or_create_owned(&ByReason { reason })
+    }
+
+    /// Counts calls that were not admitted for this reason, `queue_full` for example; keep the handle.
+    #[must_use]
+    pub fn shed(&self, reason: &'static str) -> Counter {
+        self.families.shed.get_or_create_owned(&ByReason { reason })
+    }
+
+    /// Counts one request that was turned away at the entrance: `body_too_large`, `bad_host`, `unauthenticated`…
+    pub fn request_refused(&self, reason: &'static str) {
+        self.families.requests_refused.get_or_create(&ByReason { reason }).inc();
+    }
+
+    /// Counts one session that was not opened, or a handle that was not accepted.
+    pub fn session_refused(&self, reason: &'static str) {
+        self.families.sessions_refused.get_or_create(&ByReason { reason }).inc();
+    }
+
+    /// Legacy sessions that are open.
+    #[must_use]
+    pub fn sessions(&self) -> &Gauge {
+        &self.families.sessions
+    }
+
+    /// Peers that a connection is open to.
+    #[must_use]
+    pub fn peers_connected(&self) -> &Gauge {
+        &self.families.peers_connected
+    }
+
+    /// Tools in the merged catalogue.
+    #[must_use]
+    pub fn tools(&self) -> &Gauge {
+        &self.families.tools
+    }
+
+    /// Everything, as `GET /metrics` answers it (`application/openmetrics-text; version=1.0.0; charset=utf-8`).
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        encode(&mut text, &self.registry).expect("writing to a string does not fail");
+        text
+    }
+}
+
+impl Families {
+    fn new() -> Self {
+        Self {
+            durations: Family::new_with_constructor(|| Histogram::new(BUCKETS_SECONDS)),
+            in_flight: Family::default(),
+            failures: Family::default(),
+            route_decisions: Family::default(),
+            shed: Family::default(),
+            requests_refused: Family::default(),
+            sessions_refused: Family::default(),
+            retries: Family::default(),
+            fallbacks: Family::default(),
+            sessions: Gauge::default(),
+            peers_connected: Gauge::default(),
+            tools: Gauge::default(),
+        }
+    }
+
+    /// Gives each its public name. `_total` and `_count` are added by the format.
+    fn register(&self, registry: &mut Registry) {
+        let all = self.clone();
+        registry.register("call_duration_seconds", "Calls by runtime, target and outcome; the count is the number of calls", all.durations);
+        registry.register("calls_in_flight", "Calls that wait for an answer of their target", all.in_flight);
+        registry.register("call_failures", "Calls without a reply, by whether the tool may have run", all.failures);
+        registry.register("route_decisions", "Routes chosen, by reason", all.route_decisions);
+        registry.register("calls_shed", "Calls not admitted, by reason", all.shed);
+        registry.register("requests_refused", "Requests turned away at the entrance, by reason", all.requests_refused);
+        registry.register("sessions_refused", "Sessions not opened or not accepted, by reason", all.sessions_refused);
+        registry.register("call_retries", "Calls made once more on the same target", all.retries);
+        registry.register("call_fallbacks", "Calls made once more on another target", all.fallbacks);
+        registry.register("sessions", "Legacy sessions that are open", all.sessions);
+        registry.register("peers_connected", "Peers that a connection is open to", all.peers_connected);
+        registry.register("catalogue_tools", "Tools in the merged catalogue", all.tools);
+    }
+}
+
+pub use labels::NodeRefusals;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,124 @@
+//! Metrics of one target, resolved when its route is built.
+
+use std::{
+    array,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use prometheus_client::metrics::{counter::Counter, gauge::Gauge, histogram::Histogram};
+use runtime_api::{Delivery, ErrorCode};
+
+use super::{ByDelivery, ByOutcome, ByRoute, Families, Histograms};
+
+/// How a call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// With a result.
+    Ok,
+    /// With a result that says `isError`.
+    ToolError,
+    /// Without a reply.
+    Failed(ErrorCode),
+}
+
+/// `Ok`, `ToolError`, and each error code.
+const OUTCOMES: usize = 2 + ErrorCode::Internal as usize + 1;
+
+impl Outcome {
+    /// The value of the label, and of `error.type` where it is an error.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::ToolError => "tool_error",
+            Self::Failed(code) => code.row().name,
+        }
+    }
+
+    const fn index(self) -> usize {
+        match self {
+            Self::Ok => 0,
+            Self::ToolError => 1,
+            Self::Failed(code) => 2 + code as usize,
+        }
+    }
+}
+
+/// The handles of one target. Recording looks no label up, except for the first call with a new outcome.
+#[derive(Debug)]
+pub struct RouteMetrics {
+    labels: ByRoute,
+    durations: Histograms,
+    /// Made when first needed: most targets see two or three of the outcomes in their life.
+    by_outcome: [OnceLock<Histogram>; OUTCOMES],
+    in_flight: Gauge,
+    failures: [Counter; 3],
+    retries: Counter,
+    fallbacks: Counter,
+}
+
+impl RouteMetrics {
+    pub(super) fn new(families: &Families, labels: ByRoute) -> Self {
+        let failures = [Delivery::NotSent, Delivery::Answered, Delivery::Unknown].map(|delivery| {
+            let ByRoute { runtime, target } = labels.clone();
+            families.failures.get_or_create_owned(&ByDelivery { runtime, target, delivery: delivery.as_str() })
+        });
+        Self {
+            durations: families.durations.clone(),
+            by_outcome: array::from_fn(|_| OnceLock::new()),
+            in_flight: families.in_flight.get_or_create_owned(&labels),
+            failures,
+            retries: families.retries.get_or_create_owned(&labels),
+            fallbacks: families.fallbacks.get_or_create_owned(&labels),
+            labels,
+        }
+    }
+
+    /// Counts a call as in flight for as long as the guard lives: a call that is cancelled is counted out as well.
+    #[must_use]
+    pub fn enter(self: &Arc<Self>) -> InFlight {
+        self.in_flight.inc();
+        InFlight(Arc::clone(self))
+    }
+
+    /// Records a call that ended.
+    pub fn record(&self, outcome: Outcome, took: Duration) {
+        self.by_outcome[outcome.index()].get_or_init(|| self.histogram(outcome)).observe(took.as_secs_f64());
+    }
+
+    /// Counts a call without a reply, by whether the tool may have run.
+    pub fn failed(&self, delivery: Delivery) {
+        let [not_sent, answered, unknown] = &self.failures;
+        match delivery {
+            Delivery::NotSent => not_sent.inc(),
+            Delivery::Answered => answered.inc(),
+            Delivery::Unknown => unknown.inc(),
+        };
+    }
+
+    /// Counts a call that is made once more here.
+    pub fn retried(&self) {
+        self.retries.inc();
+    }
+
+    /// Counts a call that failed here and is made on another target.
+    pub fn fell_back(&self) {
+        self.fallbacks.inc();
+    }
+
+    fn histogram(&self, outcome: Outcome) -> Histogram {
+        let ByRoute { runtime, target } = self.labels.clone();
+        self.durations.get_or_create_owned(&ByOutcome { runtime, target, outcome: outcome.as_str() })
+    }
+}
+
+/// A call in flight.
+#[derive(Debug)]
+pub struct InFlight(Arc<RouteMetrics>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.dec();
+    }
+}

@@ -1,0 +1,4 @@
+//! The ways in: adapters between a wire and the server side of MCP, without logic of their own.
+
+pub mod http;
+pub mod libp2p;

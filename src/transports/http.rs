@@ -1,0 +1,161 @@
+//! The HTTP way in: Streamable HTTP at `/mcp` and `/mcp/{upstream}`, health and metrics.
+//!
+//! One current_thread runtime for each core, each with its own listener on the same port (SO_REUSEPORT): a call that
+//! stays on HTTP never crosses threads (benches/README.md).
+
+mod auth;
+mod body;
+mod budget;
+mod guard;
+mod health;
+mod mcp;
+mod worker;
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use runtime_api::{PartError, Transport};
+use socket2::{Domain, Protocol, Socket, Type};
+use thiserror::Error;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+pub use health::Readiness;
+
+use crate::{config::Config, mcp::Server};
+use auth::Auth;
+use budget::Budget;
+use guard::Guard;
+
+/// Connections that wait to be accepted; the kernel's own limit is usually 4096.
+const BACKLOG: i32 = 1024;
+
+/// The address cannot be listened on.
+#[derive(Debug, Error)]
+#[error("cannot listen on {address}")]
+pub struct BindError {
+    /// Which.
+    pub address: SocketAddr,
+    /// Why.
+    #[source]
+    pub source: io::Error,
+}
+
+/// The bound HTTP transport.
+#[derive(Debug)]
+pub struct Http {
+    address: SocketAddr,
+    listeners: Vec<TcpListener>,
+    front: Arc<Front>,
+    drain_timeout: Duration,
+}
+
+/// What every worker shares.
+#[derive(Debug)]
+pub(crate) struct Front {
+    server: Server,
+    guard: Guard,
+    auth: Auth,
+    budget: Arc<Budget>,
+    body_bytes_max: usize,
+    readiness: Readiness,
+}
+
+impl Http {
+    /// Takes the sockets; nothing is accepted yet. With port 0 the system chooses one.
+    ///
+    /// # Errors
+    /// [`BindError`].
+    pub fn bind(config: &Config, server: Server, readiness: Readiness) -> Result<Self, BindError> {
+        let http = &config.http;
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+        let workers = http.workers.map_or(cores, std::num::NonZeroUsize::get);
+        let refused = |source| BindError { address: http.listen, source };
+        let first = listen(http.listen, true).map_err(refused)?;
+        let address = first.local_addr().map_err(refused)?;
+        let mut listeners = vec![first];
+        for _ in 1..workers {
+            listeners.push(listen(address, false).map_err(refused)?);
+        }
+        let front = Front {
+            server,
+            guard: Guard::new(http, address),
+            auth: Auth::new(&http.client),
+            budget: Arc::default(),
+            body_bytes_max: http.body_bytes_max.get(),
+            readiness,
+        };
+        Ok(Self { address, listeners, front: Arc::new(front), drain_timeout: http.drain_timeout })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Transport for Http {
+    fn name(&self) -> &'static str {
+        "http"
+    }
+
+    fn local_addr(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    fn serve(self: Box<Self>, stop: CancellationToken) -> BoxFuture<'static, Result<(), PartError>> {
+        Box::pin(async move {
+            let mut workers = Vec::new();
+            for (index, listener) in self.listeners.into_iter().enumerate() {
+                let (done, ended) = oneshot::channel();
+                let worker = worker::Worker {
+                    index,
+                    listener,
+                    front: Arc::clone(&self.front),
+                    stop: stop.clone(),
+                    drain_timeout: self.drain_timeout,
+                };
+                let thread = std::thread::Builder::new().name(format!("http-{index}"));
+                let spawned = thread.spawn(move || {
+                    let result = worker.run();
+                    // Nobody listens only when the whole transport was given up.
+                    done.send(result).ok();
+                });
+                spawned.map_err(failed)?;
+                workers.push(ended);
+            }
+            for ended in workers {
+                match ended.await {
+                    Ok(result) => result.map_err(failed)?,
+                    Err(_) => return Err(failed(io::Error::other("a worker panicked"))),
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+fn failed(source: io::Error) -> PartError {
+    PartError { part: "http".into(), source: source.into() }
+}
+
+/// A listener that shares its port with the other workers of this process. The first one looks whether the port is free:
+/// SO_REUSEPORT would let two gateways of one user share a port and take turns in answering.
+fn listen(address: SocketAddr, first: bool) -> io::Result<TcpListener> {
+    if first && address.port() != 0 {
+        drop(TcpListener::bind(address)?);
+    }
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}

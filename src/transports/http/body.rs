@@ -1,0 +1,109 @@
+//! The body of a response: one message, or the event stream of a call.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::{Instant, Sleep, sleep};
+use twinway_proto::{rope::Rope, sse};
+
+use crate::mcp::{Running, Step};
+
+/// Pause after which a silent stream says that it lives. Proxies usually cut after 30 or 60 seconds.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// What a response carries.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// One frame.
+    Whole(Option<Rope>),
+    /// Events as they come.
+    Stream(Box<Stream>),
+}
+
+/// A call whose notifications go before its answer.
+#[derive(Debug)]
+pub(super) struct Stream {
+    first: Option<Rope>,
+    running: Option<Running>,
+    keep_alive: Pin<Box<Sleep>>,
+}
+
+impl Answer {
+    pub(super) fn whole(rope: impl Into<Rope>) -> Self {
+        Self::Whole(Some(rope.into()).filter(|rope| !rope.is_empty()))
+    }
+
+    /// A stream that begins with a notification.
+    pub(super) fn stream(first: Rope, running: Running) -> Self {
+        let keep_alive = Box::pin(sleep(KEEP_ALIVE));
+        Self::Stream(Box::new(Stream { first: Some(first), running: Some(running), keep_alive }))
+    }
+
+    /// A stream without any event.
+    pub(super) fn silence() -> Self {
+        Self::Stream(Box::new(Stream { first: None, running: None, keep_alive: Box::pin(sleep(KEEP_ALIVE)) }))
+    }
+}
+
+impl Stream {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Rope>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(sse::write_event(&first)));
+        }
+        let Some(running) = &mut self.running else { return Poll::Ready(None) };
+        match running.poll_next(cx) {
+            Poll::Ready(Step::Event(message)) => {
+                self.keep_alive.as_mut().reset(Instant::now() + KEEP_ALIVE);
+                Poll::Ready(Some(sse::write_event(&message)))
+            }
+            Poll::Ready(Step::Done(outgoing)) => {
+                self.running = None;
+                Poll::Ready(Some(sse::write_event(&outgoing.message)))
+            }
+            Poll::Ready(Step::Withdrawn) => {
+                self.running = None;
+                Poll::Ready(None)
+            }
+            Poll::Pending => self.poll_keep_alive(cx),
+        }
+    }
+
+    fn poll_keep_alive(&mut self, cx: &mut Context<'_>) -> Poll<Option<Rope>> {
+        if self.keep_alive.as_mut().poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        self.keep_alive.as_mut().reset(Instant::now() + KEEP_ALIVE);
+        let comment: Bytes = sse::comment("still working");
+        Poll::Ready(Some(comment.into()))
+    }
+}
+
+impl Body for Answer {
+    type Data = Rope;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Rope>, Infallible>>> {
+        match self.get_mut() {
+            Self::Whole(rope) => Poll::Ready(rope.take().map(|rope| Ok(Frame::data(rope)))),
+            Self::Stream(stream) => stream.poll(cx).map(|next| next.map(|rope| Ok(Frame::data(rope)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Self::Whole(None))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(rope) => SizeHint::with_exact(rope.as_ref().map_or(0, |rope| rope.len() as u64)),
+            Self::Stream(_) => SizeHint::default(),
+        }
+    }
+}

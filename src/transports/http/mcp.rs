@@ -1,0 +1,248 @@
+//! One HTTP request: who sends it, where it goes, and what comes back.
+
+use std::{convert::Infallible, future::poll_fn, pin::Pin, sync::Arc};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use runtime_api::{ErrorCode, Principal};
+use serde_json::json;
+use twinway_proto::{
+    envelope::{error_object, failure},
+    headers::MCP_SESSION_ID,
+};
+
+use super::{
+    Front,
+    body::Answer as Body,
+    budget::{self, Share},
+    health,
+};
+use crate::mcp::{Answer, Inbound, Outgoing, Running, Scope, Step, Way};
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
+
+/// Pieces are joined in steps of at most this, however much a head announces.
+const RESERVE_BYTES_MAX: usize = 64 * 1024;
+
+/// Answers any request of the HTTP way in.
+pub(super) async fn handle(front: Arc<Front>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    if let Err(stranger) = front.guard.check(&request) {
+        front.server.metrics().request_refused(stranger.reason);
+        return Ok(refusal(StatusCode::FORBIDDEN, ErrorCode::Forbidden, &stranger.message));
+    }
+    let path = request.uri().path();
+    let response = match path {
+        "/mcp" => mcp(&front, "", request).await,
+        "/health" => get(&request, || whole(StatusCode::OK, JSON, json!({ "status": "ok" }).to_string())),
+        "/health/ready" => get(&request, || readiness(&front)),
+        "/health/runtime" => {
+            get(&request, || whole(StatusCode::OK, JSON, health::runtimes(front.server.catalog()).to_string()))
+        }
+        "/metrics" => get(&request, || {
+            let text = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+            whole(StatusCode::OK, text, front.server.metrics().render())
+        }),
+        _ => match path.strip_prefix("/mcp/").filter(|view| !view.is_empty() && !view.contains('/')) {
+            Some(view) => {
+                let view = view.to_owned();
+                mcp(&front, &view, request).await
+            }
+            None => refusal(StatusCode::NOT_FOUND, ErrorCode::UnknownName, "there is nothing here; MCP is at /mcp"),
+        },
+    };
+    Ok(response)
+}
+
+async fn mcp(front: &Arc<Front>, view: &str, request: Request<Incoming>) -> Response<Body> {
+    let Some(principal) = front.auth.principal(request.headers()) else {
+        front.server.metrics().request_refused("unauthenticated");
+        let message = "this gateway wants a bearer token that it knows";
+        let mut response = refusal(StatusCode::UNAUTHORIZED, ErrorCode::Unauthenticated, message);
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        return response;
+    };
+    match *request.method() {
+        Method::POST => post(front, view, principal, request).await,
+        Method::DELETE => end_session(front, view, principal, request.headers()),
+        // There is no stream of notifications without a request (405 is allowed, 2025-11-25, transports).
+        _ => method_not_allowed("POST, DELETE"),
+    }
+}
+
+async fn post(front: &Arc<Front>, view: &str, principal: &Principal, request: Request<Incoming>) -> Response<Body> {
+    if !is_json(request.headers()) {
+        let message = "the body of a request to MCP is application/json";
+        return refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::InvalidRequest, message);
+    }
+    let (head, body) = request.into_parts();
+    let mut share = front.budget.share();
+    let message = match read(body, front.body_bytes_max, &mut share).await {
+        Ok(message) => message,
+        Err(fault) => return unreadable(front, &fault),
+    };
+    let way = Way::Http { headers: &head.headers };
+    let inbound = Inbound { message, view, principal, way, scope: Scope::Everything };
+    let answer = front.server.handle(&inbound);
+    drop(inbound);
+    match answer {
+        Answer::Accepted => empty(StatusCode::ACCEPTED),
+        Answer::Message(outgoing) => message_response(outgoing),
+        Answer::Running(running) => drive(*running).await,
+    }
+}
+
+/// JSON when the answer comes first, an event stream when a notification does.
+async fn drive(mut running: Running) -> Response<Body> {
+    match running.next().await {
+        Step::Done(outgoing) => message_response(outgoing),
+        Step::Event(first) => stream(Body::stream(first, running)),
+        Step::Withdrawn => stream(Body::silence()),
+    }
+}
+
+fn end_session(front: &Front, view: &str, principal: &Principal, headers: &HeaderMap) -> Response<Body> {
+    let handle = headers.get(MCP_SESSION_ID).and_then(|handle| handle.to_str().ok());
+    let Some(handle) = handle else {
+        return refusal(StatusCode::BAD_REQUEST, ErrorCode::InvalidRequest, "DELETE ends a session; its header is missing");
+    };
+    match front.server.sessions().end(handle, principal, view) {
+        Ok(()) => empty(StatusCode::NO_CONTENT),
+        Err(error) => refusal(StatusCode::NOT_FOUND, ErrorCode::UnknownName, &error.to_string()),
+    }
+}
+
+/// A body that cannot be taken.
+enum BodyFault {
+    TooLarge { bytes_max: usize },
+    NoRoom,
+    Broken(hyper::Error),
+}
+
+/// Reads a body; a single piece is not copied.
+async fn read(mut body: Incoming, bytes_max: usize, share: &mut Share) -> Result<Bytes, BodyFault> {
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if announced > bytes_max {
+        return Err(BodyFault::TooLarge { bytes_max });
+    }
+    let mut whole = BytesMut::new();
+    let mut first = Bytes::new();
+    loop {
+        let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await else { break };
+        let Ok(data) = frame.map_err(BodyFault::Broken)?.into_data() else { continue };
+        let length = first.len() + whole.len() + data.len();
+        if length > bytes_max {
+            return Err(BodyFault::TooLarge { bytes_max });
+        }
+        if !share.grow(length) {
+            return Err(BodyFault::NoRoom);
+        }
+        if first.is_empty() && whole.is_empty() {
+            first = data;
+            if body.is_end_stream() {
+                break;
+            }
+            continue;
+        }
+        if whole.is_empty() {
+            whole.reserve(length.max(announced.min(RESERVE_BYTES_MAX)));
+            whole.extend_from_slice(&std::mem::take(&mut first));
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(if whole.is_empty() { first } else { whole.freeze() })
+}
+
+fn unreadable(front: &Front, fault: &BodyFault) -> Response<Body> {
+    let (reason, status, code, message) = match fault {
+        BodyFault::TooLarge { bytes_max } => {
+            let message = format!("the body is larger than the limit of {bytes_max} bytes");
+            ("body_too_large", StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::TooLarge, message)
+        }
+        BodyFault::NoRoom => {
+            let message = format!("request bodies of {} bytes are held already", budget::BYTES_MAX);
+            ("body_budget", StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Overloaded, message)
+        }
+        BodyFault::Broken(error) => {
+            ("body_broken", StatusCode::BAD_REQUEST, ErrorCode::InvalidRequest, format!("the body broke off: {error}"))
+        }
+    };
+    front.server.metrics().request_refused(reason);
+    let mut response = refusal(status, code, &message);
+    if code == ErrorCode::Overloaded {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(value) = headers.get(header::CONTENT_TYPE) else { return false };
+    let value = value.as_bytes();
+    let essence = value.split(|byte| *byte == b';').next().unwrap_or(value).trim_ascii();
+    essence.eq_ignore_ascii_case(b"application/json")
+}
+
+fn get<B>(request: &Request<B>, answer: impl FnOnce() -> Response<Body>) -> Response<Body> {
+    if request.method() == Method::GET { answer() } else { method_not_allowed("GET") }
+}
+
+fn readiness(front: &Front) -> Response<Body> {
+    let status = front.readiness.status();
+    let code = if status == "ready" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    whole(code, JSON, json!({ "status": status }).to_string())
+}
+
+fn message_response(outgoing: Outgoing) -> Response<Body> {
+    let mut response = Response::new(Body::whole(outgoing.message));
+    *response.status_mut() = StatusCode::from_u16(outgoing.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(header::CONTENT_TYPE, JSON);
+    if let Some(Ok(handle)) = outgoing.session.map(HeaderValue::try_from) {
+        response.headers_mut().insert(MCP_SESSION_ID, handle);
+    }
+    if let Some(seconds) = outgoing.retry_after_s {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    response
+}
+
+fn stream(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, EVENTS);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    // nginx holds back event streams unless told not to (2026-07-28, Streamable HTTP).
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}
+
+fn whole(status: StatusCode, kind: HeaderValue, text: String) -> Response<Body> {
+    let mut response = Response::new(Body::whole(text.into_bytes()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::Whole(None));
+    *response.status_mut() = status;
+    response
+}
+
+/// A refusal of HTTP, with a JSON-RPC error in it for clients that look there only.
+fn refusal(status: StatusCode, code: ErrorCode, message: &str) -> Response<Body> {
+    let row = code.row();
+    let data = format!(r#"{{"code":"{}","origin":"caller","delivery":"not_sent"}}"#, row.name);
+    let error = error_object(row.json_rpc, message, Some(data.as_bytes()));
+    let mut response = Response::new(Body::whole(failure(None, error)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, JSON);
+    response
+}
+
+fn method_not_allowed(allow: &'static str) -> Response<Body> {
+    let mut response = empty(StatusCode::METHOD_NOT_ALLOWED);
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
+    response
+}

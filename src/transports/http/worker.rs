@@ -1,0 +1,89 @@
+//! One worker: a thread, its runtime, its listener and its connections.
+
+use std::{io, net::TcpListener, sync::Arc, time::Duration};
+
+use hyper::service::service_fn;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto::Builder, graceful::GracefulShutdown},
+};
+use tokio::{net::TcpStream, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::{Front, mcp};
+
+/// Time for a client to send a request's head; slower ones hold a connection for nothing.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Pause after an accept that failed, most likely for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Connections of one worker. Each costs some 10 KiB and a file descriptor.
+const CONNECTIONS_MAX: usize = 16 * 1024;
+
+pub(super) struct Worker {
+    pub(super) index: usize,
+    pub(super) listener: TcpListener,
+    pub(super) front: Arc<Front>,
+    pub(super) stop: CancellationToken,
+    pub(super) drain_timeout: Duration,
+}
+
+impl Worker {
+    /// Serves until `stop`, then lets what is in flight finish.
+    pub(super) fn run(self) -> io::Result<()> {
+        runtime_http::enter_worker(self.index);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(self.serve())
+    }
+
+    async fn serve(self) -> io::Result<()> {
+        let listener = tokio::net::TcpListener::from_std(self.listener)?;
+        let graceful = GracefulShutdown::new();
+        let mut connections = JoinSet::new();
+        loop {
+            let stream = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => break,
+                Some(_) = connections.join_next() => continue,
+                accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
+                    Ok((stream, _)) => stream,
+                    Err(error) => {
+                        warn!(%error, "a connection could not be accepted");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                        continue;
+                    }
+                },
+            };
+            accept(stream, &self.front, &graceful, &mut connections);
+        }
+        drop(listener);
+        if tokio::time::timeout(self.drain_timeout, graceful.shutdown()).await.is_err() {
+            warn!("calls were cut off: they did not end within the drain timeout");
+        }
+        connections.shutdown().await;
+        Ok(())
+    }
+}
+
+fn accept(stream: TcpStream, front: &Arc<Front>, graceful: &GracefulShutdown, connections: &mut JoinSet<()>) {
+    // An answer is one small write: waiting for more to send only adds latency.
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%error, "the connection is gone already");
+        return;
+    }
+    let front = Arc::clone(front);
+    let service = service_fn(move |request| mcp::handle(Arc::clone(&front), request));
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    builder.http2().timer(TokioTimer::new());
+    let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+    let connection = graceful.watch(connection);
+    connections.spawn(async move {
+        if let Err(error) = connection.await {
+            // Clients come and go; only whoever looks for a fault wants to know.
+            debug!(%error, "a connection ended early");
+        }
+    });
+}

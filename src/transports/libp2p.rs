@@ -1,0 +1,249 @@
+//! The libp2p way in: MCP over the streams that peers open.
+//!
+//! ```text
+//! frame -> quota (bytes, calls) -> server side of MCP -> a task for each call -> frames
+//! ```
+//!
+//! A stream's reader, its writer and its calls are tasks of their own. When the peer's quota or the writer's queue is
+//! full, the reader stops reading, and the peer feels it.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt, future::BoxFuture};
+use runtime_api::{PartError, Principal, Transport};
+use runtime_mcpp::{
+    Authority, FrameReader, FrameWriter, InboundStream, IncomingStreams, NodeHandle, Refusal, RefusalCounters,
+    authority::Origin, framed, framed::Half, quotas::PeerQuota,
+};
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+use twinway_proto::rope::Rope;
+
+use crate::{
+    catalog::Entry,
+    mcp::{Answer, Binding, Inbound, Running, Scope, Server, Session, Step, Way},
+    router::MCPP,
+};
+
+/// Frames that wait for a slow peer before its calls are held back.
+const FRAMES_WAITING_MAX: usize = 16;
+
+/// Serves the streams that peers open.
+#[derive(Debug)]
+pub struct Libp2p {
+    incoming: IncomingStreams,
+    shared: Arc<Shared>,
+    drain_timeout: Duration,
+}
+
+/// What every stream's task needs.
+#[derive(Debug)]
+struct Shared {
+    node: NodeHandle,
+    server: Server,
+    authority: Authority,
+    binding: Binding,
+    frame_bytes_max: usize,
+    idle: Duration,
+    refusals: Arc<RefusalCounters>,
+}
+
+/// What the node's configuration says of the way in.
+#[derive(Debug)]
+pub struct Rules {
+    /// Who may call what.
+    pub authority: Authority,
+    /// How legacy sessions must name their binding.
+    pub binding: Binding,
+    /// Largest frame in bytes.
+    pub frame_bytes_max: usize,
+    /// A stream without a call for so long is closed.
+    pub idle: Duration,
+    /// How long calls in flight may take to end when it is time to stop.
+    pub drain_timeout: Duration,
+}
+
+impl Libp2p {
+    /// A transport over a bound node's incoming streams.
+    #[must_use]
+    pub fn new(node: NodeHandle, incoming: IncomingStreams, rules: Rules, server: Server) -> Self {
+        let refusals = node.refusals();
+        let Rules { authority, binding, frame_bytes_max, idle, drain_timeout } = rules;
+        let shared = Shared { node, server, authority, binding, frame_bytes_max, idle, refusals };
+        Self { incoming, shared: Arc::new(shared), drain_timeout }
+    }
+}
+
+impl Transport for Libp2p {
+    fn name(&self) -> &'static str {
+        "libp2p"
+    }
+
+    fn local_addr(&self) -> String {
+        let addresses: Vec<_> = self.shared.node.listen_addrs().iter().map(ToString::to_string).collect();
+        format!("{} as {}", addresses.join(", "), self.shared.node.peer_id())
+    }
+
+    fn serve(mut self: Box<Self>, stop: CancellationToken) -> BoxFuture<'static, Result<(), PartError>> {
+        Box::pin(async move {
+            let mut streams = JoinSet::new();
+            loop {
+                let stream = tokio::select! {
+                    biased;
+                    () = stop.cancelled() => break,
+                    Some(_) = streams.join_next() => continue,
+                    stream = self.incoming.next() => stream,
+                };
+                let Some(stream) = stream else { break };
+                streams.spawn(serve_stream(stream, Arc::clone(&self.shared), stop.clone()));
+            }
+            let drained = async { while streams.join_next().await.is_some() {} };
+            if tokio::time::timeout(self.drain_timeout, drained).await.is_err() {
+                streams.shutdown().await;
+            }
+            Ok(())
+        })
+    }
+}
+
+async fn serve_stream(inbound: InboundStream, shared: Arc<Shared>, stop: CancellationToken) {
+    let InboundStream { peer, relayed, remote_addr, quota, permit: _permit, stream, .. } = inbound;
+    let (reader, writer) = framed(stream, shared.frame_bytes_max);
+    let (frames, waiting) = mpsc::channel(FRAMES_WAITING_MAX);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(write(writer, waiting));
+    let mut conversation = Conversation {
+        principal: Principal(format!("peer:{peer}").into()),
+        session: Session::of_stream(Principal(format!("peer:{peer}").into())),
+        origin: (peer, remote_addr, relayed),
+        quota,
+        frames,
+        shared,
+    };
+    conversation.read(reader, &mut tasks, &stop).await;
+    let Conversation { session, frames, .. } = conversation;
+    if !stop.is_cancelled() {
+        // The peer is gone or broke the rules: nobody waits for these answers.
+        session.cancel_all();
+    }
+    drop(frames);
+    while tasks.join_next().await.is_some() {}
+}
+
+/// One stream.
+struct Conversation {
+    principal: Principal,
+    session: Arc<Session>,
+    origin: (runtime_mcpp::PeerId, runtime_mcpp::Multiaddr, bool),
+    quota: Arc<PeerQuota>,
+    frames: mpsc::Sender<Rope>,
+    shared: Arc<Shared>,
+}
+
+impl Conversation {
+    /// Reads until the stream ends, breaks a rule, idles, or it is time to stop.
+    async fn read(&mut self, mut reader: FrameReader<Half>, tasks: &mut JoinSet<()>, stop: &CancellationToken) {
+        let mut idle_at = Instant::now() + self.shared.idle;
+        loop {
+            // The writer is one of the tasks; any further one is a call.
+            let busy = tasks.len() > 1;
+            let frame = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                Some(_) = tasks.join_next() => {
+                    idle_at = Instant::now() + self.shared.idle;
+                    continue;
+                }
+                frame = reader.next() => frame,
+                () = sleep_until(idle_at), if !busy => return,
+            };
+            let message = match frame {
+                None => return,
+                Some(Ok(message)) => message,
+                Some(Err(error)) => {
+                    if let Some(refusal) = error.refusal() {
+                        self.shared.refusals.count(refusal);
+                    }
+                    debug!(peer = %self.origin.0, %error, "a stream broke the framing rules");
+                    return;
+                }
+            };
+            idle_at = Instant::now() + self.shared.idle;
+            self.quota.admit_bytes(message.len()).await;
+            if !self.take(message, tasks).await {
+                return;
+            }
+        }
+    }
+
+    /// Handles one message; `false` when the stream cannot go on.
+    async fn take(&self, message: Bytes, tasks: &mut JoinSet<()>) -> bool {
+        match self.handle(message) {
+            Answer::Accepted => true,
+            Answer::Message(outgoing) => self.frames.send(outgoing.message).await.is_ok(),
+            Answer::Running(running) => {
+                // A peer that has used up its calls is not read from until one of them ends.
+                let permit = self.quota.admit_call().await;
+                let frames = self.frames.clone();
+                tasks.spawn(async move {
+                    let _permit = permit;
+                    drive(*running, frames).await;
+                });
+                true
+            }
+        }
+    }
+
+    fn handle(&self, message: Bytes) -> Answer {
+        let (peer, remote_addr, relayed) = &self.origin;
+        let origin = Origin { peer: *peer, remote_addr, relayed: *relayed };
+        // Tools of other peers are not passed on, so that two gateways that are each other's peers settle.
+        let offered = |entry: &Entry| {
+            entry.chosen().runtime.as_str() != MCPP && self.shared.authority.allows(&origin, &entry.public)
+        };
+        if let Err(error) = twinway_proto::envelope::parse(&message) {
+            self.shared.refusals.count(match error {
+                twinway_proto::envelope::EnvelopeError::Json(_) => Refusal::InvalidJson,
+                _ => Refusal::NotAMessage,
+            });
+        }
+        self.shared.server.handle(&Inbound {
+            message,
+            view: "",
+            principal: &self.principal,
+            way: Way::Stream { session: &self.session, binding: self.shared.binding },
+            scope: Scope::Only(&offered),
+        })
+    }
+}
+
+/// Sends a call's notifications and its answer. A peer that is gone drops the call.
+async fn drive(mut running: Running, frames: mpsc::Sender<Rope>) {
+    loop {
+        let (message, done) = match running.next().await {
+            Step::Event(message) => (message, false),
+            Step::Done(outgoing) => (outgoing.message, true),
+            Step::Withdrawn => return,
+        };
+        if frames.send(message).await.is_err() || done {
+            return;
+        }
+    }
+}
+
+async fn write(mut writer: FrameWriter<Half>, mut frames: mpsc::Receiver<Rope>) {
+    while let Some(frame) = frames.recv().await {
+        if let Err(error) = writer.send(frame).await {
+            debug!(%error, "a frame could not be written");
+            return;
+        }
+    }
+    // The stream is finished properly, so that the peer can tell an end from a break.
+    writer.close().await.ok();
+}
