@@ -247,7 +247,8 @@ impl App {
 async fn drain(parts: &mut JoinSet<Result<(), PartError>>) -> Result<(), PartError> {
     let mut first = Ok(());
     while let Some(ended) = parts.join_next().await {
-        first = first.and(flatten(ended));
+        let ended = flatten(ended);
+        first = first.and(ended);
     }
     first
 }

@@ -103,6 +103,5 @@ impl Config {
     }
 }
 
-
 #[cfg(test)]
 mod tests;

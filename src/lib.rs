@@ -6,7 +6,7 @@
 
 pub mod app;
 pub mod catalog;
-// pub mod cli;
+pub mod cli;
 pub mod config;
 pub mod layers;
 pub mod mcp;

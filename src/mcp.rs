@@ -100,7 +100,7 @@ impl Server {
             Ok(Message::Notification(notification)) => self.notification(inbound, &notification),
             // Nothing is asked of clients, so these answer nothing.
             Ok(Message::Response(_) | Message::Failure(_)) => Answer::Accepted,
-            Err(error) => answer::unreadable(&error),
+            Err(error) => answer::unreadable(error),
         }
     }
 

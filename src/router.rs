@@ -180,7 +180,8 @@ mod tests {
     fn each_reason_decides_where_the_ones_before_it_do_not() {
         use RuntimeChoice::{Auto, Http, Mcpp};
         let both = [HTTP, MCPP];
-        let cases: [(&str, RuntimeChoice, bool, &[&str], Result<(usize, Reason), &str>); 11] = [
+        type Case<'a> = (&'a str, RuntimeChoice, bool, &'a [&'a str], Result<(usize, Reason), &'a str>);
+        let cases: [Case<'_>; 11] = [
             ("t", Http, false, &both, Ok((0, Reason::Explicit))),
             ("t", Mcpp, false, &both, Ok((1, Reason::Explicit))),
             ("t", Mcpp, true, &both, Ok((1, Reason::Explicit))),

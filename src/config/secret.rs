@@ -60,7 +60,8 @@ impl Secret {
             ),
             Reference::File(file) => {
                 let file = base.join(file);
-                let complain = |cause| Invalid::new(path, format!("the secret `{}` cannot be read", file.display())).because(cause);
+                let complain =
+                    |cause| Invalid::new(path, format!("the secret `{}` cannot be read", file.display())).because(cause);
                 Zeroizing::new(std::fs::read_to_string(&file).map_err(complain)?)
             }
         };

@@ -36,7 +36,8 @@ fn the_example_is_good_and_complete() {
     // What is commented out must be good as well: the line begins with `#` and no blank.
     let everything: String = text.lines().map(|line| format!("{}\n", uncomment(line))).collect();
     for text in [text, &everything] {
-        let config = parse_with(text, [("TWINWAY_SEAL_KEY", &"k".repeat(32)), ("DESKTOP_TOKEN", "one"), ("EVERYTHING_TOKEN", "two")]);
+        let config =
+            parse_with(text, [("TWINWAY_SEAL_KEY", &"k".repeat(32)), ("DESKTOP_TOKEN", "one"), ("EVERYTHING_TOKEN", "two")]);
         config.unwrap_or_else(|error| panic!("{}\n{text}", message(&error)));
     }
 }
@@ -53,7 +54,10 @@ fn every_bad_configuration_has_one_message_with_its_place() {
         ("[http]\nlisten = \"127.0.0.1:1\"\nlisten = \"127.0.0.1:2\"", "3:1: duplicate key"),
         // Keys
         ("[http]\nlisen = \"127.0.0.1:1\"", "2:1: unknown key `lisen` in `http`; did you mean `listen`?"),
-        ("[[upstream]]\nname = \"a\"\nurl = \"http://a\"\nprefx = \"never\"", "4:1: unknown key `prefx` in `upstream`; did you mean `prefix`?"),
+        (
+            "[[upstream]]\nname = \"a\"\nurl = \"http://a\"\nprefx = \"never\"",
+            "4:1: unknown key `prefx` in `upstream`; did you mean `prefix`?",
+        ),
         ("[[http.client]]\nnam = \"a\"", "2:1: unknown key `nam` in `http.client`; did you mean `name`?"),
         ("[[http.client]]\nuser = \"a\"", "2:1: unknown key `user` in `http.client`; known are `name`, `token`"),
         (
@@ -61,7 +65,10 @@ fn every_bad_configuration_has_one_message_with_its_place() {
             "1:2: unknown key `grpc`; known are `http`, `admission`, `p2p`, `telemetry`, `upstream`, `peer`, `tool`",
         ),
         ("[[upstream]]\nname = \"a\"", "1:1: `upstream`: missing field `url`"),
-        ("[[tool]]\nmatch = \"a\"\nretry = \"fixed\"", "3:1: unknown key `retry` in `tool`; known are `match`, `runtime`, `requires_p2p`, `category`, `priority`, `timeout`"),
+        (
+            "[[tool]]\nmatch = \"a\"\nretry = \"fixed\"",
+            "3:1: unknown key `retry` in `tool`; known are `match`, `runtime`, `requires_p2p`, `category`, `priority`, `timeout`",
+        ),
         // Types
         ("[http]\nlisten = 8080", "2:10: `http.listen`: invalid type: integer `8080`, expected socket address"),
         ("[http]\nlisten = \"localhost:8080\"", "2:10: `http.listen`: invalid socket address syntax"),
@@ -73,15 +80,27 @@ fn every_bad_configuration_has_one_message_with_its_place() {
         ),
         ("[http]\ndrain_timeout = \"0s\"", "2:17: `http.drain_timeout`: must be longer than 0 s"),
         ("upstream = 1", "1:12: `upstream`: invalid type: integer `1`, expected a sequence"),
-        ("[[upstream]]\nname = \"a.b\"\nurl = \"http://a\"", "2:8: `upstream.name`: `a.b` is not a name: 1 to 32 letters, digits, `-` and `_`"),
+        (
+            "[[upstream]]\nname = \"a.b\"\nurl = \"http://a\"",
+            "2:8: `upstream.name`: `a.b` is not a name: 1 to 32 letters, digits, `-` and `_`",
+        ),
         ("[[upstream]]\nname = \"a\"\nurl = \"ftp://a\"", "3:7: `upstream.url`: the scheme `ftp` is not `http` or `https`"),
         (
             "[[upstream]]\nname = \"a\"\nurl = \"http://me:secret@a\"",
             "3:7: `upstream.url`: credentials do not belong in an address; use `bearer` or `headers`",
         ),
-        ("[[upstream]]\nname = \"a\"\nkind = \"openapi\"\nurl = \"http://a\"", "3:8: `upstream.kind` cannot be `openapi`; known are `mcp`"),
-        ("[[upstream]]\nname = \"a\"\nprefix = \"allways\"\nurl = \"http://a\"", "3:10: `upstream.prefix` cannot be `allways`; did you mean `always`?"),
-        ("[[tool]]\nmatch = \"a{\"", "2:9: `tool.match`: not a pattern: unclosed alternate group; missing '}' (maybe escape '{' with '[{]'?)"),
+        (
+            "[[upstream]]\nname = \"a\"\nkind = \"openapi\"\nurl = \"http://a\"",
+            "3:8: `upstream.kind` cannot be `openapi`; known are `mcp`",
+        ),
+        (
+            "[[upstream]]\nname = \"a\"\nprefix = \"allways\"\nurl = \"http://a\"",
+            "3:10: `upstream.prefix` cannot be `allways`; did you mean `always`?",
+        ),
+        (
+            "[[tool]]\nmatch = \"a{\"",
+            "2:9: `tool.match`: not a pattern: unclosed alternate group; missing '}' (maybe escape '{' with '[{]'?)",
+        ),
         ("[[tool]]\nmatch = \"a\"\npriority = 11", "3:12: `tool.priority`: 11 is not within 0 to 10"),
         // Values that do not fit together
         (
@@ -94,9 +113,15 @@ fn every_bad_configuration_has_one_message_with_its_place() {
         ),
         ("[http]\njson_depth_max = 129", "2:18: 129 is not within 1 to 128"),
         ("[http]\nseparator = \" \"", "2:13: 1 to 4 characters that a tool's name may hold: letters, digits and `_.-/`"),
-        ("[http]\nsession_idle = \"2h\"\nsession_ttl = \"1h\"", "3:15: a session cannot end before it is idle: less than `session_idle`"),
+        (
+            "[http]\nsession_idle = \"2h\"\nsession_ttl = \"1h\"",
+            "3:15: a session cannot end before it is idle: less than `session_idle`",
+        ),
         ("[http]\nsession_idle = \"25h\"", "1:1: a session cannot end before it is idle: less than `session_idle`"),
-        ("[[tool]]\nmatch = \"a\"\nruntime = \"fastapi\"\nrequires_p2p = true", "4:16: a tool cannot require a peer and the HTTP runtime at once"),
+        (
+            "[[tool]]\nmatch = \"a\"\nruntime = \"fastapi\"\nrequires_p2p = true",
+            "4:16: a tool cannot require a peer and the HTTP runtime at once",
+        ),
         ("[telemetry]\nsample_ratio = 1.5", "2:16: 1.5 is not within 0 to 1"),
         ("[telemetry]\notlp = \"https://collector:4317\"", "2:8: spans are sent without TLS; the address begins with `http`"),
         ("[telemetry]\nlog_filter = \"=\"", "2:14: `=` is not a log filter: invalid filter directive"),
@@ -105,7 +130,10 @@ fn every_bad_configuration_has_one_message_with_its_place() {
             "5:9: `x y` is not the name of a header",
         ),
         // Secrets
-        ("[[http.client]]\nname = \"a\"\ntoken = \"hunter2\"", "3:9: `http.client.token`: a secret is named as `env:NAME` or `file:PATH`, not written here"),
+        (
+            "[[http.client]]\nname = \"a\"\ntoken = \"hunter2\"",
+            "3:9: `http.client.token`: a secret is named as `env:NAME` or `file:PATH`, not written here",
+        ),
         ("[[http.client]]\nname = \"a\"\ntoken = \"env:NOBODY\"", "3:9: the environment variable `NOBODY` is not set"),
         (
             "[[http.client]]\nname = \"a\"\ntoken = \"file:nothing\"",
@@ -135,10 +163,23 @@ fn every_bad_peer_has_one_message_with_its_place() {
             "[p2p]\n[[peer]]\nname = \"far\"\naddress = \"/ip4/192.0.2.7/tcp/4001\"".to_owned(),
             "4:11: address `/ip4/192.0.2.7/tcp/4001` does not end in /p2p/ and the PeerId".to_owned(),
         ),
-        ("[p2p]\nlisten = [\"/ip4/300.0.0.1/tcp/1\"]".to_owned(), "2:11: `p2p.listen`: failed to parse: invalid IPv4 address syntax".to_owned()),
-        ("[p2p]\nlisten = []\nautority = \"deny\"".to_owned(), "3:1: unknown key `autority` in `p2p`; did you mean `authority`?".to_owned()),
-        ("[p2p]\nkey_file = \"/\"".to_owned(), "2:12: the key file `/` is not a file".to_owned()),
-        ("[p2p]\nkey_file = \"/dev/null/key\"".to_owned(), "2:12: the key file `/dev/null/key` cannot be read: Not a directory (os error 20)".to_owned()),
+        (
+            "[p2p]\nlisten = [\"/ip4/300.0.0.1/tcp/1\"]".to_owned(),
+            "2:11: `p2p.listen`: failed to parse: invalid IPv4 address syntax".to_owned(),
+        ),
+        (
+            "[p2p]\nlisten = []\nautority = \"deny\"".to_owned(),
+            "3:1: unknown key `autority` in `p2p`; did you mean `authority`?".to_owned(),
+        ),
+        (
+            "[p2p]\nkey_file = \"/dev/null\"".to_owned(),
+            "2:12: key file /dev/null has mode 666: others can read it; make it 600, or replace the key if they may have"
+                .to_owned(),
+        ),
+        (
+            "[p2p]\nkey_file = \"/dev/null/key\"".to_owned(),
+            "2:12: key file /dev/null/key cannot be read: Not a directory (os error 20)".to_owned(),
+        ),
     ];
     for (text, expected) in cases {
         let error = parse(&text).expect_err(&text);
@@ -222,7 +263,10 @@ fn what_is_shown_is_a_configuration_again() {
 fn a_missing_file_is_named() {
     let error = Config::load(Path::new("/nowhere/twinway.toml")).unwrap_err();
 
-    assert_eq!(message(&error), "the configuration `/nowhere/twinway.toml` cannot be read: No such file or directory (os error 2)");
+    assert_eq!(
+        message(&error),
+        "the configuration `/nowhere/twinway.toml` cannot be read: No such file or directory (os error 2)"
+    );
 }
 
 /// Regenerate it with `cargo run -- config schema > deploy/config.schema.json`.

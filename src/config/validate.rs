@@ -1,13 +1,8 @@
 //! What no single value can say: secrets and paths that must exist, and values that must fit together.
 
-use std::{
-    collections::HashMap,
-    fs::File,
-    io::ErrorKind,
-    path::{Path, PathBuf},
-};
+use std::{collections::HashMap, io::ErrorKind, path::Path};
 
-use runtime_mcpp::config::ConfigError;
+use runtime_mcpp::{Identity, config::ConfigError, identity::IdentityError};
 
 use super::{Config, Environment, HeaderText, Http, Invalid, Name, RuntimeChoice, Upstream};
 
@@ -77,7 +72,7 @@ impl Config {
         }
         let Some(p2p) = &self.p2p else { return Ok(()) };
         p2p.validate().map_err(|error| Invalid::new(p2p_path(&error), error.to_string()))?;
-        readable_key(&p2p.key_file)
+        usable_key(&p2p.key_file)
     }
 }
 
@@ -92,16 +87,14 @@ fn p2p_path(error: &ConfigError) -> &'static str {
     }
 }
 
-/// A key that does not exist yet is made at the start; one that exists must be readable.
-fn readable_key(path: &PathBuf) -> Result<(), Invalid> {
-    match File::open(path).and_then(|file| file.metadata()) {
-        Ok(metadata) if metadata.is_file() => Ok(()),
-        Ok(_) => Err(Invalid::new("p2p.key_file", format!("the key file `{}` is not a file", path.display()))),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        Err(error) => {
-            let what = format!("the key file `{}` cannot be read", path.display());
-            Err(Invalid::new("p2p.key_file", what).because(error))
-        }
+/// A key that does not exist yet is made at the start; one that exists must be usable.
+fn usable_key(path: &Path) -> Result<(), Invalid> {
+    let Err(error) = Identity::load(path) else { return Ok(()) };
+    let what = error.to_string();
+    match error {
+        IdentityError::Io { source, .. } if source.kind() == ErrorKind::NotFound => Ok(()),
+        IdentityError::Io { source, .. } => Err(Invalid::new("p2p.key_file", what).because(source)),
+        _ => Err(Invalid::new("p2p.key_file", what)),
     }
 }
 

@@ -23,6 +23,8 @@ pub enum Answer {
     Accepted,
     /// One message at once.
     Message(Outgoing),
+    /// It could not be read; the message says so.
+    Unreadable(EnvelopeError, Outgoing),
     /// A call that has begun. Whoever holds it drives it.
     Running(Box<Running>),
 }
@@ -58,13 +60,15 @@ pub(super) fn error(status: u16, id: Option<&str>, code: i32, message: &str, dat
 }
 
 /// A message that could not be read.
-pub(super) fn unreadable(fault: &EnvelopeError) -> Answer {
-    let (code, id) = match fault {
+pub(super) fn unreadable(fault: EnvelopeError) -> Answer {
+    let (code, id) = match &fault {
         EnvelopeError::Json(_) => (ErrorCode::Parse, None),
         EnvelopeError::Invalid { id, .. } => (ErrorCode::InvalidRequest, id.as_deref()),
         _ => (ErrorCode::InvalidRequest, None),
     };
-    error(400, id, code.row().json_rpc, &fault.to_string(), None)
+    let error = envelope::error_object(code.row().json_rpc, &fault.to_string(), None);
+    let outgoing = Outgoing::new(400, envelope::failure(id, error));
+    Answer::Unreadable(fault, outgoing)
 }
 
 /// A method that is not offered. A legacy client would read 404 as "session gone".

@@ -63,26 +63,14 @@ impl Server {
                 return answer::error(400, Some(request.id), HEADER_MISMATCH, &fault.to_string(), None);
             }
         }
-        let meta = index.meta.clone().map(|range| RequestMeta::read(text(&raw[range])));
-        match meta.transpose() {
-            Ok(meta) => self.begin(inbound, request, spoken, entry, index, &raw, &meta.unwrap_or_default()),
-            Err(_) => invalid("`params._meta` is not an object"),
-        }
+        let meta = index.meta.clone().map(|range| RequestMeta::read(text(&raw[range]))).transpose();
+        let Ok(meta) = meta.map(Option::unwrap_or_default) else { return invalid("`params._meta` is not an object") };
+        self.begin(&Found { inbound, request, spoken, entry, index, raw: &raw, meta })
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one request, taken apart once")]
-    fn begin(
-        &self,
-        inbound: &Inbound<'_>,
-        request: &Request<'_>,
-        spoken: &Spoken,
-        entry: Arc<Entry>,
-        index: &ParamsIndex,
-        raw: &Bytes,
-        meta: &RequestMeta<'_>,
-    ) -> Answer {
-        let incoming = incoming_trace(inbound, meta);
-        let (span, trace) = self.trace(incoming, inbound, request, spoken, &entry);
+    fn begin(&self, found: &Found<'_>) -> Answer {
+        let Found { inbound, request, spoken, entry, index, raw, meta } = found;
+        let (span, trace) = self.trace(found, incoming_trace(inbound, meta));
         let token = meta.progress_token.map(|token| raw.slice_ref(token.as_bytes()));
         let (caller, events) = way_back(token.as_ref());
         let asked = Asked {
@@ -91,16 +79,17 @@ impl Server {
             explain: meta.explain == Some("true"),
             began: Instant::now(),
         };
+        let params = Params {
+            raw: Bytes::clone(raw),
+            name: index.name.clone(),
+            arguments: index.arguments.clone(),
+            meta: index.meta.clone(),
+        };
         let call = Call {
             method: Method::ToolsCall,
             target: entry.chosen().target.clone(),
             name: Arc::clone(&entry.chosen().name),
-            params: Params {
-                raw: raw.clone(),
-                name: index.name.clone(),
-                arguments: index.arguments.clone(),
-                meta: index.meta.clone(),
-            },
+            params,
             principal: inbound.principal.clone(),
             client: spoken.client(),
             deadline: asked.began + time_for(entry.metadata.timeout, meta.deadline_ms),
@@ -108,7 +97,7 @@ impl Server {
             trace,
             caller,
         };
-        let answering = self.shared.pipeline.clone().oneshot(Routed { entry, call, span });
+        let answering = self.shared.pipeline.clone().oneshot(Routed { entry: Arc::clone(entry), call, span });
         let finished = Box::pin(async move { asked.finish(answering.await) });
         let running = Running::new(finished, events.zip(token), self.shared.left_behind.clone());
         Answer::Running(Box::new(match (spoken, &inbound.way) {
@@ -120,39 +109,42 @@ impl Server {
     }
 
     /// Decides whether this call is traced, before any span exists.
-    fn trace(
-        &self,
-        incoming: TraceContext,
-        inbound: &Inbound<'_>,
-        request: &Request<'_>,
-        spoken: &Spoken,
-        entry: &Entry,
-    ) -> (Span, TraceContext) {
+    fn trace(&self, found: &Found<'_>, incoming: TraceContext) -> (Span, TraceContext) {
         let known = incoming.exists().then_some(&incoming);
         match self.shared.sampler.decide(known) {
             Decision::PassOn => (Span::none(), incoming),
             Decision::Skip => (Span::none(), span::new_unsampled(known)),
             Decision::Record => {
-                let session = match spoken {
+                let session = match found.spoken {
                     Spoken::Legacy { session, .. } => Some(session.public_id()),
                     Spoken::Modern | Spoken::Opening => None,
                 };
                 let about = span::Entrance {
-                    method: &request.method,
-                    name: Some(&entry.public),
-                    era: spoken.era(),
-                    protocol_version: spoken.revision(),
+                    method: &found.request.method,
+                    name: Some(&found.entry.public),
+                    era: found.spoken.era(),
+                    protocol_version: found.spoken.revision(),
                     transport: "tcp",
                     session: session.as_deref(),
-                    request_id: request.id,
+                    request_id: found.request.id,
                 };
-                debug_assert!(matches!(inbound.way, Way::Http { .. } | Way::Stream { .. }));
                 let span = span::entrance(known, &about);
                 let context = span::context_of(&span, &incoming);
                 (span, context)
             }
         }
     }
+}
+
+/// A call whose tool was found.
+struct Found<'a> {
+    inbound: &'a Inbound<'a>,
+    request: &'a Request<'a>,
+    spoken: &'a Spoken,
+    entry: Arc<Entry>,
+    index: &'a ParamsIndex,
+    raw: &'a Bytes,
+    meta: RequestMeta<'a>,
 }
 
 impl Asked {

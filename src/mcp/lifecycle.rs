@@ -79,7 +79,7 @@ fn capabilities(way: &Way<'_>, binding: &str) -> String {
 
 fn bounded(part: Option<Bytes>, otherwise: &'static str) -> Bytes {
     part.filter(|part| part.len() <= CLIENT_PART_BYTES_MAX && part.starts_with(b"{"))
-        .map_or(Bytes::from_static(otherwise.as_bytes()), |part| Bytes::copy_from_slice(&part))
+        .map_or_else(|| Bytes::from_static(otherwise.as_bytes()), |part| Bytes::copy_from_slice(&part))
 }
 
 fn refuse_session(id: &str, error: &SessionError) -> Answer {

@@ -112,9 +112,11 @@ mod tests {
         let kept = Arc::clone(&lines);
         let write = move |line: &str| kept.lock().unwrap().push(line.to_owned());
         let provider = SdkTracerProvider::builder().build();
-        let subscriber = tracing_subscriber::registry()
-            .with(export::layer_of(&provider))
-            .with(Lines { format, dispatch: OnceLock::new(), write });
+        let subscriber = tracing_subscriber::registry().with(export::layer_of(&provider)).with(Lines {
+            format,
+            dispatch: OnceLock::new(),
+            write,
+        });
         tracing::subscriber::with_default(subscriber, || {
             let span = tracing::info_span!(target: "twinway::call", "call");
             span.in_scope(|| tracing::warn!(target: "twinway::app", peer = "far \"one\"", attempts = 3, "a peer is gone"));

@@ -19,8 +19,8 @@ pub use route::{InFlight, Outcome, RouteMetrics};
 
 /// Upper bounds of the buckets in seconds, 50 us to 60 s: the gateway itself costs tens of microseconds, a tool up to a minute.
 const BUCKETS_SECONDS: [f64; 19] = [
-    0.000_05, 0.000_1, 0.000_2, 0.000_35, 0.000_5, 0.001, 0.002, 0.003_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0,
-    60.0,
+    0.000_05, 0.000_1, 0.000_2, 0.000_35, 0.000_5, 0.001, 0.002, 0.003_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
+    30.0, 60.0,
 ];
 
 type Histograms = Family<ByOutcome, Histogram, fn() -> Histogram>;
@@ -139,7 +139,11 @@ impl Families {
     /// Gives each its public name. `_total` and `_count` are added by the format.
     fn register(&self, registry: &mut Registry) {
         let all = self.clone();
-        registry.register("call_duration_seconds", "Calls by runtime, target and outcome; the count is the number of calls", all.durations);
+        registry.register(
+            "call_duration_seconds",
+            "Calls by runtime, target and outcome; the count is the number of calls",
+            all.durations,
+        );
         registry.register("calls_in_flight", "Calls that wait for an answer of their target", all.in_flight);
         registry.register("call_failures", "Calls without a reply, by whether the tool may have run", all.failures);
         registry.register("route_decisions", "Routes chosen, by reason", all.route_decisions);

@@ -23,7 +23,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
-use twinway_proto::rope::Rope;
+use twinway_proto::{
+    envelope::EnvelopeError,
+    json::{Fault, JsonError},
+    rope::Rope,
+};
 
 use crate::{
     catalog::Entry,
@@ -116,6 +120,7 @@ async fn serve_stream(inbound: InboundStream, shared: Arc<Shared>, stop: Cancell
     let InboundStream { peer, relayed, remote_addr, quota, permit: _permit, stream, .. } = inbound;
     let (reader, writer) = framed(stream, shared.frame_bytes_max);
     let (frames, waiting) = mpsc::channel(FRAMES_WAITING_MAX);
+    let idle = shared.idle;
     let mut tasks = JoinSet::new();
     tasks.spawn(write(writer, waiting));
     let mut conversation = Conversation {
@@ -133,7 +138,11 @@ async fn serve_stream(inbound: InboundStream, shared: Arc<Shared>, stop: Cancell
         session.cancel_all();
     }
     drop(frames);
-    while tasks.join_next().await.is_some() {}
+    // A peer that does not read any more must not hold its stream for ever.
+    let ended = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(idle, ended).await.is_err() {
+        tasks.shutdown().await;
+    }
 }
 
 /// One stream.
@@ -187,8 +196,13 @@ impl Conversation {
         match self.handle(message) {
             Answer::Accepted => true,
             Answer::Message(outgoing) => self.frames.send(outgoing.message).await.is_ok(),
+            Answer::Unreadable(fault, outgoing) => {
+                self.shared.refusals.count(refusal(&fault));
+                self.frames.send(outgoing.message).await.is_ok()
+            }
             Answer::Running(running) => {
-                // A peer that has used up its calls is not read from until one of them ends.
+                // A peer that has used up its calls is not read from until one of them ends; what it withdraws meanwhile
+                // is seen then.
                 let permit = self.quota.admit_call().await;
                 let frames = self.frames.clone();
                 tasks.spawn(async move {
@@ -207,12 +221,6 @@ impl Conversation {
         let offered = |entry: &Entry| {
             entry.chosen().runtime.as_str() != MCPP && self.shared.authority.allows(&origin, &entry.public)
         };
-        if let Err(error) = twinway_proto::envelope::parse(&message) {
-            self.shared.refusals.count(match error {
-                twinway_proto::envelope::EnvelopeError::Json(_) => Refusal::InvalidJson,
-                _ => Refusal::NotAMessage,
-            });
-        }
         self.shared.server.handle(&Inbound {
             message,
             view: "",
@@ -220,6 +228,14 @@ impl Conversation {
             way: Way::Stream { session: &self.session, binding: self.shared.binding },
             scope: Scope::Only(&offered),
         })
+    }
+}
+
+fn refusal(fault: &EnvelopeError) -> Refusal {
+    match fault {
+        EnvelopeError::Json(JsonError { fault: Fault::Utf8, .. }) => Refusal::InvalidUtf8,
+        EnvelopeError::Json(_) => Refusal::InvalidJson,
+        _ => Refusal::NotAMessage,
     }
 }
 

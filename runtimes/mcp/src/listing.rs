@@ -1,5 +1,7 @@
 //! Collects a server's tools over all pages.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use runtime_api::{CallError, Delivery, ErrorCode, Tool};
 use twinway_proto::{
@@ -19,6 +21,7 @@ pub const TOOLS_MAX: usize = 10_000;
 pub struct Listing {
     tools: Vec<Tool>,
     pages: usize,
+    ttl_ms: Option<u64>,
 }
 
 /// What to do after a page.
@@ -43,6 +46,8 @@ impl Listing {
             let member = member.map_err(|error| broken("a tool list that is not JSON").with_source(error))?;
             match &*member.key.text() {
                 "tools" => self.append(&result.slice(member.range))?,
+                // Each page has its own clock; the list is as old as its oldest page.
+                "ttlMs" => self.ttl_ms = self.ttl_ms.into_iter().chain(member.value.parse().ok()).min(),
                 "nextCursor" if member.value.starts_with('"') => next = Next::Page(member.value.to_owned()),
                 _ => {}
             }
@@ -52,6 +57,12 @@ impl Listing {
             return Err(broken("a tool list of more than 256 pages"));
         }
         Ok(next)
+    }
+
+    /// How long the server says that the list is good (2026-07-28, caching). `None` when it does not say.
+    #[must_use]
+    pub fn ttl(&self) -> Option<Duration> {
+        self.ttl_ms.map(Duration::from_millis)
     }
 
     /// All tools, in the server's order. Of a name listed twice the first stays.
@@ -106,6 +117,16 @@ mod tests {
         let tools = listing.finish();
         assert_eq!(tools.iter().map(|tool| &*tool.name).collect::<Vec<_>>(), ["a", "b", "c"]);
         assert_eq!(tools[0].definition, r#"{"x":1.0,"name":"a"}"#);
+    }
+
+    #[test]
+    fn a_list_is_as_old_as_its_oldest_page() {
+        let mut listing = Listing::default();
+        listing.take(&page(r#"{"tools":[],"nextCursor":"2","ttlMs":9000}"#)).unwrap();
+        listing.take(&page(r#"{"tools":[],"ttlMs":500}"#)).unwrap();
+
+        assert_eq!(listing.ttl(), Some(Duration::from_millis(500)));
+        assert_eq!(Listing::default().ttl(), None);
     }
 
     #[test]

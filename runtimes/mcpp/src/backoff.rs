@@ -39,13 +39,10 @@ mod tests {
 
     #[test]
     fn waits_grow_to_a_bound_and_start_anew() {
-        assert_eq!([after(0), after(1), after(3), after(30), after(u32::MAX)], [
-            FIRST,
-            Duration::from_millis(500),
-            Duration::from_secs(2),
-            LONGEST,
-            LONGEST
-        ]);
+        assert_eq!(
+            [after(0), after(1), after(3), after(30), after(u32::MAX)],
+            [FIRST, Duration::from_millis(500), Duration::from_secs(2), LONGEST, LONGEST]
+        );
         let mut backoff = Backoff::default();
         for failures in 0..40 {
             let wait = backoff.next();

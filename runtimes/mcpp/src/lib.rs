@@ -1,6 +1,6 @@
 //! The MCP++ runtime: calls tools on libp2p peers, and takes the streams of peers that call ours.
 //!
-//! [`Node`] owns the swarm; [`McppRuntime`] makes calls on configured peers over pooled streams; [`framed`] turns a stream
+//! [`Node`] owns the swarm; [`McppRuntime`] makes calls on configured peers over pooled streams; [`framed()`] turns a stream
 //! into messages; [`Authority`] and [`quotas`] say what a peer that calls us may do. Layers are never inferred from one
 //! another: an open stream is no session, and a PeerId is no permission.
 

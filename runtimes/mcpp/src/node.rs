@@ -7,9 +7,10 @@ use std::{collections::HashMap, io, net::IpAddr, sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use futures_util::StreamExt as _;
 use libp2p::{
-    Multiaddr, PeerId, Stream, Swarm, SwarmBuilder, noise, ping,
+    Multiaddr, PeerId, Stream, Swarm, SwarmBuilder,
     core::transport::ListenerId,
     multiaddr::Protocol,
+    noise, ping,
     swarm::{ConnectionId, SwarmEvent},
     tcp, yamux,
 };
@@ -275,12 +276,7 @@ impl NodeHandle {
     ///
     /// # Errors
     /// [`OpenError`]; nothing was sent to the peer's application.
-    pub async fn open_stream(
-        &self,
-        peer: PeerId,
-        addresses: Vec<Multiaddr>,
-        deadline: Instant,
-    ) -> Result<Stream, OpenError> {
+    pub async fn open_stream(&self, peer: PeerId, addresses: Vec<Multiaddr>, deadline: Instant) -> Result<Stream, OpenError> {
         let opening = async {
             let (answer, answered) = oneshot::channel();
             let command = Command::Open { peer, addresses, request: OpenRequest { answer } };

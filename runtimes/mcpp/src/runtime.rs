@@ -4,9 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use runtime_api::{
-    Call, CallError, CallService, ErrorCode, Offers, PartError, Reply, Runtime, RuntimeId, TargetId, erase,
-};
+use runtime_api::{Call, CallError, CallService, ErrorCode, Offers, PartError, Reply, Runtime, RuntimeId, TargetId, erase};
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 

@@ -6,12 +6,15 @@ mod support;
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
-use futures_util::{AsyncReadExt as _, AsyncWriteExt as _, SinkExt as _, StreamExt as _, future::join_all};
-use runtime_api::{Delivery, ErrorCode, Support, TargetState, TraceContext};
+use futures_util::{
+    AsyncReadExt as _, AsyncWriteExt as _, SinkExt as _, StreamExt as _, future::join_all, stream::FuturesUnordered,
+};
+use runtime_api::{Delivery, ErrorCode, Offers, Support, TargetState, TraceContext};
 use runtime_mcpp::{Config, Identity, InboundStream, Node, OpenError, PeerConfig, Refusal, framed};
 use serde_json::{Value, json};
 use support::*;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 use twinway_proto::rope::Rope;
 
@@ -37,6 +40,18 @@ async fn the_tools_of_a_peer_are_offered_over_all_pages() {
     let names: Vec<_> = offers.targets[0].tools.iter().map(|tool| &*tool.name).collect();
     assert_eq!(names, ["echo", "hold", "hang", "meta"]);
     assert_eq!(offers.targets[0].eras.modern, Support::Yes);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_changed_list_is_fetched_when_the_peer_says_so() {
+    let far = Far::start(&config(), server()).await;
+    let mut near = Near::start(&[peer(&far)]).await;
+    near.until(|state| *state == TargetState::Ready).await;
+
+    near.call("grow", "{}").await.unwrap();
+
+    let grown = |offers: &Arc<Offers>| offers.targets[0].tools.iter().any(|tool| &*tool.name == "grown");
+    soon(near.offers.wait_for(grown)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -345,6 +360,30 @@ async fn forty_streams_asked_for_at_once_are_all_opened() {
 
     assert_eq!(soon(opened).await.len(), 40);
     assert_eq!(far.handle.refusals().iter().map(|(_, count)| count).sum::<u64>(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_that_nobody_takes_are_reset_and_counted_not_lost() {
+    let (node, _untaken) = Node::bind(&config(), Identity::ephemeral()).await.unwrap();
+    let far = node.handle();
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(node.run(CancellationToken::new()));
+    let (first, second, third) = (Near::start(&[]).await, Near::start(&[]).await, Near::start(&[]).await);
+    // 3 x 30 streams, each within its peer's quota, where 64 may wait to be taken.
+    let opening = [&first, &second, &third]
+        .into_iter()
+        .cycle()
+        .take(90)
+        .map(|near| near.handle.open_stream(far.peer_id(), far.listen_addrs().to_vec(), Instant::now() + PATIENCE));
+    let opened: Vec<_> = soon(join_all(opening)).await.into_iter().map(Result::unwrap).collect();
+
+    let mut ends: FuturesUnordered<_> =
+        opened.into_iter().map(|mut stream| async move { stream.read(&mut [0]).await.unwrap_or(0) }).collect();
+    for _ in 0..90 - 64 {
+        assert_eq!(soon(ends.next()).await, Some(0));
+    }
+
+    assert_eq!(far.refusals().get(Refusal::AcceptQueueFull), 90 - 64);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

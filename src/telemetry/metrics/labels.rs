@@ -40,7 +40,8 @@ pub struct NodeRefusals(pub Arc<RefusalCounters>);
 
 impl Collector for NodeRefusals {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let mut family = encoder.encode_descriptor("p2p_refused", "What the node turned away, by reason", None, MetricType::Counter)?;
+        let mut family =
+            encoder.encode_descriptor("p2p_refused", "What the node turned away, by reason", None, MetricType::Counter)?;
         self.0.iter().try_for_each(|(refusal, count)| {
             let labels = ByReason { reason: refusal.as_str() };
             ConstCounter::new(count).encode(family.encode_family(&labels)?)

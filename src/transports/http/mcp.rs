@@ -90,6 +90,10 @@ async fn post(front: &Arc<Front>, view: &str, principal: &Principal, request: Re
     match answer {
         Answer::Accepted => empty(StatusCode::ACCEPTED),
         Answer::Message(outgoing) => message_response(outgoing),
+        Answer::Unreadable(_, outgoing) => {
+            front.server.metrics().request_refused("unreadable");
+            message_response(outgoing)
+        }
         Answer::Running(running) => drive(*running).await,
     }
 }

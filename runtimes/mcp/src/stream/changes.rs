@@ -38,8 +38,7 @@ impl Changes {
     pub async fn next(&self) -> Option<Changed> {
         loop {
             let flags = self.state.flags.fetch_and(ENDED, Ordering::AcqRel);
-            let changed =
-                Changed { tools: flags & TOOLS != 0, prompts: flags & PROMPTS != 0, resources: flags & RESOURCES != 0 };
+            let changed = Changed { tools: flags & TOOLS != 0, prompts: flags & PROMPTS != 0, resources: flags & RESOURCES != 0 };
             if changed != Changed::default() {
                 return Some(changed);
             }

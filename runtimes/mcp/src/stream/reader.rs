@@ -17,10 +17,7 @@ use super::{
     outbox::Outgoing,
     pending::Taken,
 };
-use crate::{
-    Incoming,
-    incoming::failed,
-};
+use crate::{Incoming, incoming::failed};
 
 /// Requests of the other side that are being answered; as many again may wait to be sent. More are refused.
 const ANSWERING_MAX: usize = 16;

@@ -6,18 +6,21 @@ use runtime_api::{CallError, Eras, Offers, Support, TargetId, TargetOffers, Targ
 use tokio::{
     runtime::Handle,
     sync::watch,
-    time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout_at},
+    time::{Instant, sleep, sleep_until, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Executor, Peer, State,
-    handshake::{Terms, has_no_tools, list_tools},
+    handshake::{Listed, Terms, has_no_tools, list_tools},
 };
 use crate::backoff::Backoff;
 
 /// Dialling, handshake and listing together: a peer that needs longer counts as down, and is tried again.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Shortest pause between two listings: a peer that says "good for no time at all" means clients, not us.
+const LIST_PAUSE_MIN: Duration = Duration::from_secs(2);
 
 /// One listing. The peer's other calls go on meanwhile.
 const LIST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -71,10 +74,10 @@ impl Actor {
             self.peer.state.send_replace(State::Dialling);
             let begun = Instant::now();
             match timeout_at(begun + CONNECT_TIMEOUT, self.connect()).await {
-                Ok(Ok(())) => {
+                Ok(Ok(period)) => {
                     self.peer.state.send_replace(State::Connected);
                     tracing::info!(peer = self.peer.config.name, "connected");
-                    self.keep().await;
+                    self.keep(period).await;
                     self.lost(begun).await;
                 }
                 Ok(Err(error)) => self.down(&error.to_string()).await,
@@ -83,14 +86,16 @@ impl Actor {
         }
     }
 
-    async fn connect(&self) -> Result<(), CallError> {
+    /// Connects and lists the tools; returns when to list them anew.
+    async fn connect(&self) -> Result<Duration, CallError> {
         let deadline = Instant::now() + CONNECT_TIMEOUT;
         let (connection, terms) = self.peer.meet(deadline).await?;
-        let tools = self.list(&connection, &terms, deadline).await?;
-        self.board.answers(self.place, &terms, tools);
+        let listed = self.list(&connection, &terms, deadline).await?;
+        let period = self.period(&listed);
+        self.board.answers(self.place, &terms, listed.tools);
         self.peer.terms.store(Some(Arc::new(terms)));
         self.peer.small.add(connection);
-        Ok(())
+        Ok(period)
     }
 
     async fn list(
@@ -98,42 +103,54 @@ impl Actor {
         connection: &runtime_mcp::stream::Connection,
         terms: &Terms,
         deadline: Instant,
-    ) -> Result<Vec<Tool>, CallError> {
+    ) -> Result<Listed, CallError> {
         match list_tools(connection, terms.era, deadline).await {
-            Err(error) if has_no_tools(&error) => Ok(Vec::new()),
+            Err(error) if has_no_tools(&error) => Ok(Listed::default()),
             listed => listed,
         }
     }
 
     /// Until every stream has ended: opens more when they are crowded, lists the tools anew when told or in time.
-    async fn keep(&self) {
-        let period = self.peer.config.refresh;
-        let mut refresh = interval_at(Instant::now() + period, period);
-        refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    async fn keep(&self, mut period: Duration) {
+        let mut list_at = Instant::now() + period;
         while let Some(connection) = self.peer.small.prune() {
             let changes = connection.changes();
             tokio::select! {
                 () = connection.ended() => {}
-                _ = refresh.tick() => {
+                () = sleep_until(list_at) => {
                     self.peer.small.thin_out();
                     self.peer.bulk.close();
-                    self.refresh(&connection).await;
+                    period = self.refresh(&connection).await.unwrap_or(period);
+                    list_at = Instant::now() + period;
                 }
                 changed = changes.next() => if changed.is_some_and(|changed| changed.tools) {
-                    self.refresh(&connection).await;
+                    period = self.refresh(&connection).await.unwrap_or(period);
                 },
                 () = self.peer.nudge.notified() => self.grow().await,
             }
         }
     }
 
-    async fn refresh(&self, connection: &runtime_mcp::stream::Connection) {
-        let Some(terms) = self.peer.terms.load_full() else { return };
+    async fn refresh(&self, connection: &runtime_mcp::stream::Connection) -> Option<Duration> {
+        let terms = self.peer.terms.load_full()?;
         match self.list(connection, &terms, Instant::now() + LIST_TIMEOUT).await {
-            Ok(tools) => self.board.answers(self.place, &terms, tools),
+            Ok(listed) => {
+                let period = self.period(&listed);
+                self.board.answers(self.place, &terms, listed.tools);
+                Some(period)
+            }
             // The streams say whether the peer is there; a list that fails leaves the last one standing.
-            Err(error) => tracing::warn!(peer = self.peer.config.name, %error, "its tools could not be listed"),
+            Err(error) => {
+                tracing::warn!(peer = self.peer.config.name, %error, "its tools could not be listed");
+                None
+            }
         }
+    }
+
+    /// As often as configured, or as often as the peer's own word on its list asks, but not in a hurry.
+    fn period(&self, listed: &Listed) -> Duration {
+        let configured = self.peer.config.refresh;
+        listed.ttl.map_or(configured, |ttl| ttl.clamp(LIST_PAUSE_MIN.min(configured), configured))
     }
 
     async fn grow(&self) {

@@ -6,13 +6,13 @@
 use std::time::Duration;
 
 use runtime_api::{CallError, Caller, Era};
+use runtime_api::{Delivery, Tool};
 use runtime_mcp::{
+    era,
     handshake::{self, ServerFacts},
     listing::{Listing, Next},
-    era,
     stream::{Ask, Connection},
 };
-use runtime_api::{Delivery, Tool};
 use tokio::time::Instant;
 use twinway_proto::rope::Rope;
 
@@ -97,8 +97,15 @@ async fn initialize(connection: &Connection, deadline: Instant) -> Result<Server
     Ok(facts)
 }
 
+/// A peer's tools, and how long it says that they are good.
+#[derive(Debug, Default)]
+pub(super) struct Listed {
+    pub(super) tools: Vec<Tool>,
+    pub(super) ttl: Option<Duration>,
+}
+
 /// Lists all tools.
-pub(super) async fn list_tools(connection: &Connection, era: Era, deadline: Instant) -> Result<Vec<Tool>, CallError> {
+pub(super) async fn list_tools(connection: &Connection, era: Era, deadline: Instant) -> Result<Listed, CallError> {
     let mut listing = Listing::default();
     let mut cursor = String::new();
     loop {
@@ -109,17 +116,12 @@ pub(super) async fn list_tools(connection: &Connection, era: Era, deadline: Inst
         };
         match listing.take(&ask(connection, "tools/list", deadline, params).await?)? {
             Next::Page(next) => cursor = next,
-            Next::Done => return Ok(listing.finish()),
+            Next::Done => return Ok(Listed { ttl: listing.ttl(), tools: listing.finish() }),
         }
     }
 }
 
-async fn ask(
-    connection: &Connection,
-    method: &str,
-    deadline: Instant,
-    params: Rope,
-) -> Result<runtime_mcp::Incoming, CallError> {
+async fn ask(connection: &Connection, method: &str, deadline: Instant, params: Rope) -> Result<runtime_mcp::Incoming, CallError> {
     connection.request(Ask { method, deadline, caller: &Caller::none() }, |_| Ok(Some(params))).await
 }
 

@@ -56,8 +56,8 @@ impl SmallLane {
         streams.first().cloned()
     }
 
-    /// Ends the streams that are not needed now, before the peer ends them as idle: a call that has just chosen one learns
-    /// that it was not sent and takes another, which it could not if the peer were faster.
+    /// Ends the streams that are not needed now. When this side ends one, a call that has just chosen it knows that it was
+    /// not sent and takes another; when the peer does, because the stream is idle, nobody knows.
     pub(super) fn thin_out(&self) {
         let mut streams = self.streams.lock();
         let mut first = true;

@@ -9,7 +9,8 @@ use runtime_api::{
     TargetState, TraceContext,
 };
 use runtime_mcpp::{
-    Config, FrameWriter, Identity, InboundStream, IncomingStreams, McppRuntime, Multiaddr, Node, NodeHandle, PeerConfig, Stream, framed,
+    Config, FrameWriter, Identity, InboundStream, IncomingStreams, McppRuntime, Multiaddr, Node, NodeHandle, PeerConfig, Stream,
+    framed,
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -115,7 +116,7 @@ async fn accept(mut incoming: IncomingStreams, script: Script, notices: mpsc::Se
 }
 
 /// A modern MCP server with the tools `echo` (at once), `hold` (each stream answers backwards when
-/// 500 are held on all) and `hang` (never).
+/// 500 are held on all), `grow` (adds a tool and says so) and `hang` (never).
 pub(crate) fn server() -> Script {
     script(true)
 }
@@ -126,9 +127,9 @@ pub(crate) fn legacy_server() -> Script {
 }
 
 fn script(modern: bool) -> Script {
-    let held = watch::Sender::new(0);
+    let (held, grown) = (watch::Sender::new(0), watch::Sender::new(false));
     Arc::new(move |inbound, number, notices| {
-        let server = Server { number, notices, modern, held: held.clone() };
+        let server = Server { number, notices, modern, held: held.clone(), grown: grown.clone() };
         Box::pin(serve(inbound, server))
     })
 }
@@ -139,6 +140,8 @@ struct Server {
     modern: bool,
     /// Calls of `hold` on all streams.
     held: watch::Sender<usize>,
+    /// There is one more tool.
+    grown: watch::Sender<bool>,
 }
 
 async fn serve(inbound: InboundStream, server: Server) {
@@ -173,9 +176,15 @@ async fn serve(inbound: InboundStream, server: Server) {
         let result = match &*what {
             "server/discover" if server.modern => discovered(),
             "initialize" if !server.modern => initialize_result(),
-            "tools/list" if initialized => tools(&message["params"]["cursor"]),
+            "tools/list" if initialized => tools(&message["params"]["cursor"], *server.grown.borrow()),
             "echo" | "hold" if initialized => json!({"content": [], "echo": message["params"]["arguments"]}),
             "meta" if initialized => json!({"content": [], "meta": message["params"]["_meta"]}),
+            "grow" => {
+                server.grown.send_replace(true);
+                let changed = json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"});
+                send(&mut writer, changed).await;
+                json!({"content": []})
+            }
             "hang" => continue,
             _ => {
                 let error = json!({"code": -32601, "message": "no such method"});
@@ -217,10 +226,11 @@ fn initialize_result() -> Value {
 }
 
 /// Two pages.
-fn tools(cursor: &Value) -> Value {
+fn tools(cursor: &Value, grown: bool) -> Value {
     let tool = |name| json!({"name": name, "inputSchema": {"type": "object"}});
     match cursor.as_str() {
         None => json!({"tools": [tool("echo")], "nextCursor": "2"}),
+        Some(_) if grown => json!({"tools": [tool("hold"), tool("hang"), tool("meta"), tool("grown")]}),
         Some(_) => json!({"tools": [tool("hold"), tool("hang"), tool("meta")]}),
     }
 }

@@ -1,0 +1,244 @@
+//! The command line.
+
+mod client;
+mod config;
+mod demo;
+mod output;
+mod serve;
+mod signal;
+mod tools;
+
+use std::{error::Error, io, iter, path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use runtime_api::BoxError;
+use runtime_mcpp::Identity;
+use serde_json::json;
+
+use crate::config::{Config, ConfigError, HttpUrl};
+use client::{Client, ClientError};
+use output::Output;
+
+const EXIT_CODES: &str = "Exit codes:
+  0  it worked
+  1  it failed
+  2  the configuration or the command line is wrong
+  3  the tool answered with an error
+  4  the gateway cannot be reached";
+
+/// One MCP endpoint for every tool its user owns.
+#[derive(Debug, Parser)]
+#[command(name = "twinway", version, after_help = EXIT_CODES)]
+struct Cli {
+    /// Print JSON, one document a line.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a gateway until Ctrl-C or SIGTERM.
+    Serve(serve::Serve),
+    /// See it work: two gateways and two tool servers in one process, and a call over each runtime.
+    Demo(demo::Demo),
+    /// Call a tool of a running gateway.
+    Call(tools::Call),
+    /// List the tools of a running gateway.
+    Tools(tools::List),
+    /// Print this node's PeerId; makes the key when it is missing.
+    Id(ConfigFile),
+    /// Look at a configuration without serving it.
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Print a completion script for a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Where the configuration is.
+#[derive(Debug, Args)]
+struct ConfigFile {
+    /// The configuration file. Absent: every default.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl ConfigFile {
+    /// Reads it, or takes the defaults and the environment as they are.
+    fn load(&self) -> Result<Config, ConfigError> {
+        match &self.config {
+            Some(path) => Config::load(path),
+            None => Config::parse("", "twinway.toml".as_ref()),
+        }
+    }
+}
+
+/// Which gateway a client command speaks to.
+#[derive(Debug, Args)]
+struct Gateway {
+    /// The gateway.
+    #[arg(long, env = "TWINWAY_ENDPOINT", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    endpoint: HttpUrl,
+    /// The bearer token to show it.
+    #[arg(long, env = "TWINWAY_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    token: Option<String>,
+    /// How long to wait for its answer.
+    // 60 s: twice the time that a tool has by default, so that the gateway's own answer comes first.
+    #[arg(long, default_value = "60s", value_parser = humantime::parse_duration, value_name = "DURATION")]
+    timeout: Duration,
+}
+
+impl Gateway {
+    fn client(&self) -> Result<Client, ClientError> {
+        Client::new(&self.endpoint, self.token.as_deref(), self.timeout)
+    }
+}
+
+/// Why a command ends with another exit code than 0.
+#[derive(Debug)]
+enum Failure {
+    /// Exit code 1.
+    Failed(BoxError),
+    /// Exit code 2.
+    Usage(BoxError),
+    /// Exit code 3: what the tool said is printed already.
+    ToolError,
+    /// Exit code 4.
+    Unreachable(BoxError),
+}
+
+impl Failure {
+    fn failed(error: impl Into<BoxError>) -> Self {
+        Self::Failed(error.into())
+    }
+
+    fn usage(error: impl Into<BoxError>) -> Self {
+        Self::Usage(error.into())
+    }
+
+    /// The exit code, and what there is to say.
+    fn parts(&self) -> (u8, Option<&dyn Error>) {
+        match self {
+            Self::Failed(error) => (1, Some(&**error)),
+            Self::Usage(error) => (2, Some(&**error)),
+            Self::ToolError => (3, None),
+            Self::Unreachable(error) => (4, Some(&**error)),
+        }
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::usage(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::failed(error)
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::Unreachable { .. } | ClientError::TimedOut { .. } => Self::Unreachable(error.into()),
+            ClientError::Endpoint(_) | ClientError::Token => Self::usage(error),
+            ClientError::Refused { .. } | ClientError::Answered { .. } | ClientError::NotMcp(_) => Self::failed(error),
+        }
+    }
+}
+
+/// Does what the command line of this process says.
+#[must_use]
+pub fn run() -> ExitCode {
+    // clap ends the process itself, with 2, for what it cannot read.
+    let cli = Cli::parse();
+    let output = Output::new(cli.json);
+    match dispatch(cli.command, output) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read our output has enough of it: `twinway tools | head`.
+        Err(Failure::Failed(error)) if is_broken_pipe(&*error) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let (code, error) = failure.parts();
+            if let Some(error) = error {
+                output.complain(&chain(error));
+            }
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn dispatch(command: Command, output: Output) -> Result<(), Failure> {
+    match command {
+        Command::Config(command) => command.run(output),
+        Command::Id(file) => id(&file, output),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "twinway", &mut script);
+            Ok(output.raw(&script)?)
+        }
+        Command::Serve(serve) => serve.run(output),
+        Command::Demo(demo) => demo.run(output),
+        Command::Call(call) => block_on(call.run(output)),
+        Command::Tools(list) => block_on(list.run(output)),
+    }
+}
+
+/// Client commands wait for one answer: one thread is enough.
+fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}
+
+fn id(file: &ConfigFile, output: Output) -> Result<(), Failure> {
+    let p2p = file.load()?.p2p.unwrap_or_default();
+    let identity = Identity::load_or_create(&p2p.key_file).map_err(Failure::usage)?;
+    let peer_id = identity.peer_id().to_string();
+    Ok(output.either(&json!({ "peer_id": peer_id }), &peer_id)?)
+}
+
+fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// An error and its causes on one line. A cause that its error has quoted already is not said twice.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    for cause in iter::successors(error.source(), |cause| (*cause).source()) {
+        let cause = cause.to_string();
+        if !text.ends_with(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_lists_the_exit_codes() {
+        let help = Cli::command().render_long_help().to_string();
+
+        assert!(help.contains("4  the gateway cannot be reached"), "{help}");
+    }
+
+    #[test]
+    fn causes_are_said_once() {
+        let cause = io::Error::other("the disk is full");
+        let error = ConfigError::Read { path: "twinway.toml".into(), source: cause };
+
+        assert_eq!(chain(&error), "the configuration `twinway.toml` cannot be read: the disk is full");
+    }
+}

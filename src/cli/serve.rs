@@ -1,0 +1,124 @@
+//! `twinway serve`: runs a gateway.
+
+use std::{net::SocketAddr, path::Path, str::FromStr, time::Duration};
+
+use clap::Args;
+use serde_json::json;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::{ConfigFile, Failure, Output, signal::Stop};
+use crate::{
+    app::{Addresses, App},
+    config::{Config, HttpUrl, Name, Upstream},
+    telemetry,
+};
+
+/// Time to send the last spans; a collector that takes longer loses them.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Run a gateway.
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// An MCP server to call tools on; may be repeated.
+    #[arg(long = "upstream", value_name = "NAME=URL")]
+    upstreams: Vec<QuickUpstream>,
+    /// Where to listen, instead of what the configuration says.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+}
+
+/// `name=url` on the command line.
+#[derive(Debug, Clone)]
+struct QuickUpstream(Upstream);
+
+impl FromStr for QuickUpstream {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, url) = text.split_once('=').ok_or("write it as NAME=URL")?;
+        Ok(Self(Upstream::new(Name::try_from(name.to_owned())?, url.parse::<HttpUrl>()?)))
+    }
+}
+
+impl Serve {
+    pub(super) fn run(self, output: Output) -> Result<(), Failure> {
+        let config = self.config()?;
+        runtime()?.block_on(serve(config, output))
+    }
+
+    /// The file, with what the command line adds to it.
+    fn config(self) -> Result<Config, Failure> {
+        let mut config = self.file.load()?;
+        config.upstream.extend(self.upstreams.into_iter().map(|quick| quick.0));
+        config.http.listen = self.listen.unwrap_or(config.http.listen);
+        let invalid = config.validate().err();
+        invalid.map_or(Ok(config), |invalid| Err(Failure::usage(format!("the command line: {}", invalid.what))))
+    }
+}
+
+/// The runtime for everything but HTTP, which has its own threads.
+pub(super) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("twinway").build()
+}
+
+async fn serve(config: Config, output: Output) -> Result<(), Failure> {
+    let guard = telemetry::init(&config.telemetry.clone().unwrap_or_default()).map_err(Failure::usage)?;
+    let ended = run(config, output).await;
+    guard.shutdown(FLUSH_TIMEOUT).await;
+    ended
+}
+
+async fn run(config: Config, output: Output) -> Result<(), Failure> {
+    let mut signals = Stop::listen()?;
+    // What the configuration asks and the machine refuses, a port in use for example, is a matter of configuration.
+    let app = App::builder(config).build().await.map_err(Failure::usage)?;
+    let addresses = app.addresses().clone();
+    let stop = CancellationToken::new();
+    let mut parts = JoinSet::new();
+    let ready = move || announce(&addresses, output);
+    parts.spawn(app.run(stop.clone(), ready));
+    let ended = tokio::select! {
+        biased;
+        () = signals.next() => {
+            stop.cancel();
+            // Whoever asks twice does not want to wait for calls in flight.
+            tokio::select! {
+                ended = parts.join_next() => ended,
+                () = signals.next() => return Ok(()),
+            }
+        }
+        ended = parts.join_next() => ended,
+    };
+    match ended {
+        Some(Ok(ended)) => ended.map_err(Failure::failed),
+        Some(Err(panicked)) => Err(Failure::failed(panicked)),
+        None => Ok(()),
+    }
+}
+
+/// Says where the gateway listens. A closed standard output is no reason to stop serving.
+fn announce(addresses: &Addresses, output: Output) {
+    let node = addresses.node.as_ref();
+    let p2p: Vec<String> = node.map(node_addresses).unwrap_or_default();
+    let ready = json!({ "ready": {
+        "http": addresses.http.to_string(),
+        "p2p": p2p,
+        "peer_id": node.map(|node| node.peer_id().to_string()),
+    }});
+    let mut text = format!("twinway is ready\n  MCP   http://{}/mcp", addresses.http);
+    p2p.iter().for_each(|address| text.push_str(&format!("\n  peer  {address}")));
+    drop(output.either(&ready, &text));
+}
+
+/// Each address a peer can dial, with the key it must find there.
+pub(super) fn node_addresses(node: &runtime_mcpp::NodeHandle) -> Vec<String> {
+    node.listen_addrs().iter().map(|address| format!("{address}/p2p/{}", node.peer_id())).collect()
+}
+
+/// A configuration that stands nowhere but in the program.
+pub(super) fn built_in(text: &str) -> Result<Config, Failure> {
+    Ok(Config::parse_within(text, Path::new("demo.toml"), &crate::config::Environment::default())?)
+}

@@ -1,0 +1,144 @@
+//! `twinway tools` and `twinway call`: a running gateway's tools.
+
+use clap::Args;
+use serde::Deserialize;
+use serde_json::{Map, Value, json, value::RawValue};
+use twinway_proto::meta::key;
+
+use super::{Client, ClientError, Failure, Gateway, Output};
+
+/// List tools.
+#[derive(Debug, Args)]
+pub(super) struct List {
+    #[command(flatten)]
+    gateway: Gateway,
+}
+
+/// Call a tool.
+#[derive(Debug, Args)]
+pub(super) struct Call {
+    /// The tool's public name.
+    tool: String,
+    /// Its arguments, a JSON object.
+    #[arg(default_value = "{}", value_parser = object)]
+    arguments: Map<String, Value>,
+    /// Say which way the call took, why, and where the time went.
+    #[arg(long)]
+    explain: bool,
+    #[command(flatten)]
+    gateway: Gateway,
+}
+
+fn object(text: &str) -> Result<Map<String, Value>, String> {
+    serde_json::from_str(text).map_err(|error| format!("not a JSON object: {error}"))
+}
+
+/// One page of `tools/list`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Page {
+    tools: Vec<Box<RawValue>>,
+    next_cursor: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Tool {
+    name: String,
+    #[serde(default)]
+    description: String,
+}
+
+/// What a tool answered, as far as it is printed for people.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[derive(Default)]
+pub(super) struct ToolResult {
+    content: Vec<Map<String, Value>>,
+    pub(super) is_error: bool,
+    #[serde(rename = "_meta")]
+    meta: Map<String, Value>,
+}
+
+impl List {
+    pub(super) async fn run(self, output: Output) -> Result<(), Failure> {
+        let client = self.gateway.client()?;
+        let mut cursor = None;
+        loop {
+            let params = cursor.map(|cursor: String| ("cursor".to_owned(), cursor.into())).into_iter().collect();
+            let page = client.ask("tools/list", None, params).await?;
+            let page: Page = serde_json::from_str(page.get()).map_err(ClientError::NotMcp)?;
+            for raw in &page.tools {
+                let tool: Tool = serde_json::from_str(raw.get()).map_err(ClientError::NotMcp)?;
+                if output.is_json() {
+                    output.raw_line(raw.get())?;
+                } else {
+                    output.raw_line(&format!("{}  {}", tool.name, tool.description.lines().next().unwrap_or_default()))?;
+                }
+            }
+            cursor = page.next_cursor;
+            if cursor.is_none() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl Call {
+    pub(super) async fn run(self, output: Output) -> Result<(), Failure> {
+        let client = self.gateway.client()?;
+        let raw = call(&client, &self.tool, self.arguments, self.explain).await?;
+        let result: ToolResult = serde_json::from_str(raw.get()).map_err(ClientError::NotMcp)?;
+        if output.is_json() {
+            output.raw_line(raw.get())?;
+        } else {
+            output.raw_line(&result.text())?;
+            if let Some(explanation) = result.explanation().filter(|_| self.explain) {
+                output.raw_line(&format!("  {explanation}"))?;
+            }
+        }
+        if result.is_error { Err(Failure::ToolError) } else { Ok(()) }
+    }
+}
+
+/// Calls a tool; the result is the raw bytes the gateway answered.
+pub(super) async fn call(
+    client: &Client,
+    tool: &str,
+    arguments: Map<String, Value>,
+    explain: bool,
+) -> Result<Box<RawValue>, ClientError> {
+    let mut params = Map::new();
+    params.insert("name".to_owned(), tool.into());
+    params.insert("arguments".to_owned(), arguments.into());
+    if explain {
+        params.insert("_meta".to_owned(), json!({ key::EXPLAIN: true }));
+    }
+    client.ask("tools/call", Some(tool), params).await
+}
+
+impl ToolResult {
+    /// Texts as they are; anything else by its type.
+    pub(super) fn text(&self) -> String {
+        let block = |block: &Map<String, Value>| match block.get("text").and_then(Value::as_str) {
+            Some(text) => text.to_owned(),
+            None => format!("[{}]", block.get("type").and_then(Value::as_str).unwrap_or("content")),
+        };
+        self.content.iter().map(block).collect::<Vec<_>>().join("\n")
+    }
+
+    /// The way the call took, in a sentence.
+    pub(super) fn explanation(&self) -> Option<String> {
+        let explained = self.meta.get(key::EXPLAIN)?;
+        let text = |name: &str| explained.get(name).and_then(Value::as_str);
+        let microseconds = |name: &str| explained.get(name).and_then(Value::as_u64);
+        Some(format!(
+            "over the {} runtime to {} ({}): {} us in all, {} us of them in the gateway, {} us on the way and at the tool",
+            text("runtime")?,
+            text("target")?,
+            text("reason")?,
+            microseconds("total_us")?,
+            microseconds("gateway_us")?,
+            microseconds("runtime_us")?,
+        ))
+    }
+}

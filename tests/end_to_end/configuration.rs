@@ -1,0 +1,242 @@
+//! The program itself: what it makes of its configuration, and its commands beside `serve`.
+
+use std::{
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Output, Stdio},
+};
+
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use crate::support::*;
+
+const PEER: &str = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
+
+/// What a run of the program left.
+#[derive(Debug)]
+struct Ran {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Ran {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+/// Runs the program to its end.
+async fn twinway(arguments: &[&str]) -> Ran {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_twinway"));
+    command.args(arguments).env("TWINWAY_TEST_SECRET", "correct-horse-battery-staple").stdin(Stdio::null()).kill_on_drop(true);
+    let Output { status, stdout, stderr } = soon(command.output()).await.unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Ran { code: status.code(), stdout: text(stdout), stderr: text(stderr) }
+}
+
+/// A folder with a configuration in it.
+struct Folder {
+    folder: tempfile::TempDir,
+}
+
+impl Folder {
+    fn with(text: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("twinway.toml"), text).unwrap();
+        Self { folder }
+    }
+
+    fn config(&self) -> String {
+        self.path("twinway.toml").display().to_string()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+#[tokio::test]
+async fn each_bad_configuration_ends_with_one_message_that_says_where() {
+    let cases = [
+        ("an unknown key", "[http]\nlisen = \"127.0.0.1:0\"\n".to_owned(), "2:1: unknown key `lisen` in `http`; did you mean `listen`?"),
+        ("a wrong type", "[http]\nlisten = 8080\n".to_owned(), "2:10: `http.listen`"),
+        (
+            "a name twice",
+            "[[upstream]]\nname = \"a\"\nurl = \"http://a\"\n[[upstream]]\nname = \"a\"\nurl = \"http://b\"\n".to_owned(),
+            "5:8: another upstream or peer is already called `a`",
+        ),
+        ("a bad address", "[p2p]\n[[peer]]\nname = \"far\"\naddress = \"far\"\n".to_owned(), "4:11: `peer.address`: invalid multiaddr"),
+        (
+            "an address without a key",
+            "[p2p]\n[[peer]]\nname = \"far\"\naddress = \"/ip4/192.0.2.7/tcp/4001\"\n".to_owned(),
+            "4:11: address `/ip4/192.0.2.7/tcp/4001`",
+        ),
+        ("a peer without [p2p]", format!("[[peer]]\nname = \"far\"\naddress = \"/ip4/192.0.2.7/tcp/1/p2p/{PEER}\"\n"), "1:1: a peer needs"),
+        ("a public address", "[http]\nlisten = \"0.0.0.0:0\"\n".to_owned(), "2:10: 0.0.0.0:0 can be reached from other machines"),
+    ];
+    for (what, text, expected) in cases {
+        let folder = Folder::with(&text);
+        for command in [vec!["serve"], vec!["config", "check"]] {
+            let config = folder.config();
+            let ran = twinway(&[&command[..], &["--config", &config]].concat()).await;
+
+            assert_eq!(ran.code, Some(2), "{what}: {ran:?}");
+            assert_eq!(ran.stderr.trim_end().lines().count(), 1, "{what}: one message: {ran:?}");
+            assert!(ran.stderr.contains(&format!("{config}:{expected}")), "{what}: {ran:?}");
+            assert!(ran.stdout.is_empty(), "{what}: {ran:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_named_with_the_line_that_asks_for_it() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let cases = [
+        (format!("[http]\nlisten = \"127.0.0.1:{port}\"\n"), format!("127.0.0.1:{port}"), "2:10"),
+        (
+            format!("[http]\nlisten = \"127.0.0.1:0\"\n[p2p]\nlisten = [\"/ip4/127.0.0.1/tcp/{port}\"]\n"),
+            format!("/ip4/127.0.0.1/tcp/{port}"),
+            "4:",
+        ),
+    ];
+    for (text, address, place) in cases {
+        let folder = Folder::with(&text);
+        let config = folder.config();
+        let ran = twinway(&["serve", "--config", &config]).await;
+
+        assert_eq!(ran.code, Some(2), "{ran:?}");
+        assert!(ran.stderr.contains(&format!("cannot listen on {address}")), "{ran:?}");
+        assert!(ran.stderr.contains(&format!("{config}:{place}")), "{ran:?}");
+        assert_eq!(ran.stderr.trim_end().lines().count(), 1, "one message: {ran:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_file_that_cannot_be_used_is_named() {
+    let folder = Folder::with("[http]\nlisten = \"127.0.0.1:0\"\n[p2p]\nkey_file = \"id.key\"\n");
+    let config = folder.config();
+    let key = folder.path("id.key");
+    assert_eq!(twinway(&["id", "--config", &config]).await.code, Some(0));
+    let cases: [(&str, fn(&Path)); 3] = [
+        ("others can read it", |key| std::fs::set_permissions(key, PermissionsExt::from_mode(0o640)).unwrap()),
+        ("another file", |key| {
+            std::fs::write(key, "not a key").unwrap();
+            std::fs::set_permissions(key, PermissionsExt::from_mode(0o600)).unwrap();
+        }),
+        ("a folder", |key| {
+            std::fs::remove_file(key).unwrap();
+            std::fs::create_dir(key).unwrap();
+        }),
+    ];
+    for (what, spoil) in cases {
+        spoil(&key);
+
+        let ran = twinway(&["serve", "--config", &config]).await;
+
+        assert_eq!(ran.code, Some(2), "{what}: {ran:?}");
+        assert!(ran.stderr.contains(&key.display().to_string()), "{what}: {ran:?}");
+        assert_eq!(ran.stderr.trim_end().lines().count(), 1, "{what}: one message: {ran:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_good_configuration_is_checked_and_shown_without_its_secrets() {
+    let folder = Folder::with("[http]\nlisten = \"127.0.0.1:0\"\n[[http.client]]\nname = \"desk\"\ntoken = \"env:TWINWAY_TEST_SECRET\"\n");
+    let config = folder.config();
+
+    let checked = twinway(&["config", "check", "--config", &config]).await;
+    let shown = twinway(&["config", "show", "--config", &config]).await;
+    let shown_json = twinway(&["config", "show", "--json", "--config", &config]).await;
+    let schema = twinway(&["config", "schema"]).await;
+
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    assert!(shown.stdout.contains("token = \"***\""), "{shown:?}");
+    assert_eq!(shown_json.json()["http"]["client"][0]["token"], "***", "{shown_json:?}");
+    for ran in [&checked, &shown, &shown_json] {
+        assert!(!format!("{ran:?}").contains("correct-horse"), "{ran:?}");
+    }
+    assert!(schema.json()["properties"]["upstream"].is_object(), "{schema:?}");
+}
+
+#[tokio::test]
+async fn an_identity_is_made_once_and_only_its_peer_id_is_printed() {
+    let folder = Folder::with("[http]\nlisten = \"127.0.0.1:0\"\n[p2p]\nlisten = [\"/ip4/127.0.0.1/tcp/0\"]\nkey_file = \"id.key\"\n");
+    let config = folder.config();
+
+    let first = twinway(&["id", "--config", &config]).await;
+    let second = twinway(&["id", "--config", &config]).await;
+    let gateway = Gateway::start_file(&folder.path("twinway.toml")).await;
+
+    assert_eq!(first.code, Some(0), "{first:?}");
+    let peer_id = first.stdout.trim_end();
+    assert!(peer_id.starts_with("12D3KooW") && peer_id.len() == PEER.len(), "{first:?}");
+    assert_eq!(first.stdout, format!("{peer_id}\n"), "nothing else");
+    assert_eq!(second.stdout, first.stdout);
+    assert_eq!(gateway.peer_id(), peer_id);
+    let mode = folder.path("id.key").metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o600);
+}
+
+#[tokio::test]
+async fn the_commands_of_a_client_speak_to_a_running_gateway() {
+    let upstream = Scripted::echo().await;
+    let gateway = Gateway::start(&format!("[[upstream]]\nname = \"up\"\nurl = \"{}\"\nera = \"modern\"\n", upstream.url())).await;
+    let endpoint = ["--endpoint", gateway.http()];
+    let run = async |arguments: &[&str]| twinway(&[arguments, &endpoint[..]].concat()).await;
+
+    let tools = run(&["tools"]).await;
+    assert_eq!(tools.code, Some(0), "{tools:?}");
+    assert!(tools.stdout.lines().any(|line| line.starts_with("up.echo ")), "{tools:?}");
+
+    let called = run(&["call", "up.echo", r#"{"text":"hi"}"#]).await;
+    assert_eq!((called.code, &*called.stdout), (Some(0), "hi\n"), "{called:?}");
+
+    let explained = run(&["call", "up.echo", r#"{"text":"hi"}"#, "--explain", "--json"]).await;
+    assert_eq!(explained.json()["_meta"]["twinway/explain"]["runtime"], "http", "{explained:?}");
+
+    let failed = run(&["call", "up.fail"]).await;
+    assert_eq!(failed.code, Some(3), "a tool that says that it failed: {failed:?}");
+
+    let unknown = run(&["call", "up.nothing"]).await;
+    assert!(unknown.code.is_some_and(|code| code != 0), "{unknown:?}");
+    assert!(unknown.stderr.contains("up.nothing"), "{unknown:?}");
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_not_there_has_an_exit_code_of_its_own() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", nobody.local_addr().unwrap());
+    drop(nobody);
+
+    for command in [vec!["tools"], vec!["call", "up.echo", "{}"]] {
+        let ran = twinway(&[&command[..], &["--endpoint", &endpoint]].concat()).await;
+
+        assert_eq!(ran.code, Some(4), "{ran:?}");
+        assert!(ran.stderr.contains(&endpoint), "{ran:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_demonstration_calls_a_tool_over_both_runtimes_and_ends() {
+    let ran = twinway(&["demo", "--once"]).await;
+
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    for runtime in ["http", "mcpp"] {
+        assert!(ran.stdout.contains(&format!("over the {runtime} runtime")), "{ran:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_override_of_the_environment_is_in_force() {
+    let folder = Folder::with("");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_twinway"));
+    command.args(["config", "show", "--json", "--config", &folder.config()]).env("TWINWAY__HTTP__LISTEN", "127.0.0.1:7");
+
+    let shown = soon(command.output()).await.unwrap();
+
+    let shown: Value = serde_json::from_slice(&shown.stdout).unwrap();
+    assert_eq!(shown["http"]["listen"], json!("127.0.0.1:7"));
+}

@@ -1,0 +1,339 @@
+//! Peers that break the rules, and peers that keep them in ways nobody expects.
+
+use std::{num::NonZeroU32, time::Duration};
+
+use futures_util::{AsyncReadExt as _, AsyncWriteExt as _, SinkExt as _, StreamExt as _};
+use runtime_mcpp::{Config, FrameReader, FrameWriter, Identity, Node, NodeHandle, PeerId, Multiaddr, Stream, framed, framed::Half};
+use serde_json::{Value, json};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::support::*;
+
+/// 16 MiB: the default limit of the MCP++ transport.
+const FRAME_BYTES_MAX: usize = 16 << 20;
+
+/// Calls that are in flight at once before any is answered.
+const HELD: usize = 500;
+
+/// A peer with a key of its own that writes whatever it likes.
+struct Stranger {
+    node: NodeHandle,
+    gateway: (PeerId, Multiaddr),
+    _driving: JoinSet<()>,
+}
+
+impl Stranger {
+    async fn of(gateway: &Gateway) -> Self {
+        let (node, _) = Node::bind(&Config::default(), Identity::ephemeral()).await.unwrap();
+        let (handle, mut driving) = (node.handle(), JoinSet::new());
+        driving.spawn(node.run(CancellationToken::new()));
+        let address: Multiaddr = gateway.p2p().parse().unwrap();
+        Self { node: handle, gateway: (gateway.peer_id().parse().unwrap(), address), _driving: driving }
+    }
+
+    async fn stream(&self) -> Stream {
+        let (peer, address) = self.gateway.clone();
+        self.node.open_stream(peer, vec![address], Instant::now() + PATIENCE).await.unwrap()
+    }
+
+    async fn conversation(&self) -> Conversation {
+        let (reader, writer) = framed(self.stream().await, FRAME_BYTES_MAX);
+        Conversation { reader, writer }
+    }
+
+    /// Writes these bytes on a stream of their own, says that nothing follows, and waits for the end of the stream.
+    async fn throw(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut stream = self.stream().await;
+        stream.write_all(bytes).await.unwrap();
+        // The other side may have hung up before: then there is nothing left to say or to hear.
+        stream.close().await.ok();
+        let mut answer = Vec::new();
+        soon(stream.read_to_end(&mut answer)).await.ok();
+        answer
+    }
+
+    /// A call as it should be, on a new stream.
+    async fn call_works(&self) {
+        let answer = self.conversation().await.ask("tools/call", json!({"name": "up.echo", "arguments": {"text": "hi"}})).await;
+        assert_eq!(answer["result"]["content"][0]["text"], "hi", "{answer}");
+    }
+}
+
+/// One stream in frames.
+struct Conversation {
+    reader: FrameReader<Half>,
+    writer: FrameWriter<Half>,
+}
+
+impl Conversation {
+    async fn send(&mut self, message: &Value) {
+        self.writer.send(message.to_string().into_bytes().into()).await.unwrap();
+    }
+
+    async fn next(&mut self) -> Option<Value> {
+        let frame = soon(self.reader.next()).await?;
+        Some(serde_json::from_slice(&frame.ok()?).unwrap())
+    }
+
+    /// Asks in the current binding.
+    async fn ask(&mut self, method: &str, params: Value) -> Value {
+        self.send(&modern(1, method, params)).await;
+        self.next().await.expect("an answer")
+    }
+}
+
+/// A request of the current binding.
+fn modern(id: usize, method: &str, mut params: Value) -> Value {
+    params["_meta"] = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {},
+        "io.modelcontextprotocol/clientInfo": {"name": "stranger", "version": "1"},
+    });
+    json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params})
+}
+
+/// A gateway that offers the tool `up.echo` to everybody on this machine.
+async fn gateway(upstream: &Scripted) -> Gateway {
+    Gateway::start(&format!(
+        r#"
+        [p2p]
+        listen = ["/ip4/127.0.0.1/tcp/0"]
+        authority = "open-loopback"
+        [p2p.quotas]
+        calls_in_flight_max = 600
+        [[upstream]]
+        name = "up"
+        url = "{}"
+        era = "modern"
+        concurrency = 600
+        "#,
+        upstream.url()
+    ))
+    .await
+}
+
+fn frame(declared_bytes: u32, body: &[u8]) -> Vec<u8> {
+    [&declared_bytes.to_be_bytes(), body].concat()
+}
+
+fn whole_frame(body: &[u8]) -> Vec<u8> {
+    frame(u32::try_from(body.len()).unwrap(), body)
+}
+
+#[tokio::test]
+async fn each_frame_that_breaks_the_rules_is_counted_and_the_next_call_works() {
+    let upstream = Scripted::echo().await;
+    let gateway = gateway(&upstream).await;
+    let stranger = Stranger::of(&gateway).await;
+    let cases = [
+        ("no bytes", frame(0, b""), "frame_empty"),
+        ("one byte too many", frame(FRAME_BYTES_MAX as u32 + 1, b"{}"), "declared_frame_too_large"),
+        ("the largest number", frame(u32::MAX, b"{}"), "declared_frame_too_large"),
+        ("half a prefix", vec![0, 0], "incomplete_prefix"),
+        ("half a body", frame(10, b"{}"), "incomplete_body"),
+        ("not UTF-8", whole_frame(b"{\"jsonrpc\":\"\xff\"}"), "invalid_utf8"),
+        ("not JSON", whole_frame(b"{\"jsonrpc\":2.0"), "invalid_json"),
+        ("an array", whole_frame(br#"[{"jsonrpc":"2.0","id":1,"method":"ping"}]"#), "not_a_message"),
+        ("a number", whole_frame(b"7"), "not_a_message"),
+    ];
+    for (what, bytes, reason) in cases {
+        let before = refused(&gateway, reason).await;
+
+        stranger.throw(&bytes).await;
+
+        assert_eq!(refused(&gateway, reason).await, before + 1, "{what} is counted as {reason}");
+        stranger.call_works().await;
+    }
+}
+
+#[tokio::test]
+async fn five_hundred_calls_of_a_peer_answered_backwards_find_their_ids() {
+    let upstream = Scripted::backwards(HELD).await;
+    let gateway = gateway(&upstream).await;
+    let mut conversation = Stranger::of(&gateway).await.conversation().await;
+
+    for id in 0..HELD {
+        let text = format!("call {id}");
+        conversation.send(&modern(id, "tools/call", json!({"name": "up.echo", "arguments": {"text": text}}))).await;
+    }
+    let mut order = Vec::new();
+    for _ in 0..HELD {
+        let answer = conversation.next().await.unwrap();
+        let id = answer["id"].as_u64().unwrap();
+        assert_eq!(answer["result"]["content"][0]["text"], format!("call {id}"), "{answer}");
+        order.push(id);
+    }
+
+    assert!(!order.is_sorted(), "the answers came in another order than the calls");
+    order.sort_unstable();
+    order.dedup();
+    assert_eq!(order.len(), HELD, "each call was answered once");
+}
+
+#[tokio::test]
+async fn five_hundred_calls_on_a_peer_that_answers_backwards_find_their_callers() {
+    let peer = BackwardsPeer::start().await;
+    let gateway = Gateway::start(&format!(
+        r#"
+        [p2p]
+        [[peer]]
+        name = "far"
+        address = "{}"
+        calls_in_flight_max = 600
+        "#,
+        peer.address
+    ))
+    .await;
+    gateway.until_tool("far.hold").await;
+    let client = gateway.client();
+
+    let mut calls = JoinSet::new();
+    for number in 0..HELD {
+        let client = client.clone();
+        calls.spawn(async move { (number, client.call("far.hold", json!({"number": number})).await) });
+    }
+    let answers = soon(calls.join_all()).await;
+
+    for (number, answer) in answers {
+        assert_eq!(answer["result"]["structuredContent"]["number"], number, "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_above_the_quota_is_refused_counted_and_hurts_no_other() {
+    let upstream = Scripted::echo().await;
+    let gateway = gateway(&upstream).await;
+    let stranger = Stranger::of(&gateway).await;
+    let mut held = Vec::new();
+    for _ in 0..32 {
+        let mut conversation = stranger.conversation().await;
+        assert!(conversation.ask("server/discover", json!({})).await["result"].is_object());
+        held.push(conversation);
+    }
+
+    let above = stranger.throw(&whole_frame(modern(1, "server/discover", json!({})).to_string().as_bytes())).await;
+
+    assert!(above.is_empty(), "a refused stream is not answered");
+    assert_eq!(refused(&gateway, "stream_quota").await, 1);
+    let call = json!({"name": "up.echo", "arguments": {"text": "hi"}});
+    assert_eq!(held[0].ask("tools/call", call).await["result"]["content"][0]["text"], "hi");
+    // The gateway's end of a stream closes when it has given the place back.
+    let mut last = held.pop().unwrap();
+    last.writer.close().await.unwrap();
+    assert_eq!(last.next().await, None);
+    stranger.call_works().await;
+}
+
+#[tokio::test]
+async fn the_rules_of_the_bindings_as_a_table() {
+    let upstream = Scripted::echo().await;
+    let gateway = gateway(&upstream).await;
+    let stranger = Stranger::of(&gateway).await;
+    let initialize = |revision: &str| {
+        let params = json!({"protocolVersion": revision, "capabilities": {}, "clientInfo": {"name": "s", "version": "1"}});
+        json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params})
+    };
+    let mut with_meta = modern(1, "initialize", json!({}));
+    with_meta["params"]["protocolVersion"] = json!("2025-11-25");
+    let bare = |method: &str| json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": {}});
+    let cases = [
+        (initialize("2026-07-28"), "initialize_as_current_rejected"),
+        (with_meta, "initialize_as_current_rejected"),
+        (bare("tools/list"), "path_ambiguous"),
+        (json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "up.echo"}}), "path_ambiguous"),
+    ];
+    for (request, reason) in cases {
+        let mut conversation = stranger.conversation().await;
+        conversation.send(&request).await;
+
+        let answer = conversation.next().await.unwrap();
+
+        assert_eq!(answer["error"]["data"]["reason"], reason, "{request} {answer}");
+        if reason == "path_ambiguous" {
+            assert_eq!(answer["error"]["code"], -32602, "{request} {answer}");
+        }
+        // The stream is as good as before: a session can still be opened on it.
+        conversation.send(&initialize("2025-11-25")).await;
+        assert_eq!(conversation.next().await.unwrap()["result"]["protocolVersion"], "2025-11-25");
+    }
+}
+
+async fn refused(gateway: &Gateway, reason: &str) -> u64 {
+    gateway.metric(&format!("twinway_p2p_refused_total{{reason=\"{reason}\"}}")).await
+}
+
+/// A peer that holds all calls until there are [`HELD`], and then answers those of each stream backwards.
+struct BackwardsPeer {
+    address: Multiaddr,
+    _tasks: JoinSet<()>,
+}
+
+impl BackwardsPeer {
+    async fn start() -> Self {
+        let config = Config {
+            listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
+            ..Config::default()
+        };
+        let (node, mut incoming) = Node::bind(&config, Identity::ephemeral()).await.unwrap();
+        let handle = node.handle();
+        let address = handle.listen_addrs()[0].clone().with_p2p(handle.peer_id()).unwrap();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(node.run(CancellationToken::new()));
+        tasks.spawn(async move {
+            let held = watch::Sender::new(0);
+            let mut streams = JoinSet::new();
+            while let Some(inbound) = incoming.next().await {
+                let held = held.clone();
+                streams.spawn(async move {
+                    answer_backwards(framed(inbound.stream, FRAME_BYTES_MAX), held).await;
+                    drop(inbound.permit);
+                });
+            }
+        });
+        Self { address, _tasks: tasks }
+    }
+}
+
+async fn answer_backwards((reader, writer): (FrameReader<Half>, FrameWriter<Half>), held: watch::Sender<usize>) {
+    let mut stream = Conversation { reader, writer };
+    let mut all_held = held.subscribe();
+    let mut held_here = Vec::new();
+    loop {
+        let frame = tokio::select! {
+            frame = stream.reader.next() => frame,
+            _ = all_held.wait_for(|held| *held >= HELD), if !held_here.is_empty() => {
+                for answer in held_here.drain(..).rev() {
+                    stream.send(&answer).await;
+                }
+                continue;
+            }
+        };
+        let Some(Ok(frame)) = frame else { return };
+        let asked: Value = serde_json::from_slice(&frame).unwrap();
+        let fresh = json!({"resultType": "complete", "ttlMs": 0, "cacheScope": "private"});
+        let mut result = fresh.clone();
+        match asked["method"].as_str().unwrap() {
+            "server/discover" => {
+                result["supportedVersions"] = json!(["2026-07-28"]);
+                result["capabilities"] = json!({"tools": {}});
+            }
+            "tools/list" => result["tools"] = json!([{"name": "hold", "inputSchema": {"type": "object"}}]),
+            "tools/call" => {
+                result = json!({"resultType": "complete", "content": [], "structuredContent": asked["params"]["arguments"]});
+            }
+            _ => continue,
+        }
+        let answer = json!({"jsonrpc": "2.0", "id": asked["id"], "result": result});
+        if asked["method"] == "tools/call" {
+            held_here.push(answer);
+            held.send_modify(|held| *held += 1);
+        } else {
+            stream.send(&answer).await;
+        }
+    }
+}

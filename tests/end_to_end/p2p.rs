@@ -1,0 +1,1 @@
+//! Calls over libp2p, between gateways and with a foreign peer.

@@ -1,0 +1,79 @@
+//! Programs that are not ours (tests/interop).
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use super::Program;
+
+/// Says that a test was not run. `tests/run` fails unless tests/skips.txt allows it.
+pub(crate) fn skip(test: &str, reason: &str) {
+    println!("SKIP {test}: {reason}");
+}
+
+/// A Python program of tests/interop/python, or the reason why it cannot run.
+pub(crate) fn python_program(name: &str) -> Result<Command, String> {
+    let python = toolchain("TWINWAY_TEST_PYTHON", ".cache/venv/bin/python")?;
+    let mut command = Command::new(python);
+    command.arg(root().join("tests/interop/python").join(name));
+    Ok(command)
+}
+
+/// The Python SDK's server with those arguments, and its URL.
+pub(crate) async fn python_server(arguments: &[&str]) -> Result<(Program, String), String> {
+    let mut command = python_program("mcp_server.py")?;
+    command.arg("--until-stdin-closes").args(arguments);
+    Ok(serve(command).await)
+}
+
+/// The Python SDK's client with those arguments.
+pub(crate) fn python_client(arguments: &[&str]) -> Result<Program, String> {
+    let mut command = python_program("mcp_client.py")?;
+    command.args(arguments);
+    Ok(Program::start(command))
+}
+
+/// `@modelcontextprotocol/server-everything` and its URL.
+pub(crate) async fn everything() -> Result<(Program, String), String> {
+    let mut command = node("everything.mjs")?;
+    command.arg("--until-stdin-closes");
+    Ok(serve(command).await)
+}
+
+/// The TypeScript SDK's client with those arguments.
+pub(crate) fn node_client(arguments: &[&str]) -> Result<Program, String> {
+    let mut command = node("mcp_client.mjs")?;
+    command.args(arguments);
+    Ok(Program::start(command))
+}
+
+/// curl with those arguments.
+pub(crate) fn curl(arguments: &[&str]) -> Result<Program, String> {
+    Command::new("curl").arg("--version").output().map_err(|error| format!("curl does not start: {error}"))?;
+    let mut command = Command::new("curl");
+    command.args(["--silent", "--show-error"]).args(arguments);
+    Ok(Program::start(command))
+}
+
+fn node(name: &str) -> Result<Command, String> {
+    let node = toolchain("TWINWAY_TEST_NODE", "tests/interop/node/node_modules/.bin/node")?;
+    let mut command = Command::new(node);
+    command.arg(root().join("tests/interop/node").join(name));
+    Ok(command)
+}
+
+async fn serve(command: Command) -> (Program, String) {
+    let mut program = Program::start(command);
+    let ready = program.event_with("ready").await;
+    (program, ready["url"].as_str().unwrap().to_owned())
+}
+
+fn toolchain(variable: &str, otherwise: &str) -> Result<PathBuf, String> {
+    let path = std::env::var_os(variable).map_or_else(|| root().join(otherwise), PathBuf::from);
+    if path.exists() { Ok(path) } else { Err(format!("{} is not installed; tests/run installs it", path.display())) }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}

@@ -1,0 +1,109 @@
+//! A gateway in a process of its own.
+
+use std::{net::SocketAddr, process::Command};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{Answer, Era, Mcp, Program, Setup, client::LATEST_LEGACY, http, until};
+
+/// `twinway serve`, ready to be called. Dropping it kills it.
+pub(crate) struct Gateway {
+    /// Where it serves HTTP.
+    pub(crate) address: SocketAddr,
+    /// What it printed when it was ready.
+    pub(crate) ready: Value,
+    pub(crate) program: Program,
+    /// Holds the configuration; relative paths in it lead here.
+    pub(crate) folder: TempDir,
+}
+
+impl Gateway {
+    /// Starts it and waits until it says that it is ready.
+    pub(crate) async fn start(setup: Setup) -> Self {
+        let folder = TempDir::new().unwrap();
+        Self::start_in(setup, folder).await
+    }
+
+    /// The same in a folder that holds something already, such as a key.
+    pub(crate) async fn start_in(setup: Setup, folder: TempDir) -> Self {
+        let file = folder.path().join("twinway.toml");
+        std::fs::write(&file, setup.text()).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_twinway"));
+        command.arg("serve").arg("--config").arg(&file).arg("--json").current_dir(folder.path());
+        command.env("RUST_LOG", "twinway=debug,runtime_http=debug,runtime_mcpp=debug,info");
+        command.envs(setup.environment);
+        let mut program = Program::start(command);
+        let ready = program.event_with("ready").await;
+        let address = ready["http"].as_str().unwrap().parse().unwrap();
+        Self { address, ready, program, folder }
+    }
+
+    /// Its libp2p address, which ends in its key.
+    pub(crate) fn p2p(&self) -> &str {
+        self.ready["p2p"][0].as_str().unwrap()
+    }
+
+    /// Its key.
+    pub(crate) fn peer_id(&self) -> &str {
+        self.ready["peer_id"].as_str().unwrap()
+    }
+
+    /// A client of revision 2026-07-28.
+    pub(crate) fn modern(&self) -> Mcp {
+        Mcp::modern(self.address)
+    }
+
+    /// A client in a session of the newest revision that has sessions.
+    pub(crate) async fn legacy(&self) -> Mcp {
+        Mcp::legacy(self.address).open(LATEST_LEGACY).await
+    }
+
+    /// A client of that era.
+    pub(crate) async fn client(&self, era: Era) -> Mcp {
+        match era {
+            Era::Modern => self.modern(),
+            Era::Legacy => self.legacy().await,
+        }
+    }
+
+    /// `GET path`.
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        let request = ::http::Request::get(path).body(String::new()).unwrap();
+        http::send(self.address, request).await
+    }
+
+    /// The state of one target as `/health/runtime` tells it.
+    pub(crate) async fn target(&self, name: &str) -> Value {
+        let health = self.get("/health/runtime").await.json();
+        let runtimes = health["runtimes"].as_object().unwrap();
+        let mut targets = runtimes.values().flat_map(|targets| targets.as_array().unwrap());
+        targets.find(|target| target["target"] == name).cloned().unwrap_or(Value::Null)
+    }
+
+    /// Waits until a target is in that state.
+    pub(crate) async fn target_is(&self, name: &str, state: &str) {
+        until(&format!("`{name}` to be {state}"), || async {
+            (self.target(name).await["state"] == state).then_some(())
+        })
+        .await;
+    }
+
+    /// The sum of the samples of a metric whose labels hold all of `labels`, such as `reason="bad_host"`.
+    pub(crate) async fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let text = self.get("/metrics").await.text();
+        let samples = text.lines().filter(|line| {
+            let rest = line.strip_prefix(name).unwrap_or("#");
+            (rest.starts_with('{') || rest.starts_with(' ')) && labels.iter().all(|label| rest.contains(label))
+        });
+        samples.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+    }
+
+    /// Waits until a metric has at least that value.
+    pub(crate) async fn metric_reaches(&self, name: &str, labels: &[&str], value: f64) {
+        until(&format!("{name} {labels:?} to reach {value}"), || async {
+            (self.metric(name, labels).await >= value).then_some(())
+        })
+        .await;
+    }
+}

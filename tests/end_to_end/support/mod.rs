@@ -1,0 +1,44 @@
+//! What the tests share: a gateway, its clients, and what stands behind it.
+
+mod client;
+mod config;
+mod foreign;
+mod gateway;
+mod http;
+mod program;
+mod scripted;
+
+pub(crate) use client::{Era, Mcp};
+pub(crate) use config::Setup;
+pub(crate) use foreign::{curl, everything, node_client, python_client, python_program, python_server, skip};
+pub(crate) use gateway::Gateway;
+pub(crate) use http::{Answer, Open, send};
+pub(crate) use program::Program;
+pub(crate) use scripted::{Act, Garbage, Script, Scripted, Seen, Serves, closed_port};
+
+use std::time::Duration;
+
+/// How long a test waits for something that has to come. Generous, because the machine may be busy; nothing waits it out
+/// unless it fails.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How often a condition is looked at that nobody announces.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// Waits for something that announces itself.
+pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("waited in vain for {what}"))
+}
+
+/// Waits for a condition that can only be looked at.
+pub(crate) async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
+    within(what, async {
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    })
+    .await
+}

@@ -1,0 +1,126 @@
+//! A child process that speaks in lines of JSON.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    thread::JoinHandle,
+};
+
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use super::within;
+
+/// Lines that may wait for the test to read them.
+const LINES_MAX: usize = 1024;
+
+/// A running program. Dropping it kills it; if the test failed, what it wrote to stderr is printed.
+pub(crate) struct Program {
+    name: String,
+    child: Child,
+    lines: mpsc::Receiver<String>,
+    log: Arc<Mutex<Vec<u8>>>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+impl Program {
+    /// Starts it. Its stdin stays open as long as it is held.
+    pub(crate) fn start(mut command: Command) -> Self {
+        let name = command.get_program().to_string_lossy().into_owned();
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("`{name}` does not start: {error}"));
+        let (send, lines) = mpsc::channel(LINES_MAX);
+        let stdout = child.stdout.take().unwrap();
+        let mut stderr = child.stderr.take().unwrap();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&log);
+        let readers = vec![
+            std::thread::spawn(move || {
+                for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                    // Nobody reads on when the test has seen what it wants.
+                    send.try_send(line).ok();
+                }
+            }),
+            std::thread::spawn(move || {
+                let mut piece = [0; 4096];
+                while let Ok(length @ 1..) = stderr.read(&mut piece) {
+                    kept.lock().unwrap().extend_from_slice(&piece[..length]);
+                }
+            }),
+        ];
+        Self { name, child, lines, log, readers }
+    }
+
+    /// The process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The next line of stdout; `None` when it closed stdout.
+    pub(crate) async fn line(&mut self) -> Option<String> {
+        within(&format!("a line of {}", self.name), self.lines.recv()).await
+    }
+
+    /// The next line as JSON.
+    pub(crate) async fn event(&mut self) -> Value {
+        let line = self.line().await.unwrap_or_else(|| panic!("{} ended early: {}", self.name, self.log()));
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{} wrote `{line}`: {error}", self.name))
+    }
+
+    /// Skips lines until one has that member, and returns its value.
+    pub(crate) async fn event_with(&mut self, member: &str) -> Value {
+        loop {
+            let mut event = self.event().await;
+            if let Some(value) = event.get_mut(member) {
+                return value.take();
+            }
+            assert!(event.get("error").is_none(), "{} failed: {event}", self.name);
+        }
+    }
+
+    /// All lines until it ends.
+    pub(crate) async fn events(&mut self) -> Vec<Value> {
+        let mut events = Vec::new();
+        while let Some(line) = self.line().await {
+            events.push(serde_json::from_str(&line).unwrap_or(Value::String(line)));
+        }
+        events
+    }
+
+    /// What it wrote to stderr so far.
+    pub(crate) fn log(&self) -> String {
+        String::from_utf8_lossy(&self.log.lock().unwrap()).into_owned()
+    }
+
+    /// Ends it as `kill -9` does.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+
+    /// Waits for its end and returns its exit code; -1 for a signal. stdout has to be closed by then.
+    pub(crate) async fn exit_code(&mut self) -> i32 {
+        drop(self.child.stdin.take());
+        while self.line().await.is_some() {}
+        super::until("the end of a program", || {
+            let status = self.child.try_wait().unwrap();
+            async move { status }
+        })
+        .await
+        .code()
+        .unwrap_or(-1)
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.kill();
+        for reader in self.readers.drain(..) {
+            reader.join().ok();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- {} wrote to stderr:\n{}---", self.name, self.log());
+        }
+    }
+}

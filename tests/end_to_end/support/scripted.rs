@@ -1,0 +1,396 @@
+//! An MCP server over HTTP that does what the test tells it and remembers what it was asked.
+
+mod acts;
+mod garbage;
+
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use serde_json::{Value, value::RawValue};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+    task::JoinSet,
+};
+
+use super::{client::MODERN, within};
+use acts::Body;
+
+pub(crate) use acts::Act;
+pub(crate) use garbage::{Garbage, closed_port};
+
+/// Which eras it serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Serves {
+    Modern,
+    Legacy,
+    Both,
+}
+
+/// What it is to do.
+#[derive(Debug, Clone)]
+pub(crate) struct Script {
+    serves: Serves,
+    tools: Vec<(String, String, Act)>,
+    page_size: usize,
+    demands: Vec<(&'static str, String)>,
+}
+
+impl Script {
+    /// A server without tools.
+    pub(crate) fn new(serves: Serves) -> Self {
+        Self { serves, tools: Vec::new(), page_size: 1000, demands: Vec::new() }
+    }
+
+    /// A tool with any arguments.
+    pub(crate) fn tool(self, name: &str, act: Act) -> Self {
+        let definition = format!(r#"{{"name":"{name}","inputSchema":{{"type":"object"}}}}"#);
+        self.defined(name, &definition, act)
+    }
+
+    /// A tool with that raw definition.
+    pub(crate) fn defined(mut self, name: &str, definition: &str, act: Act) -> Self {
+        self.tools.push((name.to_owned(), definition.to_owned(), act));
+        self
+    }
+
+    /// Tools on one page of its list.
+    pub(crate) fn page_size(self, page_size: usize) -> Self {
+        Self { page_size, ..self }
+    }
+
+    /// Refuses requests without this header with 401.
+    pub(crate) fn demands(mut self, header: &'static str, value: &str) -> Self {
+        self.demands.push((header, value.to_owned()));
+        self
+    }
+}
+
+/// A request that it got.
+#[derive(Debug, Clone)]
+pub(crate) struct Seen {
+    /// `POST` or `DELETE`.
+    pub(crate) http_method: String,
+    /// The JSON-RPC method; empty without a body.
+    pub(crate) method: String,
+    /// The name of the tool of a call.
+    pub(crate) tool: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
+    /// The gateway closed the connection before it had the whole answer.
+    pub(crate) abandoned: bool,
+}
+
+impl Seen {
+    /// A header as text; empty when it is not there.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// The body as JSON.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap()
+    }
+
+    /// The raw text of `params.arguments`.
+    pub(crate) fn arguments(&self) -> String {
+        let message: Message<'_> = serde_json::from_str(&self.body).unwrap();
+        message.params().arguments.unwrap().get().to_owned()
+    }
+}
+
+/// A running server. Dropping it closes its connections.
+pub(crate) struct Scripted {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    tasks: JoinSet<()>,
+}
+
+struct Shared {
+    script: Mutex<Script>,
+    seen: Mutex<Vec<Seen>>,
+    sessions: Mutex<Vec<String>>,
+    sessions_opened: Mutex<usize>,
+    changed: watch::Sender<()>,
+    /// Lets acts go on that hold.
+    gate: Semaphore,
+}
+
+#[derive(Deserialize)]
+struct Message<'a> {
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    #[serde(default)]
+    method: String,
+    #[serde(borrow)]
+    params: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize, Default)]
+struct Params<'a> {
+    name: Option<String>,
+    #[serde(borrow)]
+    arguments: Option<&'a RawValue>,
+    #[serde(borrow, rename = "_meta")]
+    meta: Option<&'a RawValue>,
+    cursor: Option<String>,
+}
+
+impl<'a> Message<'a> {
+    fn params(&self) -> Params<'a> {
+        self.params.map(|raw| serde_json::from_str(raw.get()).unwrap()).unwrap_or_default()
+    }
+}
+
+impl Scripted {
+    /// Starts it on a free port.
+    pub(crate) async fn start(script: Script) -> Self {
+        Self::start_at(script, "127.0.0.1:0".parse().unwrap()).await
+    }
+
+    /// Starts it on that port, where one was before.
+    pub(crate) async fn start_at(script: Script, address: SocketAddr) -> Self {
+        let listener = super::until("the port", || async { TcpListener::bind(address).await.ok() }).await;
+        let address = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared {
+            script: Mutex::new(script),
+            seen: Mutex::default(),
+            sessions: Mutex::default(),
+            sessions_opened: Mutex::default(),
+            changed: watch::Sender::new(()),
+            gate: Semaphore::new(0),
+        });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(accept(listener, Arc::clone(&shared)));
+        Self { address, shared, tasks }
+    }
+
+    /// Where it is.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}/mcp", self.address)
+    }
+
+    /// Its address.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Everything it was asked.
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.shared.seen.lock().unwrap().clone()
+    }
+
+    /// The calls of tools among that.
+    pub(crate) fn calls(&self) -> Vec<Seen> {
+        self.seen().into_iter().filter(|seen| seen.method == "tools/call").collect()
+    }
+
+    /// Waits until it was asked something such, and returns it.
+    pub(crate) async fn wait_for(&self, what: &str, wanted: impl Fn(&Seen) -> bool) -> Seen {
+        let mut changed = self.shared.changed.subscribe();
+        within(what, async {
+            loop {
+                changed.borrow_and_update();
+                if let Some(found) = self.seen().into_iter().find(&wanted) {
+                    return found;
+                }
+                changed.changed().await.unwrap();
+            }
+        })
+        .await
+    }
+
+    /// Waits until that many calls of tools came.
+    pub(crate) async fn wait_for_calls(&self, count: usize) {
+        let mut changed = self.shared.changed.subscribe();
+        within("calls", changed.wait_for(|()| self.calls().len() >= count)).await.unwrap();
+    }
+
+    /// Lets that many holding acts go on.
+    pub(crate) fn release(&self, count: usize) {
+        self.shared.gate.add_permits(count);
+    }
+
+    /// Forgets all sessions.
+    pub(crate) fn expire_sessions(&self) {
+        self.shared.sessions.lock().unwrap().clear();
+    }
+
+    /// How many sessions it opened.
+    pub(crate) fn sessions_opened(&self) -> usize {
+        *self.shared.sessions_opened.lock().unwrap()
+    }
+
+    /// Ends it and waits until its port is free.
+    pub(crate) async fn stop(mut self) {
+        self.tasks.shutdown().await;
+    }
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    let mut connections = JoinSet::new();
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let shared = Arc::clone(&shared);
+        connections.spawn(async move {
+            let service = service_fn(move |request| answer(Arc::clone(&shared), request));
+            // A gateway that goes away is what some tests want.
+            http1::Builder::new().serve_connection(TokioIo::new(stream), service).await.ok();
+        });
+    }
+}
+
+/// Marks a request as abandoned unless it was answered.
+struct Open {
+    shared: Arc<Shared>,
+    place: usize,
+    answered: bool,
+}
+
+impl Open {
+    fn answered(mut self) {
+        self.answered = true;
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if self.answered {
+            return;
+        }
+        self.shared.seen.lock().unwrap()[self.place].abandoned = true;
+        self.shared.changed.send_replace(());
+    }
+}
+
+async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    let (head, body) = request.into_parts();
+    let Ok(body) = body.collect().await else { return Ok(acts::status(StatusCode::BAD_REQUEST)) };
+    let body = String::from_utf8(body.to_bytes().to_vec()).unwrap();
+    let message: Message<'_> = serde_json::from_str(if body.is_empty() { "{}" } else { &body }).unwrap();
+    let params = message.params();
+    let open = shared.note(Seen {
+        http_method: head.method.to_string(),
+        method: message.method.clone(),
+        tool: params.name.clone().unwrap_or_default(),
+        headers: head.headers.clone(),
+        body: body.clone(),
+        abandoned: false,
+    });
+    let script = shared.script.lock().unwrap().clone();
+    if script.demands.iter().any(|(name, value)| head.headers.get(*name).is_none_or(|found| found != value)) {
+        return Ok(acts::done(open, acts::status(StatusCode::UNAUTHORIZED)));
+    }
+    let modern = head.headers.get("mcp-protocol-version").is_some_and(|version| version == MODERN);
+    let response = if modern {
+        shared.modern(&script, &message, open).await
+    } else {
+        shared.legacy(&script, &head.method, &head.headers, &message, open).await
+    };
+    Ok(response)
+}
+
+impl Shared {
+    fn note(self: &Arc<Self>, seen: Seen) -> Open {
+        let mut all = self.seen.lock().unwrap();
+        all.push(seen);
+        let place = all.len() - 1;
+        drop(all);
+        self.changed.send_replace(());
+        Open { shared: Arc::clone(self), place, answered: false }
+    }
+
+    async fn modern(&self, script: &Script, message: &Message<'_>, open: Open) -> Response<Body> {
+        let id = message.id.map_or("null", RawValue::get);
+        if script.serves == Serves::Legacy {
+            // What servers of the TypeScript SDK 1.x say to a request without a session.
+            let error = r#"{"code":-32000,"message":"Bad Request: No valid session ID provided"}"#;
+            return acts::done(open, acts::failure(400, "null", error));
+        }
+        match message.method.as_str() {
+            "server/discover" => {
+                let result = format!(
+                    r#"{{"resultType":"complete","supportedVersions":["{MODERN}"],"capabilities":{{"tools":{{}}}},"ttlMs":0,"cacheScope":"private","_meta":{{"io.modelcontextprotocol/serverInfo":{{"name":"scripted","version":"1"}}}}}}"#
+                );
+                acts::done(open, acts::result(id, &result))
+            }
+            "tools/list" => acts::done(open, acts::result(id, &script.page(message, r#""resultType":"complete","ttlMs":0,"cacheScope":"private","#))),
+            "tools/call" => self.call(script, message, true, open).await,
+            _ => acts::done(open, acts::failure(404, id, r#"{"code":-32601,"message":"no such method"}"#)),
+        }
+    }
+
+    async fn legacy(
+        &self,
+        script: &Script,
+        http_method: &http::Method,
+        headers: &HeaderMap,
+        message: &Message<'_>,
+        open: Open,
+    ) -> Response<Body> {
+        let id = message.id.map_or("null", RawValue::get);
+        if script.serves == Serves::Modern {
+            let error = r#"{"code":-32022,"message":"this revision is not supported","data":{"supported":["2026-07-28"]}}"#;
+            return acts::done(open, acts::failure(400, id, error));
+        }
+        if message.method == "initialize" {
+            return acts::done(open, self.initialize(id));
+        }
+        let session = headers.get("mcp-session-id").map(|id| id.to_str().unwrap().to_owned()).unwrap_or_default();
+        if !self.sessions.lock().unwrap().contains(&session) {
+            return acts::done(open, acts::failure(404, "null", r#"{"code":-32001,"message":"Session not found"}"#));
+        }
+        match message.method.as_str() {
+            _ if http_method == http::Method::DELETE => acts::done(open, acts::status(StatusCode::OK)),
+            "tools/list" => acts::done(open, acts::result(id, &script.page(message, ""))),
+            "tools/call" => self.call(script, message, false, open).await,
+            _ if message.id.is_none() => acts::done(open, acts::status(StatusCode::ACCEPTED)),
+            _ => acts::done(open, acts::failure(200, id, r#"{"code":-32601,"message":"no such method"}"#)),
+        }
+    }
+
+    fn initialize(&self, id: &str) -> Response<Body> {
+        let mut opened = self.sessions_opened.lock().unwrap();
+        *opened += 1;
+        let session = format!("session-{opened}");
+        let result = r#"{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"scripted","version":"1"}}"#;
+        let mut response = acts::result(id, result);
+        response.headers_mut().insert("mcp-session-id", session.parse().unwrap());
+        self.sessions.lock().unwrap().push(session);
+        response
+    }
+
+    async fn call(&self, script: &Script, message: &Message<'_>, modern: bool, open: Open) -> Response<Body> {
+        let params = message.params();
+        let id = message.id.map_or("null", RawValue::get);
+        let act = script.tools.iter().find(|(name, ..)| Some(name) == params.name.as_ref()).map(|(.., act)| act.clone());
+        let Some(act) = act else {
+            return acts::done(open, acts::failure(200, id, r#"{"code":-32602,"message":"no such tool"}"#));
+        };
+        let token = params.meta.and_then(|meta| {
+            let meta: std::collections::HashMap<String, &RawValue> = serde_json::from_str(meta.get()).ok()?;
+            meta.get("progressToken").map(|token| token.get().to_owned())
+        });
+        let arguments = params.arguments.map_or("{}", RawValue::get).to_owned();
+        act.perform(acts::Asked { id: id.to_owned(), arguments, token, modern }, open).await
+    }
+}
+
+impl Script {
+    fn page(&self, message: &Message<'_>, members: &str) -> String {
+        let start: usize = message.params().cursor.map_or(0, |cursor| cursor.parse().unwrap());
+        let end = self.tools.len().min(start + self.page_size);
+        let tools: Vec<_> = self.tools[start..end].iter().map(|(_, definition, _)| definition.as_str()).collect();
+        let next = if end < self.tools.len() { format!(r#","nextCursor":"{end}""#) } else { String::new() };
+        format!(r#"{{{members}"tools":[{}]{next}}}"#, tools.join(","))
+    }
+}

@@ -1,0 +1,145 @@
+//! What a tool of a scripted server does when it is called.
+
+use std::{collections::VecDeque, io};
+
+use bytes::Bytes;
+use futures_util::stream;
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
+use hyper::body::Frame;
+
+use super::Open;
+
+pub(super) type Body = UnsyncBoxBody<Bytes, io::Error>;
+
+/// What a tool does.
+#[derive(Debug, Clone)]
+pub(crate) enum Act {
+    /// Gives back its arguments as `structuredContent`.
+    Echo,
+    /// Answers with this raw result.
+    Result(String),
+    /// Answers with this raw JSON-RPC error.
+    Error(String),
+    /// Answers with this status and nothing in it.
+    Status(u16),
+    /// Answers with this as a JSON body.
+    Body(String),
+    /// Waits to be released, then gives back its arguments.
+    Hold,
+    /// Reports progress so often, as events, then does what [`Act::Echo`] does.
+    Progress(usize),
+    /// Reports progress once, then waits to be released.
+    ProgressThenHold,
+    /// Breaks the connection in the middle of its answer.
+    Die,
+}
+
+/// A call.
+pub(super) struct Asked {
+    pub(super) id: String,
+    pub(super) arguments: String,
+    pub(super) token: Option<String>,
+    pub(super) modern: bool,
+}
+
+impl Act {
+    pub(super) async fn perform(self, asked: Asked, open: Open) -> Response<Body> {
+        let id = &asked.id;
+        match self {
+            Self::Echo => done(open, result(id, &asked.echo())),
+            Self::Result(raw) => done(open, result(id, &asked.complete(&raw))),
+            Self::Error(raw) => done(open, failure(200, id, &raw)),
+            Self::Status(code) => done(open, status(StatusCode::from_u16(code).unwrap())),
+            Self::Body(text) => done(open, json(200, text)),
+            Self::Hold => {
+                open.shared.gate.acquire().await.unwrap().forget();
+                done(open, result(id, &asked.echo()))
+            }
+            Self::Progress(steps) => events(&asked, steps, false, open),
+            Self::ProgressThenHold => events(&asked, 1, true, open),
+            Self::Die => dying(open),
+        }
+    }
+}
+
+impl Asked {
+    fn echo(&self) -> String {
+        self.complete(&format!(r#"{{"content":[],"structuredContent":{}}}"#, self.arguments))
+    }
+
+    /// The result as the era of the call has it.
+    fn complete(&self, raw: &str) -> String {
+        if self.modern { raw.replacen('{', r#"{"resultType":"complete","#, 1) } else { raw.to_owned() }
+    }
+}
+
+/// The request was answered.
+pub(super) fn done(open: Open, response: Response<Body>) -> Response<Body> {
+    open.answered();
+    response
+}
+
+/// The id comes last, as JSON-RPC allows.
+pub(super) fn result(id: &str, raw: &str) -> Response<Body> {
+    json(200, message(id, raw))
+}
+
+pub(super) fn failure(code: u16, id: &str, raw: &str) -> Response<Body> {
+    json(code, format!(r#"{{"jsonrpc":"2.0","error":{raw},"id":{id}}}"#))
+}
+
+pub(super) fn status(code: StatusCode) -> Response<Body> {
+    let mut response = json(code.as_u16(), String::new());
+    response.headers_mut().remove(header::CONTENT_TYPE);
+    response
+}
+
+fn message(id: &str, raw: &str) -> String {
+    format!(r#"{{"jsonrpc":"2.0","result":{raw},"id":{id}}}"#)
+}
+
+fn json(code: u16, text: String) -> Response<Body> {
+    let body = Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync();
+    let mut response = Response::new(body);
+    *response.status_mut() = StatusCode::from_u16(code).unwrap();
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// An event stream: progress, then perhaps a wait, then the result.
+fn events(asked: &Asked, steps: usize, hold: bool, open: Open) -> Response<Body> {
+    let progress = |step: usize| {
+        let token = asked.token.as_ref()?;
+        let params = format!(r#"{{"progressToken":{token},"progress":{step},"total":{steps},"message":"step {step}"}}"#);
+        Some(format!(r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{params}}}"#))
+    };
+    let queue: VecDeque<_> = (1..=steps).filter_map(progress).collect();
+    let last = Some(message(&asked.id, &asked.echo()));
+    let frames = stream::unfold((queue, last, Some(open)), move |(mut queue, mut last, mut open)| async move {
+        let text = if let Some(text) = queue.pop_front() {
+            text
+        } else {
+            let text = last.take()?;
+            if hold {
+                open.as_ref()?.shared.gate.acquire().await.unwrap().forget();
+            }
+            open.take()?.answered();
+            text
+        };
+        let frame = Frame::data(Bytes::from(format!("event: message\ndata: {text}\n\n")));
+        Some((Ok::<_, io::Error>(frame), (queue, last, open)))
+    });
+    let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    response
+}
+
+/// Half a message, and then the connection is gone.
+fn dying(open: Open) -> Response<Body> {
+    let half = Ok(Frame::data(Bytes::from_static(br#"{"jsonrpc":"2.0","result":{"cont"#)));
+    let frames = stream::iter([half, Err(io::Error::other("the script says so"))]);
+    let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    done(open, response)
+}

@@ -1,0 +1,247 @@
+//! One call, one trace, however many gateways it passes: seen by a real OTLP collector.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use opentelemetry_proto::tonic::{
+    collector::trace::v1::{
+        ExportTraceServiceRequest, ExportTraceServiceResponse,
+        trace_service_server::{TraceService, TraceServiceServer},
+    },
+    common::v1::{KeyValue, any_value},
+    trace::v1::{Span, span::SpanKind, status::StatusCode},
+};
+use serde_json::json;
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tonic::{Request, Response, Status, transport::server::TcpIncoming};
+
+use crate::support::*;
+
+/// The trace of the client: its id, the client's own span, sampled.
+const TRACE_ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const CLIENT_SPAN: &str = "00f067aa0ba902b7";
+
+/// A span as the collector got it; ids in hexadecimal digits.
+#[derive(Debug, Clone)]
+struct Seen {
+    service: String,
+    trace: String,
+    id: String,
+    parent: String,
+    name: String,
+    kind: SpanKind,
+    failed: bool,
+    attributes: BTreeMap<String, String>,
+}
+
+/// An OTLP collector over gRPC.
+struct Collector {
+    address: SocketAddr,
+    seen: watch::Receiver<Vec<Seen>>,
+    _serving: JoinSet<()>,
+}
+
+/// The service behind it.
+struct Store(watch::Sender<Vec<Seen>>);
+
+#[tonic::async_trait]
+impl TraceService for Store {
+    async fn export(&self, request: Request<ExportTraceServiceRequest>) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        for resource in request.into_inner().resource_spans {
+            let about = attributes(resource.resource.map(|resource| resource.attributes).unwrap_or_default());
+            let spans = resource.scope_spans.into_iter().flat_map(|scope| scope.spans);
+            let seen: Vec<_> = spans.map(|span| Seen::new(&about["service.name"], span)).collect();
+            self.0.send_modify(|all| all.extend(seen));
+        }
+        Ok(Response::new(ExportTraceServiceResponse::default()))
+    }
+}
+
+impl Seen {
+    fn new(service: &str, span: Span) -> Self {
+        Self {
+            service: service.to_owned(),
+            trace: hex(&span.trace_id),
+            id: hex(&span.span_id),
+            parent: hex(&span.parent_span_id),
+            kind: span.kind(),
+            failed: span.status.is_some_and(|status| status.code() == StatusCode::Error),
+            name: span.name,
+            attributes: attributes(span.attributes),
+        }
+    }
+
+    fn attribute(&self, name: &str) -> Option<&str> {
+        self.attributes.get(name).map(String::as_str)
+    }
+}
+
+impl Collector {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (store, seen) = watch::channel(Vec::new());
+        let mut serving = JoinSet::new();
+        serving.spawn(async move {
+            let service = TraceServiceServer::new(Store(store));
+            tonic::transport::Server::builder().add_service(service).serve_with_incoming(TcpIncoming::from(listener)).await.unwrap();
+        });
+        Self { address, seen, _serving: serving }
+    }
+
+    /// Waits for so many spans and returns all that came.
+    async fn spans(&mut self, count: usize) -> Vec<Seen> {
+        soon(self.seen.wait_for(|seen| seen.len() >= count)).await.unwrap().clone()
+    }
+
+    /// The `[telemetry]` table of a gateway that sends its spans here.
+    fn table(&self, service: &str) -> String {
+        format!("[telemetry]\notlp = \"http://{}\"\nservice_name = \"{service}\"\n", self.address)
+    }
+}
+
+fn attributes(pairs: Vec<KeyValue>) -> BTreeMap<String, String> {
+    let text = |value: any_value::Value| match value {
+        any_value::Value::StringValue(text) => text,
+        any_value::Value::IntValue(number) => number.to_string(),
+        other => format!("{other:?}"),
+    };
+    pairs.into_iter().filter_map(|pair| Some((pair.key, text(pair.value?.value?)))).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn traceparent(flags: &str) -> String {
+    format!("00-{TRACE_ID}-{CLIENT_SPAN}-{flags}")
+}
+
+fn find<'a>(spans: &'a [Seen], service: &str, kind: SpanKind) -> &'a Seen {
+    let found = spans.iter().find(|span| span.service == service && span.kind == kind);
+    found.unwrap_or_else(|| panic!("{service} sent a {kind:?} span: {spans:?}"))
+}
+
+/// A gateway before this upstream that sends its spans to this collector.
+async fn gateway(service: &str, collector: &Collector, upstream: &Scripted) -> Gateway {
+    let config = format!(
+        r#"
+        {}
+        [p2p]
+        listen = ["/ip4/127.0.0.1/tcp/0"]
+        authority = "open-loopback"
+        [[upstream]]
+        name = "up"
+        url = "{}"
+        era = "modern"
+        "#,
+        collector.table(service),
+        upstream.url()
+    );
+    Gateway::start(&config).await
+}
+
+#[tokio::test]
+async fn a_call_on_an_http_server_is_one_trace_from_the_client_to_the_server() {
+    let mut collector = Collector::start().await;
+    let upstream = Scripted::echo().await;
+    let gateway = gateway("near", &collector, &upstream).await;
+    let call = json!({"name": "up.echo", "arguments": {"text": "hi"}});
+
+    gateway.client().with_header("traceparent", &traceparent("01")).ask("tools/call", call).await;
+    let spans = collector.spans(2).await;
+
+    assert_eq!(spans.len(), 2, "one span at the entrance, one for the hop: {spans:?}");
+    let (entrance, hop) = (find(&spans, "near", SpanKind::Server), find(&spans, "near", SpanKind::Client));
+    assert_eq!((&*entrance.trace, &*entrance.parent), (TRACE_ID, CLIENT_SPAN));
+    assert_eq!((&*hop.trace, &hop.parent), (TRACE_ID, &entrance.id));
+    assert_eq!((&*entrance.name, &*hop.name), ("tools/call up.echo", "tools/call echo"));
+    for (span, tool) in [(entrance, "up.echo"), (hop, "echo")] {
+        assert_eq!(span.attribute("mcp.method.name"), Some("tools/call"));
+        assert_eq!(span.attribute("gen_ai.tool.name"), Some(tool));
+        assert_eq!(span.attribute("error.type"), None);
+        assert!(!span.failed);
+    }
+    assert_eq!(entrance.attribute("network.transport"), Some("tcp"));
+    assert_eq!(entrance.attribute("mcp.protocol.version"), Some("2026-07-28"));
+    assert_eq!((hop.attribute("twinway.runtime"), hop.attribute("twinway.target")), (Some("http"), Some("up")));
+    assert!(!format!("{spans:?}").contains("\"hi\""), "arguments are not exported");
+    let seen = upstream.last_call();
+    let expected = format!("00-{TRACE_ID}-{}-01", hop.id);
+    assert_eq!(seen.header("traceparent"), Some(&*expected));
+    assert_eq!(seen.message["params"]["_meta"]["traceparent"], expected);
+}
+
+#[tokio::test]
+async fn a_call_over_a_peer_is_one_trace_through_two_gateways() {
+    let mut collector = Collector::start().await;
+    let upstream = Scripted::echo().await;
+    let far = gateway("far", &collector, &upstream).await;
+    let near = format!(
+        "{}\n[p2p]\n[[peer]]\nname = \"far\"\naddress = \"{}\"\n",
+        collector.table("near"),
+        far.p2p()
+    );
+    let near = Gateway::start(&near).await;
+    near.until_tool("far.up.echo").await;
+    // What stands in `_meta` belongs to this request alone, so it wins over the header.
+    let meta = json!({"traceparent": traceparent("01"), "tracestate": "vendor=1"});
+    let call = json!({"name": "far.up.echo", "arguments": {"text": "hi"}, "_meta": meta});
+    let other = format!("00-{}-{CLIENT_SPAN}-01", "1".repeat(32));
+
+    near.client().with_header("traceparent", &other).ask("tools/call", call).await;
+    let spans = collector.spans(4).await;
+
+    assert_eq!(spans.len(), 4, "{spans:?}");
+    let mut parent = CLIENT_SPAN;
+    for (service, kind, name) in [
+        ("near", SpanKind::Server, "tools/call far.up.echo"),
+        ("near", SpanKind::Client, "tools/call up.echo"),
+        ("far", SpanKind::Server, "tools/call up.echo"),
+        ("far", SpanKind::Client, "tools/call echo"),
+    ] {
+        let span = find(&spans, service, kind);
+        assert_eq!((&*span.trace, &*span.parent, &*span.name), (TRACE_ID, parent, name));
+        parent = &span.id;
+    }
+    assert_eq!(find(&spans, "near", SpanKind::Client).attribute("twinway.runtime"), Some("mcpp"));
+    let seen = upstream.last_call();
+    assert_eq!(seen.message["params"]["_meta"]["traceparent"], format!("00-{TRACE_ID}-{parent}-01"));
+    assert_eq!(seen.message["params"]["_meta"]["tracestate"], "vendor=1");
+}
+
+#[tokio::test]
+async fn a_trace_that_its_client_does_not_sample_is_passed_on_and_not_exported() {
+    let mut collector = Collector::start().await;
+    let upstream = Scripted::echo().await;
+    let gateway = gateway("near", &collector, &upstream).await;
+    let call = json!({"name": "up.echo", "arguments": {"text": "hi"}});
+
+    gateway.client().with_header("traceparent", &traceparent("00")).ask("tools/call", call.clone()).await;
+    let unsampled = upstream.last_call();
+    // Spans are sent in the order in which they end: once this one is there, an earlier one would be, too.
+    let sampled = format!("00-{}-{CLIENT_SPAN}-01", "2".repeat(32));
+    gateway.client().with_header("traceparent", &sampled).ask("tools/call", call).await;
+    let spans = collector.spans(2).await;
+
+    assert_eq!(unsampled.header("traceparent"), Some(&*traceparent("00")));
+    assert!(spans.iter().all(|span| span.trace == "2".repeat(32)), "{spans:?}");
+}
+
+#[tokio::test]
+async fn a_call_that_fails_says_how_in_its_spans() {
+    let mut collector = Collector::start().await;
+    let upstream = Scripted::echo().await;
+    let gateway = gateway("near", &collector, &upstream).await;
+    let client = gateway.client().with_header("traceparent", &traceparent("01"));
+
+    client.ask("tools/call", json!({"name": "up.fail", "arguments": {}})).await;
+    let spans = collector.spans(2).await;
+    let entrance = find(&spans, "near", SpanKind::Server);
+    assert_eq!((entrance.attribute("error.type"), entrance.failed), (Some("tool_error"), true));
+
+    client.ask("tools/call", json!({"name": "up.refuse", "arguments": {}})).await;
+    let spans = collector.spans(4).await;
+    for span in &spans[2..] {
+        assert_eq!((span.attribute("error.type"), span.failed), (Some("upstream_error"), true), "{span:?}");
+    }
+}
