@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Time that targets have to answer before the gateway says that it is ready without them.
-const SETTLE: Duration = Duration::from_millis(500);
+pub(crate) const SETTLE: Duration = Duration::from_millis(500);
 
 /// How often idle sessions are looked for.
 const SWEEP: Duration = Duration::from_secs(30);

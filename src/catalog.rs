@@ -145,9 +145,17 @@ impl Catalog {
 
     /// Waits until each target has answered or failed, or `limit` is over.
     pub async fn settled(&self, limit: Duration) {
+        self.settled_where(limit, |_| true).await;
+    }
+
+    /// The same for the targets of some runtimes.
+    pub async fn settled_where(&self, limit: Duration, matters: impl Fn(&RuntimeId) -> bool) {
         let deadline = Instant::now() + limit;
         let mut changes = self.changes();
-        let settled = |snapshot: &Snapshot| snapshot.alone.values().all(|view| view.state() != &TargetState::Connecting);
+        let settled = |snapshot: &Snapshot| {
+            let mut awaited = snapshot.targets.iter().filter(|(runtime, _)| matters(runtime));
+            awaited.all(|(_, target)| target.state != TargetState::Connecting)
+        };
         while !settled(&self.load()) {
             let changed = tokio::time::timeout_at(deadline, changes.changed()).await;
             if !matches!(changed, Ok(Ok(()))) {
@@ -224,6 +232,11 @@ impl Builder {
         snapshot.targets = offered.iter().map(|(runtime, _, target)| (runtime.clone(), target.clone())).collect();
         self.report(&refused);
         snapshot.refused = refused;
+        let answers = |runtime: &RuntimeId, target: &TargetOffers| {
+            runtime.as_str() == router::MCPP && target.state == TargetState::Ready
+        };
+        let peers = offered.iter().filter(|(runtime, _, target)| answers(runtime, target)).count();
+        self.metrics.peers_connected().set(i64::try_from(peers).unwrap_or(i64::MAX));
         self.metrics.tools().set(i64::try_from(snapshot.merged.len()).unwrap_or(i64::MAX));
         debug!(tools = snapshot.merged.len(), "new catalogue");
         self.catalog.snapshot.store(Arc::new(snapshot));

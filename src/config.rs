@@ -94,6 +94,17 @@ impl Config {
         Ok(config)
     }
 
+    /// Where the file or the environment says something about a path such as `http.listen`: for complaints that only the
+    /// machine can make, of a port in use for example. `None` when the file cannot be read any more.
+    #[must_use]
+    pub fn place_of(path: &str, origin: &Path) -> Option<Place> {
+        let text = std::fs::read_to_string(origin).ok()?;
+        let environment = Environment::of_process();
+        let mut source = Source::parse(&text, origin).ok()?;
+        source.override_from(&environment).ok()?;
+        Some(source.place_of(path))
+    }
+
     /// The configuration in force as TOML, secrets as `***`.
     ///
     /// # Errors

@@ -1,145 +1,97 @@
 //! The clients of the load generator, one per wire.
 
-use anyhow::{Context as _, ensure};
+mod http;
+mod raw;
+mod seam;
+
+use std::sync::Arc;
+
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::StatusCode;
-use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
-use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpStream;
-use tokio::task::JoinSet;
 
 use crate::load::Order;
-use crate::request::{Era, RequestBuilder, SESSION_HEADER, check_answer};
+use crate::request::{Era, check_answer, check_result};
+use http::HttpClient;
+use raw::RawStream;
+use seam::Seam;
 
 /// How a call travels.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Wire {
     Http(Era),
+    /// One plain libp2p stream for all callers.
+    RawStream,
+    /// The MCP++ runtime within the load generator.
+    Seam,
 }
 
 /// One caller with at most one call in flight.
 pub(crate) enum Client {
-    Http(HttpClient),
+    Http(Box<HttpClient>),
+    RawStream(Arc<RawStream>),
+    Seam(Arc<Seam>),
 }
 
 impl Client {
     /// Opens `order.in_flight` clients.
     pub(crate) async fn connect_all(order: &Order) -> anyhow::Result<Vec<Self>> {
-        let mut clients = Vec::with_capacity(order.in_flight);
         match order.wire {
             Wire::Http(era) => {
+                let mut clients = Vec::with_capacity(order.in_flight);
                 for _ in 0..order.in_flight {
-                    clients.push(Self::Http(HttpClient::connect(era, order).await?));
+                    clients.push(Self::Http(Box::new(HttpClient::connect(era, order).await?)));
                 }
+                Ok(clients)
+            }
+            Wire::RawStream => {
+                let stream = Arc::new(RawStream::connect(order).await?);
+                Ok((0..order.in_flight).map(|_| Self::RawStream(stream.clone())).collect())
+            }
+            Wire::Seam => {
+                let seam = Arc::new(Seam::connect(order).await?);
+                Ok((0..order.in_flight).map(|_| Self::Seam(seam.clone())).collect())
             }
         }
-        Ok(clients)
     }
 
     /// Sends one call and reads its whole answer, unchecked.
     pub(crate) async fn call(&mut self, id: u64, text: &str) -> anyhow::Result<Answer> {
         match self {
-            Self::Http(client) => client.call(id, text).await,
+            Self::Http(client) => client.call(id, text).await.map(Answer::Message),
+            Self::RawStream(stream) => stream.call(id, text).await.map(Answer::Message),
+            Self::Seam(seam) => seam.call(text).await.map(Answer::Result),
         }
     }
 
-    /// Ends sessions, so that no round leaves one behind.
+    /// Ends sessions and connections, so that no round leaves one behind.
     pub(crate) async fn close(self) {
         match self {
             Self::Http(client) => client.close().await,
+            Self::RawStream(_) => {}
+            Self::Seam(seam) => {
+                if let Some(seam) = Arc::into_inner(seam) {
+                    seam.close().await;
+                }
+            }
         }
     }
 }
 
 /// The bytes of an answer.
-pub(crate) struct Answer {
-    body: Bytes,
+pub(crate) enum Answer {
+    /// A whole JSON-RPC message.
+    Message(Bytes),
+    /// The result that a runtime took out of it.
+    Result(Bytes),
 }
 
 impl Answer {
-    /// Fails unless this answers call `id` with exactly `text`.
+    /// Fails unless this answers call `id` with exactly `text`. A bare result has no id: the text is another in each call.
     pub(crate) fn check(&self, id: u64, text: &str) -> anyhow::Result<()> {
-        check_answer(&self.body, id, text)
-    }
-}
-
-/// A raw HTTP/1.1 connection.
-pub(crate) struct HttpClient {
-    requests: RequestBuilder,
-    sender: http1::SendRequest<Full<Bytes>>,
-    /// Dropping it closes the connection.
-    _driver: JoinSet<()>,
-    era: Era,
-}
-
-impl HttpClient {
-    async fn connect(era: Era, order: &Order) -> anyhow::Result<Self> {
-        let authority = order.endpoint.split('/').next().context("the endpoint is empty")?;
-        let stream = TcpStream::connect(authority).await.with_context(|| format!("no connection to {authority}"))?;
-        stream.set_nodelay(true)?;
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        let mut driver = JoinSet::new();
-        // A lost connection shows in the next call, which is where it is counted.
-        driver.spawn(async { connection.await.unwrap_or_default() });
-        let requests = RequestBuilder::new(era, &order.endpoint, &order.tool)?;
-        let mut client = Self { requests, sender, _driver: driver, era };
-        if era == Era::Legacy {
-            client.open_session().await.context("`initialize` failed")?;
-        }
-        Ok(client)
-    }
-
-    async fn open_session(&mut self) -> anyhow::Result<()> {
-        let response = self.send(self.requests.initialize()).await?;
-        ensure!(response.status() == StatusCode::OK, "`initialize` was answered with {}", response.status());
-        let session = response.headers().get(SESSION_HEADER).cloned();
-        response.into_body().collect().await?;
-        self.requests.enter_session(session);
-        let response = self.send(self.requests.initialized()).await?;
-        ensure!(response.status() == StatusCode::ACCEPTED, "`notifications/initialized` was answered with {}", response.status());
-        response.into_body().collect().await?;
-        Ok(())
-    }
-
-    async fn call(&mut self, id: u64, text: &str) -> anyhow::Result<Answer> {
-        let response = self.send(self.requests.call(id, text)).await?;
-        let status = response.status();
-        let is_json = response.headers().get(CONTENT_TYPE).is_some_and(is_json);
-        let body = response.into_body().collect().await?.to_bytes();
-        ensure!(status == StatusCode::OK, "HTTP {status}: {}", refusal(&body));
-        // Nothing precedes this result, so an event stream would be needless work for both sides.
-        ensure!(is_json, "the answer is not application/json");
-        Ok(Answer { body })
-    }
-
-    async fn send(&mut self, request: Request<Full<Bytes>>) -> anyhow::Result<Response<Incoming>> {
-        self.sender.ready().await?;
-        Ok(self.sender.send_request(request).await?)
-    }
-
-    async fn close(mut self) {
-        if self.era == Era::Legacy
-            && let Ok(response) = self.send(self.requests.delete()).await
-        {
-            // A server may refuse to end sessions (405), and a failed end of a session is no failed call.
-            drop(response.into_body().collect().await);
+        match self {
+            Self::Message(message) => check_answer(message, id, text),
+            Self::Result(result) => check_result(&serde_json::from_slice(result)?, text),
         }
     }
-}
-
-/// The start of the error in `body`, without the id before it, so that equal failures count as one.
-fn refusal(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(body);
-    let error = text.find("\"error\"").map_or_else(|| text.as_ref(), |start| &text[start..]);
-    error.chars().take(200).collect()
-}
-
-fn is_json(content_type: &HeaderValue) -> bool {
-    content_type.as_bytes().starts_with(b"application/json")
 }

@@ -7,9 +7,9 @@ use anyhow::{Context as _, bail};
 use tokio::time::Duration;
 
 use crate::client::Wire;
-use crate::gateway;
+use crate::gateway::{self, Gateway, Upstream};
 use crate::load::{Order, Outcome, Report};
-use crate::process::{Launch, Party};
+use crate::process::{Launch, Party, Usage};
 use crate::round::Round;
 use crate::scenario::{Path, Sampling, Scenario};
 
@@ -38,27 +38,55 @@ pub(crate) struct Cluster {
     load: Party,
     server: (Party, SocketAddr),
     floor: (Party, SocketAddr),
-    gateways: Vec<(Sampling, Party, SocketAddr)>,
+    /// The peer and its multiaddress.
+    peer: (Party, String),
+    gateways: Option<Gateways>,
+}
+
+/// The gateways of a cluster.
+struct Gateways {
+    /// One for each ratio, in the order of [`Sampling::EACH`].
+    alone: Vec<(Sampling, Gateway)>,
+    /// Offers the server's tool to `near`.
+    far: Gateway,
+    near: Gateway,
+}
+
+impl Gateways {
+    async fn start(server: SocketAddr, setup: &Setup<'_>) -> anyhow::Result<Self> {
+        let of = |name, upstream, sampling| gateway::Setup {
+            name,
+            upstream,
+            collector: setup.collector,
+            sampling,
+            core: setup.core,
+            directory: setup.directory,
+        };
+        let mut alone = Vec::new();
+        for sampling in Sampling::EACH {
+            let setup = of(sampling.gateway_name(), Upstream::Server(server), sampling);
+            alone.push((sampling, Gateway::start(&setup).await?));
+        }
+        let far = Gateway::start(&of("gateway-far", Upstream::ServerForPeers(server), Sampling::OnePercent)).await?;
+        let address = far.p2p.as_deref().context("the far gateway does not say where peers dial it")?;
+        let near = Gateway::start(&of("gateway-near", Upstream::Peer(address), Sampling::OnePercent)).await?;
+        Ok(Self { alone, far, near })
+    }
+
+    fn alone(&self, sampling: Sampling) -> anyhow::Result<&Gateway> {
+        let found = self.alone.iter().find(|(of, _)| *of == sampling);
+        found.map(|(_, gateway)| gateway).context("no gateway samples like this")
+    }
 }
 
 impl Cluster {
     pub(crate) async fn start(setup: &Setup<'_>) -> anyhow::Result<Self> {
         let server = start_listener("server", &[], setup).await?;
         let floor = start_listener("floor", &["--upstream".to_owned(), server.1.to_string()], setup).await?;
+        let peer = start_peer(setup).await?;
         let load = start_role("load", &[], setup)?;
-        let mut gateways = Vec::new();
-        for sampling in Sampling::EACH.into_iter().filter(|_| setup.with_gateways) {
-            let gateway_setup = gateway::Setup {
-                upstream: server.1,
-                collector: setup.collector,
-                sampling,
-                core: setup.core,
-                directory: setup.directory,
-            };
-            let (gateway, address) = gateway::start(&gateway_setup).await?;
-            gateways.push((sampling, gateway, address));
-        }
-        Ok(Self { load, server, floor, gateways })
+        let gateways = if setup.with_gateways { Some(Gateways::start(server.1, setup).await?) } else { None };
+        Ok(Self { load, server, floor, peer, gateways })
     }
 
     /// Runs one round of one case.
@@ -83,14 +111,18 @@ impl Cluster {
     }
 
     fn order(&self, scenario: &Scenario, timing: Timing) -> anyhow::Result<Order> {
-        let (address, tool) = match scenario.path {
-            Path::Direct(_) => (self.server.1, "echo"),
-            Path::Floor(_) => (self.floor.1, "echo"),
-            Path::HttpRuntime(_) => (self.gateway(scenario.sampling)?.1, "bench.echo"),
+        let over_http = |address, tool| (Wire::Http(scenario.path.era()), format!("{address}/mcp"), tool);
+        let (wire, endpoint, tool) = match scenario.path {
+            Path::Direct(_) => over_http(self.server.1, "echo"),
+            Path::Floor(_) => over_http(self.floor.1, "echo"),
+            Path::HttpRuntime(_) => over_http(self.gateways()?.alone(scenario.sampling)?.http, "bench.echo"),
+            Path::PeerGateway(_) => over_http(self.gateways()?.near.http, "far.bench.echo"),
+            Path::RawStream => (Wire::RawStream, self.peer.1.clone(), "echo"),
+            Path::McppRuntime => (Wire::Seam, self.peer.1.clone(), "echo"),
         };
         Ok(Order {
-            wire: Wire::Http(scenario.path.era()),
-            endpoint: format!("{address}/mcp"),
+            wire,
+            endpoint,
             tool: tool.to_owned(),
             payload_bytes: scenario.payload_bytes,
             in_flight: scenario.in_flight,
@@ -99,19 +131,20 @@ impl Cluster {
         })
     }
 
-    /// CPU time and memory of the parties that stand between the client and the server.
-    fn usage(&self, scenario: &Scenario) -> anyhow::Result<crate::process::Usage> {
+    /// CPU time and memory of the parties that stand between the client and the server. At the seam the client is part of
+    /// the load generator, and so is the raw stream that it is compared with.
+    fn usage(&self, scenario: &Scenario) -> anyhow::Result<Usage> {
         match scenario.path {
             Path::Direct(_) => self.server.0.usage(),
             Path::Floor(_) => self.floor.0.usage(),
-            Path::HttpRuntime(_) => self.gateway(scenario.sampling)?.0.usage(),
+            Path::HttpRuntime(_) => self.gateways()?.alone(scenario.sampling)?.party.usage(),
+            Path::PeerGateway(_) => Ok(self.gateways()?.near.party.usage()? + self.gateways()?.far.party.usage()?),
+            Path::RawStream | Path::McppRuntime => self.load.usage(),
         }
     }
 
-    fn gateway(&self, sampling: Sampling) -> anyhow::Result<(&Party, SocketAddr)> {
-        let (_, gateway, address) =
-            self.gateways.iter().find(|(of, ..)| *of == sampling).context("this run was started without gateways")?;
-        Ok((gateway, *address))
+    fn gateways(&self) -> anyhow::Result<&Gateways> {
+        self.gateways.as_ref().context("this run was started without gateways")
     }
 }
 
@@ -119,6 +152,13 @@ async fn start_listener(name: &'static str, arguments: &[String], setup: &Setup<
     let mut party = start_role(name, arguments, setup)?;
     let ready = party.ready().await?;
     let address = ready["http"].as_str().context("a listener says where it listens")?.parse()?;
+    Ok((party, address))
+}
+
+async fn start_peer(setup: &Setup<'_>) -> anyhow::Result<(Party, String)> {
+    let mut party = start_role("peer", &[], setup)?;
+    let ready = party.ready().await?;
+    let address = ready["p2p"].as_str().context("the peer says where it listens")?.to_owned();
     Ok((party, address))
 }
 

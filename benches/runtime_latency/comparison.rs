@@ -43,6 +43,8 @@ pub(crate) struct Comparison {
     pub(crate) baseline: String,
     /// Added p50 of the case / added p50 of the baseline; `None` when the baseline adds nothing measurable.
     pub(crate) added_p50: Option<Spread>,
+    /// p50 of the case / of the baseline.
+    pub(crate) p50: Option<Spread>,
     /// Calls per second of the case / of the baseline.
     pub(crate) throughput: Option<Spread>,
     /// CPU per call of the case / of the baseline.
@@ -53,16 +55,19 @@ impl Comparison {
     /// Compares with the baseline among `cases`; `None` when it was not run.
     pub(crate) fn of(case: &Case, cases: &[Case]) -> Option<Self> {
         let baseline = find(cases, &case.scenario.baseline()?)?;
-        let direct = find(cases, &case.scenario.direct())?;
-        let trios = || measured([case, baseline, direct]);
-        let added = trios().filter_map(|[case, baseline, direct]| {
+        let direct = case.scenario.direct().and_then(|direct| find(cases, &direct));
+        let trios = direct.into_iter().flat_map(|direct| measured([case, baseline, direct]));
+        let added = trios.filter_map(|[case, baseline, direct]| {
             let baseline_added_us = baseline.p50_us - direct.p50_us;
             (baseline_added_us >= ADDED_US_MIN).then_some((case.p50_us - direct.p50_us) / baseline_added_us)
         });
-        let ratio = |of: fn(&Round) -> f64| Spread::of(trios().map(|rounds| of(rounds[0]) / of(rounds[1])).collect());
+        let ratio = |of: fn(&Round) -> f64| {
+            Spread::of(measured([case, baseline]).map(|rounds| of(rounds[0]) / of(rounds[1])).collect())
+        };
         Some(Self {
             baseline: baseline.name.clone(),
             added_p50: Spread::of(added.collect()),
+            p50: ratio(|round| round.p50_us),
             throughput: ratio(|round| round.calls_per_second),
             cpu: ratio(|round| round.cpu_seconds_per_1000_calls),
         })
@@ -71,7 +76,7 @@ impl Comparison {
 
 /// What the case adds to the p50 of a direct call, in microseconds; `None` for direct calls and without them.
 pub(crate) fn added_p50_us(case: &Case, cases: &[Case]) -> Option<Spread> {
-    let direct = find(cases, &case.scenario.direct()).filter(|direct| direct.name != case.name)?;
+    let direct = find(cases, &case.scenario.direct()?).filter(|direct| direct.name != case.name)?;
     Spread::of(measured([case, direct]).map(|rounds| rounds[0].p50_us - rounds[1].p50_us).collect())
 }
 

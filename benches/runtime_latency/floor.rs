@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-/// Listens on every core with a runtime of its own, the shape that was fastest, and never returns.
+/// Listens with one single-threaded runtime per core, so that no call moves between threads, and never returns.
 pub(crate) fn serve(upstream: SocketAddr, announce: impl FnOnce(SocketAddr)) -> Result<()> {
     let mut listeners = vec![listen(0)?];
     let address = listeners[0].local_addr()?;

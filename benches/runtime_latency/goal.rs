@@ -11,6 +11,7 @@ use crate::scenario::{Path, Sampling, Scenario, scenario};
 #[derive(Clone, Copy, Debug)]
 enum Bound {
     AddedP50AtMost(f64),
+    P50AtMost(f64),
     ThroughputAtLeast(f64),
     CpuAtMost(f64),
 }
@@ -54,6 +55,12 @@ fn targets() -> Vec<(Scenario, Bound)> {
     }
     let traced = scenario().through(Path::HttpRuntime(Era::Modern)).sampled(Sampling::All);
     targets.extend([(traced, Bound::AddedP50AtMost(1.5)), (traced.pinned_to_one_core(), Bound::AddedP50AtMost(1.5))]);
+    let seam = scenario().through(Path::McppRuntime);
+    for payload_bytes in [256, 64 * 1024] {
+        let sized = seam.payload_bytes(payload_bytes);
+        targets.extend([1, 16, 64].map(|in_flight| (sized.in_flight(in_flight), Bound::P50AtMost(1.5))));
+    }
+    targets.push((seam.pinned_to_one_core(), Bound::P50AtMost(1.5)));
     targets
 }
 
@@ -75,6 +82,7 @@ impl Bound {
     const fn figure(self, comparison: &Comparison) -> Option<&Spread> {
         match self {
             Self::AddedP50AtMost(_) => comparison.added_p50.as_ref(),
+            Self::P50AtMost(_) => comparison.p50.as_ref(),
             Self::ThroughputAtLeast(_) => comparison.throughput.as_ref(),
             Self::CpuAtMost(_) => comparison.cpu.as_ref(),
         }
@@ -83,6 +91,7 @@ impl Bound {
     fn sentence(self) -> String {
         match self {
             Self::AddedP50AtMost(limit) => format!("adds at most {limit} x the baseline's p50"),
+            Self::P50AtMost(limit) => format!("at most {limit} x the baseline's p50"),
             Self::ThroughputAtLeast(limit) => format!("at least {limit} x the baseline's throughput"),
             Self::CpuAtMost(limit) => format!("at most {limit} x the baseline's CPU per call"),
         }
@@ -90,7 +99,7 @@ impl Bound {
 
     fn outcome(self, spread: &Spread) -> Outcome {
         let (is_met, limit) = match self {
-            Self::AddedP50AtMost(limit) | Self::CpuAtMost(limit) => (spread.median <= limit, limit),
+            Self::AddedP50AtMost(limit) | Self::P50AtMost(limit) | Self::CpuAtMost(limit) => (spread.median <= limit, limit),
             Self::ThroughputAtLeast(limit) => (spread.median >= limit, limit),
         };
         match (spread.holds(limit), is_met) {

@@ -24,7 +24,7 @@ const SIGNIFICANT_DIGITS: u8 = 3;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Order {
     pub(crate) wire: Wire,
-    /// `host:port/path` for HTTP.
+    /// `host:port/path` for HTTP, a multiaddress with its key for libp2p.
     pub(crate) endpoint: String,
     pub(crate) tool: String,
     pub(crate) payload_bytes: usize,

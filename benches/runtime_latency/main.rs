@@ -1,18 +1,21 @@
 //! Latency, throughput and cost of a tool call over each runtime, beside a bare reverse proxy in the same run.
 //!
-//! The program starts itself again as tool server, proxy and load generator, and the real `twinway` as
+//! The program starts itself again as tool server, tool peer, proxy and load generator, and the real `twinway` as
 //! gateway, so that every party is a process of its own. `benches/README.md` says how to read the result.
 
 mod client;
 mod cluster;
 mod collector;
 mod comparison;
+mod echo;
 mod floor;
 mod gateway;
 mod goal;
 mod load;
 mod machine;
+mod peer;
 mod process;
+mod raw_stream;
 mod report;
 mod request;
 mod round;
@@ -84,6 +87,7 @@ struct Options {
 enum Role {
     Server,
     Floor,
+    Peer,
     Load,
 }
 
@@ -94,11 +98,15 @@ fn main() -> anyhow::Result<()> {
         Some(Role::Load) => return load::serve(),
         Some(Role::Server) => {
             end_with_stdin();
-            return server::serve(announce);
+            return server::serve(|address| announce("http", &address));
+        }
+        Some(Role::Peer) => {
+            end_with_stdin();
+            return peer::serve(|address| announce("p2p", &address));
         }
         Some(Role::Floor) => {
             end_with_stdin();
-            return floor::serve(options.upstream.context("the floor needs --upstream")?, announce);
+            return floor::serve(options.upstream.context("the floor needs --upstream")?, |address| announce("http", &address));
         }
     }
     let cases = options.cases()?;
@@ -213,8 +221,8 @@ fn end_with_stdin() {
     });
 }
 
-fn announce(address: SocketAddr) {
-    say(format_args!(r#"{{"ready":{{"http":"{address}"}}}}"#));
+fn announce(wire: &str, address: &dyn std::fmt::Display) {
+    say(format_args!(r#"{{"ready":{{"{wire}":"{address}"}}}}"#));
 }
 
 fn progress(number: usize, case: &Case, round: &round::Round) {

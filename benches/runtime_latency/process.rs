@@ -83,7 +83,7 @@ impl Party {
         serde_json::from_str(&line).with_context(|| format!("{} said `{line}`", self.name))
     }
 
-    /// Waits for `{"ready": {"http": "127.0.0.1:PORT", …}}` and returns what is under `ready`.
+    /// Waits for `{"ready": {…}}`, which says where the party listens, and returns what is under `ready`.
     pub(crate) async fn ready(&mut self) -> anyhow::Result<serde_json::Value> {
         let mut line: serde_json::Value = self.hear(READY_WITHIN).await?;
         ensure!(line.get("ready").is_some(), "{} is not ready but says {line}", self.name);
@@ -112,6 +112,14 @@ pub(crate) struct Usage {
     /// Run time of all its threads, from the scheduler; threads that have ended are not in it.
     pub(crate) cpu_ns: u64,
     pub(crate) rss_bytes: u64,
+}
+
+impl std::ops::Add for Usage {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { cpu_ns: self.cpu_ns + other.cpu_ns, rss_bytes: self.rss_bytes + other.rss_bytes }
+    }
 }
 
 impl Usage {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
 use hyper::{Method, Request};
+use runtime_api::Params;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -14,6 +15,13 @@ pub(crate) const SESSION_HEADER: HeaderName = HeaderName::from_static("mcp-sessi
 pub(crate) const PROTOCOL_VERSION_HEADER: HeaderName = HeaderName::from_static("mcp-protocol-version");
 const METHOD_HEADER: HeaderName = HeaderName::from_static("mcp-method");
 const NAME_HEADER: HeaderName = HeaderName::from_static("mcp-name");
+
+/// What a modern request says of its client.
+const MODERN_META: &str = concat!(
+    r#"{"io.modelcontextprotocol/protocolVersion":"2026-07-28","#,
+    r#""io.modelcontextprotocol/clientInfo":{"name":"runtime-latency","version":"1.0.0"},"#,
+    r#""io.modelcontextprotocol/clientCapabilities":{}}"#
+);
 
 /// The two ways in which MCP is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -120,13 +128,9 @@ impl RequestBuilder {
 /// The bytes of one `tools/call` in `era`.
 pub(crate) fn call_body(era: Era, id: u64, tool: &str, text: &str) -> String {
     let id_digits = id.to_string();
-    let meta = match era {
-        Era::Modern => concat!(
-            r#","_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","#,
-            r#""io.modelcontextprotocol/clientInfo":{"name":"runtime-latency","version":"1.0.0"},"#,
-            r#""io.modelcontextprotocol/clientCapabilities":{}}"#
-        ),
-        Era::Legacy => "",
+    let (before_meta, meta) = match era {
+        Era::Modern => (r#","_meta":"#, MODERN_META),
+        Era::Legacy => ("", ""),
     };
     [
         r#"{"jsonrpc":"2.0","id":"#,
@@ -136,10 +140,28 @@ pub(crate) fn call_body(era: Era, id: u64, tool: &str, text: &str) -> String {
         r#"","arguments":{"text":""#,
         text,
         r#""}"#,
+        before_meta,
         meta,
         "}}",
     ]
     .concat()
+}
+
+/// The parameters of the same modern call, as a gateway hands them to a runtime.
+pub(crate) fn call_params(tool: &str, text: &str) -> Params {
+    let name = [r#"{"name":""#, tool, r#"""#].concat();
+    let arguments = [r#"{"text":""#, text, r#""}"#].concat();
+    let name_range = r#"{"name":"#.len()..name.len();
+    let arguments_start = name_range.end + r#","arguments":"#.len();
+    let arguments_range = arguments_start..arguments_start + arguments.len();
+    let meta_start = arguments_range.end + r#","_meta":"#.len();
+    let raw = [&name, r#","arguments":"#, &arguments, r#","_meta":"#, MODERN_META, "}"].concat();
+    Params {
+        raw: raw.into(),
+        name: Some(name_range),
+        arguments: Some(arguments_range),
+        meta: Some(meta_start..meta_start + MODERN_META.len()),
+    }
 }
 
 /// Fails unless `body` answers call `id` with exactly `text`.

@@ -11,12 +11,19 @@ pub(crate) enum Path {
     Floor(Era),
     /// `twinway serve` with the server as its upstream.
     HttpRuntime(Era),
+    /// One plain libp2p stream to a peer with the tool.
+    RawStream,
+    /// The MCP++ runtime, called by the load generator itself, to the same peer.
+    McppRuntime,
+    /// `twinway serve`, libp2p, another `twinway serve` with the server as its upstream.
+    PeerGateway(Era),
 }
 
 impl Path {
     pub(crate) const fn era(self) -> Era {
         match self {
-            Self::Direct(era) | Self::Floor(era) | Self::HttpRuntime(era) => era,
+            Self::Direct(era) | Self::Floor(era) | Self::HttpRuntime(era) | Self::PeerGateway(era) => era,
+            Self::RawStream | Self::McppRuntime => Era::Modern,
         }
     }
 
@@ -25,6 +32,9 @@ impl Path {
             Self::Direct(_) => "direct",
             Self::Floor(_) => "floor",
             Self::HttpRuntime(_) => "http-runtime",
+            Self::RawStream => "raw-stream",
+            Self::McppRuntime => "mcpp-runtime",
+            Self::PeerGateway(_) => "peer-gateway",
         }
     }
 }
@@ -113,8 +123,8 @@ impl Scenario {
     /// The name among the cases of the same size and concurrency, for example `http-runtime modern 1%`.
     pub(crate) fn row(&self) -> String {
         let sampling = match self.path {
-            Path::HttpRuntime(_) => format!(" {}", self.sampling.percent()),
-            Path::Direct(_) | Path::Floor(_) => String::new(),
+            Path::HttpRuntime(_) | Path::PeerGateway(_) => format!(" {}", self.sampling.percent()),
+            Path::Direct(_) | Path::Floor(_) | Path::RawStream | Path::McppRuntime => String::new(),
         };
         format!("{} {}{sampling}", self.path.name(), self.path.era().name())
     }
@@ -127,21 +137,29 @@ impl Scenario {
 
     pub(crate) const fn needs_gateway(&self) -> bool {
         match self.path {
-            Path::Direct(_) | Path::Floor(_) => false,
-            Path::HttpRuntime(_) => true,
+            Path::Direct(_) | Path::Floor(_) | Path::RawStream | Path::McppRuntime => false,
+            Path::HttpRuntime(_) | Path::PeerGateway(_) => true,
         }
     }
 
-    /// The same call without anything in between.
-    pub(crate) const fn direct(&self) -> Self {
-        self.sampled(Sampling::OnePercent).through(Path::Direct(self.path.era()))
+    /// The same call without anything in between; `None` where that is not HTTP.
+    pub(crate) const fn direct(&self) -> Option<Self> {
+        match self.path {
+            Path::RawStream | Path::McppRuntime => None,
+            Path::Direct(era) | Path::Floor(era) | Path::HttpRuntime(era) | Path::PeerGateway(era) => {
+                Some(self.sampled(Sampling::OnePercent).through(Path::Direct(era)))
+            }
+        }
     }
 
     /// The same call through the baseline; `None` for baselines.
     pub(crate) const fn baseline(&self) -> Option<Self> {
         match self.path {
-            Path::Direct(_) | Path::Floor(_) => None,
-            Path::HttpRuntime(era) => Some(self.sampled(Sampling::OnePercent).through(Path::Floor(era))),
+            Path::Direct(_) | Path::Floor(_) | Path::RawStream => None,
+            Path::HttpRuntime(era) | Path::PeerGateway(era) => {
+                Some(self.sampled(Sampling::OnePercent).through(Path::Floor(era)))
+            }
+            Path::McppRuntime => Some(self.through(Path::RawStream)),
         }
     }
 }
@@ -171,6 +189,9 @@ fn rows() -> impl Iterator<Item = Scenario> {
         scenario().through(Path::Direct(Era::Legacy)),
         scenario().through(Path::Floor(Era::Legacy)),
         scenario().through(Path::HttpRuntime(Era::Legacy)),
+        scenario().through(Path::PeerGateway(Era::Modern)),
+        scenario().through(Path::RawStream),
+        scenario().through(Path::McppRuntime),
     ]
     .into_iter()
 }

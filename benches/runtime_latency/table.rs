@@ -55,8 +55,8 @@ fn heading(report: &RunReport) -> String {
 
 fn write_table(text: &mut String, group: &str, cases: &[&CaseReport]) {
     let header = "| path | p50 us | p90 | p99 | p99.9 | calls/s | CPU s per 1,000 calls | RSS MB | added p50 us | \
-                  x added of baseline | x throughput | x CPU | failures |";
-    line(text, format_args!("### {group}\n\n{header}\n|---|{}", "---:|".repeat(12)));
+                  x added of baseline | x p50 | x throughput | x CPU | failures |";
+    line(text, format_args!("### {group}\n\n{header}\n|---|{}", "---:|".repeat(13)));
     for case in cases {
         line(text, format_args!("{}", row(case)));
     }
@@ -67,7 +67,7 @@ fn row(case: &CaseReport) -> String {
     let comparison = case.against_baseline.as_ref();
     let failures: u64 = case.failures.values().sum();
     format!(
-        "| {} | {:.1} | {:.1} | {:.1} | {:.1} | {} | {} | {:.1} | {} | {} | {} | {} | {failures} |",
+        "| {} | {:.1} | {:.1} | {:.1} | {:.1} | {} | {} | {:.1} | {} | {} | {} | {} | {} | {failures} |",
         case.scenario.row(),
         case.p50_us,
         case.p90_us,
@@ -80,6 +80,7 @@ fn row(case: &CaseReport) -> String {
             .as_ref()
             .map_or_else(String::new, |spread| { format!("{:.1} ({:.1} to {:.1})", spread.median, spread.low, spread.high) }),
         ratio(comparison.and_then(|comparison| comparison.added_p50.as_ref())),
+        ratio(comparison.and_then(|comparison| comparison.p50.as_ref())),
         ratio(comparison.and_then(|comparison| comparison.throughput.as_ref())),
         ratio(comparison.and_then(|comparison| comparison.cpu.as_ref())),
     )

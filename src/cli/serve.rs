@@ -1,15 +1,20 @@
 //! `twinway serve`: runs a gateway.
 
-use std::{net::SocketAddr, path::Path, str::FromStr, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
 
 use clap::Args;
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{ConfigFile, Failure, Output, signal::Stop};
+use super::{ConfigFile, Failure, Output, chain, signal::Stop};
 use crate::{
-    app::{Addresses, App},
+    app::{Addresses, App, BuildError},
     config::{Config, HttpUrl, Name, Upstream},
     telemetry,
 };
@@ -45,8 +50,9 @@ impl FromStr for QuickUpstream {
 
 impl Serve {
     pub(super) fn run(self, output: Output) -> Result<(), Failure> {
+        let blame = Blame { file: self.file.config.clone(), listen: self.listen.is_some() };
         let config = self.config()?;
-        runtime()?.block_on(serve(config, output))
+        runtime()?.block_on(serve(config, &blame, output))
     }
 
     /// The file, with what the command line adds to it.
@@ -59,22 +65,48 @@ impl Serve {
     }
 }
 
+/// Where the values came from that the machine may refuse.
+struct Blame {
+    file: Option<PathBuf>,
+    /// `--listen` was given.
+    listen: bool,
+}
+
+impl Blame {
+    /// The complaint with its place, as for any other mistake in a configuration.
+    fn complain(&self, error: BuildError) -> Failure {
+        let path = match &error {
+            BuildError::Http(_) if self.listen => return Failure::usage(format!("--listen: {}", chain(&error))),
+            BuildError::Http(_) => "http.listen",
+            BuildError::Node(_) => "p2p.listen",
+            BuildError::Identity(_) => "p2p.key_file",
+            BuildError::P2p(_) => "p2p",
+            BuildError::Seal(_) => "http.seal_key",
+            _ => "upstream",
+        };
+        match self.file.as_deref().and_then(|file| Config::place_of(path, file)) {
+            Some(place) => Failure::usage(format!("{place}: {}", chain(&error))),
+            None => Failure::usage(error),
+        }
+    }
+}
+
 /// The runtime for everything but HTTP, which has its own threads.
 pub(super) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("twinway").build()
 }
 
-async fn serve(config: Config, output: Output) -> Result<(), Failure> {
+async fn serve(config: Config, blame: &Blame, output: Output) -> Result<(), Failure> {
     let guard = telemetry::init(&config.telemetry.clone().unwrap_or_default()).map_err(Failure::usage)?;
-    let ended = run(config, output).await;
+    let ended = run(config, blame, output).await;
     guard.shutdown(FLUSH_TIMEOUT).await;
     ended
 }
 
-async fn run(config: Config, output: Output) -> Result<(), Failure> {
+async fn run(config: Config, blame: &Blame, output: Output) -> Result<(), Failure> {
     let mut signals = Stop::listen()?;
     // What the configuration asks and the machine refuses, a port in use for example, is a matter of configuration.
-    let app = App::builder(config).build().await.map_err(Failure::usage)?;
+    let app = App::builder(config).build().await.map_err(|error| blame.complain(error))?;
     let addresses = app.addresses().clone();
     let stop = CancellationToken::new();
     let mut parts = JoinSet::new();

@@ -52,8 +52,12 @@ impl<'t> Source<'t> {
 
     /// Gives a complaint about a path its place. A path that is not written anywhere stands at its nearest parent.
     pub(super) fn explain(&self, invalid: Invalid) -> ConfigError {
-        let place = self.place(&self.span_of(&invalid.path));
-        ConfigError::Invalid { place, what: invalid.what, cause: invalid.cause }
+        ConfigError::Invalid { place: self.place_of(&invalid.path), what: invalid.what, cause: invalid.cause }
+    }
+
+    /// Where a path stands, or its nearest parent that is written.
+    pub(super) fn place_of(&self, path: &str) -> Place {
+        self.place(&self.span_of(path))
     }
 
     fn span_of(&self, path: &str) -> Range<usize> {

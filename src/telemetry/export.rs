@@ -63,3 +63,6 @@ pub(super) fn layer_of<S: Registry + Send + Sync>(provider: &SdkTracerProvider) 
         // The hint keeps debug lines of libraries as cheap as without this layer.
         .with_filter(ours.with_max_level_hint(LevelFilter::INFO))
 }
+
+#[cfg(test)]
+mod tests;

@@ -153,7 +153,7 @@ impl Families {
         registry.register("call_retries", "Calls made once more on the same target", all.retries);
         registry.register("call_fallbacks", "Calls made once more on another target", all.fallbacks);
         registry.register("sessions", "Legacy sessions that are open", all.sessions);
-        registry.register("peers_connected", "Peers that a connection is open to", all.peers_connected);
+        registry.register("peers_connected", "Configured peers that are connected and answer", all.peers_connected);
         registry.register("catalogue_tools", "Tools in the merged catalogue", all.tools);
     }
 }

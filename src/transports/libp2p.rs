@@ -30,6 +30,7 @@ use twinway_proto::{
 };
 
 use crate::{
+    app::SETTLE,
     catalog::Entry,
     mcp::{Answer, Binding, Inbound, Running, Scope, Server, Session, Step, Way},
     router::MCPP,
@@ -96,6 +97,14 @@ impl Transport for Libp2p {
 
     fn serve(mut self: Box<Self>, stop: CancellationToken) -> BoxFuture<'static, Result<(), PartError>> {
         Box::pin(async move {
+            // Peers list once and then rarely: one that reconnects at once after a restart must not find half of the tools.
+            // Other peers do not matter, and two that wait for each other would wait in vain.
+            let targets_answered = self.shared.server.catalog().settled_where(SETTLE, |runtime| runtime.as_str() != MCPP);
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                () = targets_answered => {}
+            }
             let mut streams = JoinSet::new();
             loop {
                 let stream = tokio::select! {

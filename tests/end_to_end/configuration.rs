@@ -9,7 +9,7 @@ use std::{
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::support::*;
+use crate::support::{Act, Gateway, Script, Scripted, Serves, Setup, within};
 
 const PEER: &str = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
 
@@ -31,7 +31,7 @@ impl Ran {
 async fn twinway(arguments: &[&str]) -> Ran {
     let mut command = Command::new(env!("CARGO_BIN_EXE_twinway"));
     command.args(arguments).env("TWINWAY_TEST_SECRET", "correct-horse-battery-staple").stdin(Stdio::null()).kill_on_drop(true);
-    let Output { status, stdout, stderr } = soon(command.output()).await.unwrap();
+    let Output { status, stdout, stderr } = within("the end of the program", command.output()).await.unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Ran { code: status.code(), stdout: text(stdout), stderr: text(stderr) }
 }
@@ -110,7 +110,9 @@ async fn a_port_in_use_is_named_with_the_line_that_asks_for_it() {
         assert_eq!(ran.code, Some(2), "{ran:?}");
         assert!(ran.stderr.contains(&format!("cannot listen on {address}")), "{ran:?}");
         assert!(ran.stderr.contains(&format!("{config}:{place}")), "{ran:?}");
-        assert_eq!(ran.stderr.trim_end().lines().count(), 1, "one message: {ran:?}");
+        // The log has begun by then.
+        let messages = ran.stderr.lines().filter(|line| line.starts_with("twinway: "));
+        assert_eq!(messages.count(), 1, "one message: {ran:?}");
     }
 }
 
@@ -168,7 +170,8 @@ async fn an_identity_is_made_once_and_only_its_peer_id_is_printed() {
 
     let first = twinway(&["id", "--config", &config]).await;
     let second = twinway(&["id", "--config", &config]).await;
-    let gateway = Gateway::start_file(&folder.path("twinway.toml")).await;
+    let tables = "[p2p]\nlisten = [\"/ip4/127.0.0.1/tcp/0\"]\nkey_file = \"id.key\"\n";
+    let gateway = Gateway::start_in(Setup::new().tables(tables), folder.folder).await;
 
     assert_eq!(first.code, Some(0), "{first:?}");
     let peer_id = first.stdout.trim_end();
@@ -176,25 +179,31 @@ async fn an_identity_is_made_once_and_only_its_peer_id_is_printed() {
     assert_eq!(first.stdout, format!("{peer_id}\n"), "nothing else");
     assert_eq!(second.stdout, first.stdout);
     assert_eq!(gateway.peer_id(), peer_id);
-    let mode = folder.path("id.key").metadata().unwrap().permissions().mode() & 0o777;
+    let mode = gateway.folder.path().join("id.key").metadata().unwrap().permissions().mode() & 0o777;
     assert_eq!(mode, 0o600);
 }
 
 #[tokio::test]
 async fn the_commands_of_a_client_speak_to_a_running_gateway() {
-    let upstream = Scripted::echo().await;
-    let gateway = Gateway::start(&format!("[[upstream]]\nname = \"up\"\nurl = \"{}\"\nera = \"modern\"\n", upstream.url())).await;
-    let endpoint = ["--endpoint", gateway.http()];
+    let text = |text: &str, is_error| format!(r#"{{"content":[{{"type":"text","text":"{text}"}}],"isError":{is_error}}}"#);
+    let script = Script::new(Serves::Modern)
+        .tool("greet", Act::Result(text("hi", false)))
+        .tool("fail", Act::Result(text("no", true)));
+    let upstream = Scripted::start(script).await;
+    let gateway = Gateway::start(Setup::new().upstream("up", upstream.url())).await;
+    gateway.target_is("up", "ready").await;
+    let url = format!("http://{}", gateway.address);
+    let endpoint = ["--endpoint", &*url];
     let run = async |arguments: &[&str]| twinway(&[arguments, &endpoint[..]].concat()).await;
 
     let tools = run(&["tools"]).await;
     assert_eq!(tools.code, Some(0), "{tools:?}");
-    assert!(tools.stdout.lines().any(|line| line.starts_with("up.echo ")), "{tools:?}");
+    assert!(tools.stdout.lines().any(|line| line.starts_with("up.greet ")), "{tools:?}");
 
-    let called = run(&["call", "up.echo", r#"{"text":"hi"}"#]).await;
+    let called = run(&["call", "up.greet", r#"{"whom":"you"}"#]).await;
     assert_eq!((called.code, &*called.stdout), (Some(0), "hi\n"), "{called:?}");
 
-    let explained = run(&["call", "up.echo", r#"{"text":"hi"}"#, "--explain", "--json"]).await;
+    let explained = run(&["call", "up.greet", r#"{"whom":"you"}"#, "--explain", "--json"]).await;
     assert_eq!(explained.json()["_meta"]["twinway/explain"]["runtime"], "http", "{explained:?}");
 
     let failed = run(&["call", "up.fail"]).await;
@@ -235,7 +244,7 @@ async fn an_override_of_the_environment_is_in_force() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_twinway"));
     command.args(["config", "show", "--json", "--config", &folder.config()]).env("TWINWAY__HTTP__LISTEN", "127.0.0.1:7");
 
-    let shown = soon(command.output()).await.unwrap();
+    let shown = within("the end of the program", command.output()).await.unwrap();
 
     let shown: Value = serde_json::from_slice(&shown.stdout).unwrap();
     assert_eq!(shown["http"]["listen"], json!("127.0.0.1:7"));

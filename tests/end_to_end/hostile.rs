@@ -1,18 +1,21 @@
 //! Peers that break the rules, and peers that keep them in ways nobody expects.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{convert::Infallible, net::SocketAddr};
 
+use bytes::Bytes;
 use futures_util::{AsyncReadExt as _, AsyncWriteExt as _, SinkExt as _, StreamExt as _};
-use runtime_mcpp::{Config, FrameReader, FrameWriter, Identity, Node, NodeHandle, PeerId, Multiaddr, Stream, framed, framed::Half};
-use serde_json::{Value, json};
-use tokio::{
-    sync::watch,
-    task::JoinSet,
-    time::{Instant, timeout},
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use runtime_mcpp::{
+    Config, FrameReader, FrameWriter, Identity, Multiaddr, Node, NodeHandle, PeerId, Stream, framed, framed::Half,
 };
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::*;
+use crate::support::{Act, Gateway, PATIENCE, Script, Scripted, Serves, Setup, within};
 
 /// 16 MiB: the default limit of the MCP++ transport.
 const FRAME_BYTES_MAX: usize = 16 << 20;
@@ -21,15 +24,19 @@ const FRAME_BYTES_MAX: usize = 16 << 20;
 const HELD: usize = 500;
 
 /// A peer with a key of its own that writes whatever it likes.
-struct Stranger {
+pub(crate) struct Stranger {
     node: NodeHandle,
     gateway: (PeerId, Multiaddr),
     _driving: JoinSet<()>,
 }
 
 impl Stranger {
-    async fn of(gateway: &Gateway) -> Self {
-        let (node, _) = Node::bind(&Config::default(), Identity::ephemeral()).await.unwrap();
+    pub(crate) async fn of(gateway: &Gateway) -> Self {
+        Self::known_as(Identity::ephemeral(), gateway).await
+    }
+
+    pub(crate) async fn known_as(identity: Identity, gateway: &Gateway) -> Self {
+        let (node, _) = Node::bind(&Config::default(), identity).await.unwrap();
         let (handle, mut driving) = (node.handle(), JoinSet::new());
         driving.spawn(node.run(CancellationToken::new()));
         let address: Multiaddr = gateway.p2p().parse().unwrap();
@@ -41,7 +48,7 @@ impl Stranger {
         self.node.open_stream(peer, vec![address], Instant::now() + PATIENCE).await.unwrap()
     }
 
-    async fn conversation(&self) -> Conversation {
+    pub(crate) async fn conversation(&self) -> Conversation {
         let (reader, writer) = framed(self.stream().await, FRAME_BYTES_MAX);
         Conversation { reader, writer }
     }
@@ -49,23 +56,23 @@ impl Stranger {
     /// Writes these bytes on a stream of their own, says that nothing follows, and waits for the end of the stream.
     async fn throw(&self, bytes: &[u8]) -> Vec<u8> {
         let mut stream = self.stream().await;
-        stream.write_all(bytes).await.unwrap();
-        // The other side may have hung up before: then there is nothing left to say or to hear.
+        // The other side may hang up before the end: then there is nothing left to say or to hear.
+        stream.write_all(bytes).await.ok();
         stream.close().await.ok();
         let mut answer = Vec::new();
-        soon(stream.read_to_end(&mut answer)).await.ok();
+        within("the end of a stream", stream.read_to_end(&mut answer)).await.ok();
         answer
     }
 
     /// A call as it should be, on a new stream.
     async fn call_works(&self) {
         let answer = self.conversation().await.ask("tools/call", json!({"name": "up.echo", "arguments": {"text": "hi"}})).await;
-        assert_eq!(answer["result"]["content"][0]["text"], "hi", "{answer}");
+        assert_eq!(answer["result"]["structuredContent"]["text"], "hi", "{answer}");
     }
 }
 
 /// One stream in frames.
-struct Conversation {
+pub(crate) struct Conversation {
     reader: FrameReader<Half>,
     writer: FrameWriter<Half>,
 }
@@ -76,12 +83,12 @@ impl Conversation {
     }
 
     async fn next(&mut self) -> Option<Value> {
-        let frame = soon(self.reader.next()).await?;
+        let frame = within("a frame", self.reader.next()).await?;
         Some(serde_json::from_slice(&frame.ok()?).unwrap())
     }
 
     /// Asks in the current binding.
-    async fn ask(&mut self, method: &str, params: Value) -> Value {
+    pub(crate) async fn ask(&mut self, method: &str, params: Value) -> Value {
         self.send(&modern(1, method, params)).await;
         self.next().await.expect("an answer")
     }
@@ -97,24 +104,24 @@ fn modern(id: usize, method: &str, mut params: Value) -> Value {
     json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params})
 }
 
-/// A gateway that offers the tool `up.echo` to everybody on this machine.
-async fn gateway(upstream: &Scripted) -> Gateway {
-    Gateway::start(&format!(
-        r#"
+/// A gateway that offers the tools of this upstream to everybody on this machine.
+async fn gateway(url: &str) -> Gateway {
+    let setup = Setup::new().upstream_with("up", url, "era = \"modern\"\nconcurrency = 600");
+    let p2p = r#"
         [p2p]
         listen = ["/ip4/127.0.0.1/tcp/0"]
         authority = "open-loopback"
         [p2p.quotas]
         calls_in_flight_max = 600
-        [[upstream]]
-        name = "up"
-        url = "{}"
-        era = "modern"
-        concurrency = 600
-        "#,
-        upstream.url()
-    ))
-    .await
+    "#;
+    let gateway = Gateway::start(setup.tables(p2p)).await;
+    gateway.target_is("up", "ready").await;
+    gateway
+}
+
+/// A server with the tool `echo`.
+async fn echo() -> Scripted {
+    Scripted::start(Script::new(Serves::Modern).tool("echo", Act::Echo)).await
 }
 
 fn frame(declared_bytes: u32, body: &[u8]) -> Vec<u8> {
@@ -127,8 +134,8 @@ fn whole_frame(body: &[u8]) -> Vec<u8> {
 
 #[tokio::test]
 async fn each_frame_that_breaks_the_rules_is_counted_and_the_next_call_works() {
-    let upstream = Scripted::echo().await;
-    let gateway = gateway(&upstream).await;
+    let upstream = echo().await;
+    let gateway = gateway(&upstream.url()).await;
     let stranger = Stranger::of(&gateway).await;
     let cases = [
         ("no bytes", frame(0, b""), "frame_empty"),
@@ -146,26 +153,27 @@ async fn each_frame_that_breaks_the_rules_is_counted_and_the_next_call_works() {
 
         stranger.throw(&bytes).await;
 
-        assert_eq!(refused(&gateway, reason).await, before + 1, "{what} is counted as {reason}");
+        assert_eq!(refused(&gateway, reason).await, before + 1.0, "{what} is counted as {reason}");
         stranger.call_works().await;
     }
 }
 
 #[tokio::test]
 async fn five_hundred_calls_of_a_peer_answered_backwards_find_their_ids() {
-    let upstream = Scripted::backwards(HELD).await;
-    let gateway = gateway(&upstream).await;
-    let mut conversation = Stranger::of(&gateway).await.conversation().await;
+    let upstream = BackwardsServer::start().await;
+    let gateway = gateway(&format!("http://{}/mcp", upstream.address)).await;
+    let stranger = Stranger::of(&gateway).await;
+    let mut conversation = stranger.conversation().await;
 
     for id in 0..HELD {
         let text = format!("call {id}");
-        conversation.send(&modern(id, "tools/call", json!({"name": "up.echo", "arguments": {"text": text}}))).await;
+        conversation.send(&modern(id, "tools/call", json!({"name": "up.hold", "arguments": {"text": text}}))).await;
     }
     let mut order = Vec::new();
     for _ in 0..HELD {
         let answer = conversation.next().await.unwrap();
         let id = answer["id"].as_u64().unwrap();
-        assert_eq!(answer["result"]["content"][0]["text"], format!("call {id}"), "{answer}");
+        assert_eq!(answer["result"]["structuredContent"]["text"], format!("call {id}"), "{answer}");
         order.push(id);
     }
 
@@ -178,36 +186,27 @@ async fn five_hundred_calls_of_a_peer_answered_backwards_find_their_ids() {
 #[tokio::test]
 async fn five_hundred_calls_on_a_peer_that_answers_backwards_find_their_callers() {
     let peer = BackwardsPeer::start().await;
-    let gateway = Gateway::start(&format!(
-        r#"
-        [p2p]
-        [[peer]]
-        name = "far"
-        address = "{}"
-        calls_in_flight_max = 600
-        "#,
-        peer.address
-    ))
-    .await;
-    gateway.until_tool("far.hold").await;
-    let client = gateway.client();
+    let tables = format!("[p2p]\n[[peer]]\nname = \"far\"\naddress = \"{}\"\ncalls_in_flight_max = 600\n", peer.address);
+    let gateway = Gateway::start(Setup::new().tables(&tables)).await;
+    gateway.target_is("far", "ready").await;
+    let client = gateway.modern();
 
     let mut calls = JoinSet::new();
     for number in 0..HELD {
         let client = client.clone();
-        calls.spawn(async move { (number, client.call("far.hold", json!({"number": number})).await) });
+        calls.spawn(async move { (number, client.call("far.hold", &format!(r#"{{"number":{number}}}"#)).await.result()) });
     }
-    let answers = soon(calls.join_all()).await;
+    let answers = within("all answers", calls.join_all()).await;
 
     for (number, answer) in answers {
-        assert_eq!(answer["result"]["structuredContent"]["number"], number, "{answer}");
+        assert_eq!(answer["structuredContent"]["number"], number, "{answer}");
     }
 }
 
 #[tokio::test]
 async fn a_stream_above_the_quota_is_refused_counted_and_hurts_no_other() {
-    let upstream = Scripted::echo().await;
-    let gateway = gateway(&upstream).await;
+    let upstream = echo().await;
+    let gateway = gateway(&upstream.url()).await;
     let stranger = Stranger::of(&gateway).await;
     let mut held = Vec::new();
     for _ in 0..32 {
@@ -219,9 +218,9 @@ async fn a_stream_above_the_quota_is_refused_counted_and_hurts_no_other() {
     let above = stranger.throw(&whole_frame(modern(1, "server/discover", json!({})).to_string().as_bytes())).await;
 
     assert!(above.is_empty(), "a refused stream is not answered");
-    assert_eq!(refused(&gateway, "stream_quota").await, 1);
+    assert_eq!(refused(&gateway, "stream_quota").await, 1.0);
     let call = json!({"name": "up.echo", "arguments": {"text": "hi"}});
-    assert_eq!(held[0].ask("tools/call", call).await["result"]["content"][0]["text"], "hi");
+    assert_eq!(held[0].ask("tools/call", call).await["result"]["structuredContent"]["text"], "hi");
     // The gateway's end of a stream closes when it has given the place back.
     let mut last = held.pop().unwrap();
     last.writer.close().await.unwrap();
@@ -231,8 +230,8 @@ async fn a_stream_above_the_quota_is_refused_counted_and_hurts_no_other() {
 
 #[tokio::test]
 async fn the_rules_of_the_bindings_as_a_table() {
-    let upstream = Scripted::echo().await;
-    let gateway = gateway(&upstream).await;
+    let upstream = echo().await;
+    let gateway = gateway(&upstream.url()).await;
     let stranger = Stranger::of(&gateway).await;
     let initialize = |revision: &str| {
         let params = json!({"protocolVersion": revision, "capabilities": {}, "clientInfo": {"name": "s", "version": "1"}});
@@ -263,8 +262,8 @@ async fn the_rules_of_the_bindings_as_a_table() {
     }
 }
 
-async fn refused(gateway: &Gateway, reason: &str) -> u64 {
-    gateway.metric(&format!("twinway_p2p_refused_total{{reason=\"{reason}\"}}")).await
+async fn refused(gateway: &Gateway, reason: &str) -> f64 {
+    gateway.metric("twinway_p2p_refused_total", &[&format!("reason=\"{reason}\"")]).await
 }
 
 /// A peer that holds all calls until there are [`HELD`], and then answers those of each stream backwards.
@@ -306,7 +305,7 @@ async fn answer_backwards((reader, writer): (FrameReader<Half>, FrameWriter<Half
     loop {
         let frame = tokio::select! {
             frame = stream.reader.next() => frame,
-            _ = all_held.wait_for(|held| *held >= HELD), if !held_here.is_empty() => {
+            () = until_held(&mut all_held), if !held_here.is_empty() => {
                 for answer in held_here.drain(..).rev() {
                     stream.send(&answer).await;
                 }
@@ -315,20 +314,7 @@ async fn answer_backwards((reader, writer): (FrameReader<Half>, FrameWriter<Half
         };
         let Some(Ok(frame)) = frame else { return };
         let asked: Value = serde_json::from_slice(&frame).unwrap();
-        let fresh = json!({"resultType": "complete", "ttlMs": 0, "cacheScope": "private"});
-        let mut result = fresh.clone();
-        match asked["method"].as_str().unwrap() {
-            "server/discover" => {
-                result["supportedVersions"] = json!(["2026-07-28"]);
-                result["capabilities"] = json!({"tools": {}});
-            }
-            "tools/list" => result["tools"] = json!([{"name": "hold", "inputSchema": {"type": "object"}}]),
-            "tools/call" => {
-                result = json!({"resultType": "complete", "content": [], "structuredContent": asked["params"]["arguments"]});
-            }
-            _ => continue,
-        }
-        let answer = json!({"jsonrpc": "2.0", "id": asked["id"], "result": result});
+        let Some(answer) = answer_to(&asked) else { continue };
         if asked["method"] == "tools/call" {
             held_here.push(answer);
             held.send_modify(|held| *held += 1);
@@ -336,4 +322,72 @@ async fn answer_backwards((reader, writer): (FrameReader<Half>, FrameWriter<Half
             stream.send(&answer).await;
         }
     }
+}
+
+async fn until_held(held: &mut watch::Receiver<usize>) {
+    held.wait_for(|held| *held >= HELD).await.unwrap();
+}
+
+/// What a server with the one tool `hold` answers; nothing to a notification.
+fn answer_to(asked: &Value) -> Option<Value> {
+    let result = match asked["method"].as_str()? {
+        "server/discover" => {
+            json!({"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, "ttlMs": 0, "cacheScope": "private"})
+        }
+        "tools/list" => {
+            json!({"tools": [{"name": "hold", "inputSchema": {"type": "object"}}], "ttlMs": 0, "cacheScope": "private"})
+        }
+        "tools/call" => json!({"content": [], "structuredContent": asked["params"]["arguments"]}),
+        _ => return None,
+    };
+    let mut answer = json!({"jsonrpc": "2.0", "id": asked["id"], "result": result});
+    answer["result"]["resultType"] = json!("complete");
+    Some(answer)
+}
+
+/// An HTTP server that holds all calls until there are [`HELD`], and then answers them in the reverse order.
+struct BackwardsServer {
+    address: SocketAddr,
+    _tasks: JoinSet<()>,
+}
+
+/// How many calls came, and how many were answered.
+type Turns = watch::Sender<(usize, usize)>;
+
+impl BackwardsServer {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let turns = Turns::new((0, 0));
+            let mut connections = JoinSet::new();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let turns = turns.clone();
+                connections.spawn(async move {
+                    let service = service_fn(move |request| answer_in_turn(request, turns.clone()));
+                    // The gateway closes its connections when it ends.
+                    http1::Builder::new().serve_connection(TokioIo::new(stream), service).await.ok();
+                });
+            }
+        });
+        Self { address, _tasks: tasks }
+    }
+}
+
+async fn answer_in_turn(request: Request<Incoming>, turns: Turns) -> Result<Response<Full<Bytes>>, Infallible> {
+    let asked: Value = serde_json::from_slice(&request.into_body().collect().await.unwrap().to_bytes()).unwrap();
+    if asked["method"] == "tools/call" {
+        let mut place = 0;
+        turns.send_modify(|(came, _)| {
+            place = *came;
+            *came += 1;
+        });
+        turns.subscribe().wait_for(|turn| *turn == (HELD, HELD - 1 - place)).await.unwrap();
+        turns.send_modify(|(_, answered)| *answered += 1);
+    }
+    let answer = answer_to(&asked).unwrap_or_default();
+    let response = Response::builder().header("content-type", "application/json");
+    Ok(response.body(Full::from(answer.to_string())).unwrap())
 }

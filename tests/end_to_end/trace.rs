@@ -10,15 +10,16 @@ use opentelemetry_proto::tonic::{
     common::v1::{KeyValue, any_value},
     trace::v1::{Span, span::SpanKind, status::StatusCode},
 };
-use serde_json::json;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tonic::{Request, Response, Status, transport::server::TcpIncoming};
 
-use crate::support::*;
+use crate::support::{Act, Gateway, Script, Scripted, Serves, Setup, within};
 
 /// The trace of the client: its id, the client's own span, sampled.
 const TRACE_ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CLIENT_SPAN: &str = "00f067aa0ba902b7";
+
+const ARGUMENTS: &str = r#"{"text":"walrus"}"#;
 
 /// A span as the collector got it; ids in hexadecimal digits.
 #[derive(Debug, Clone)]
@@ -90,12 +91,13 @@ impl Collector {
 
     /// Waits for so many spans and returns all that came.
     async fn spans(&mut self, count: usize) -> Vec<Seen> {
-        soon(self.seen.wait_for(|seen| seen.len() >= count)).await.unwrap().clone()
+        within("spans", self.seen.wait_for(|seen| seen.len() >= count)).await.unwrap().clone()
     }
 
-    /// The `[telemetry]` table of a gateway that sends its spans here.
-    fn table(&self, service: &str) -> String {
-        format!("[telemetry]\notlp = \"http://{}\"\nservice_name = \"{service}\"\n", self.address)
+    /// A gateway that sends its spans here, and soon.
+    fn setup(&self, service: &str) -> Setup {
+        let table = format!("[telemetry]\notlp = \"http://{}\"\nservice_name = \"{service}\"\n", self.address);
+        Setup::new().tables(&table).variable("OTEL_BSP_SCHEDULE_DELAY", "50")
     }
 }
 
@@ -123,31 +125,30 @@ fn find<'a>(spans: &'a [Seen], service: &str, kind: SpanKind) -> &'a Seen {
 
 /// A gateway before this upstream that sends its spans to this collector.
 async fn gateway(service: &str, collector: &Collector, upstream: &Scripted) -> Gateway {
-    let config = format!(
-        r#"
-        {}
-        [p2p]
-        listen = ["/ip4/127.0.0.1/tcp/0"]
-        authority = "open-loopback"
-        [[upstream]]
-        name = "up"
-        url = "{}"
-        era = "modern"
-        "#,
-        collector.table(service),
-        upstream.url()
-    );
-    Gateway::start(&config).await
+    let p2p = "[p2p]\nlisten = [\"/ip4/127.0.0.1/tcp/0\"]\nauthority = \"open-loopback\"\n";
+    let setup = collector.setup(service).upstream_with("up", upstream.url(), "era = \"modern\"").tables(p2p);
+    let gateway = Gateway::start(setup).await;
+    gateway.target_is("up", "ready").await;
+    gateway
+}
+
+/// A server with tools that work, fail and refuse.
+async fn upstream() -> Scripted {
+    let failed = r#"{"content":[{"type":"text","text":"no"}],"isError":true}"#;
+    let script = Script::new(Serves::Modern)
+        .tool("echo", Act::Echo)
+        .tool("fail", Act::Result(failed.to_owned()))
+        .tool("refuse", Act::Error(r#"{"code":-32000,"message":"no"}"#.to_owned()));
+    Scripted::start(script).await
 }
 
 #[tokio::test]
 async fn a_call_on_an_http_server_is_one_trace_from_the_client_to_the_server() {
     let mut collector = Collector::start().await;
-    let upstream = Scripted::echo().await;
+    let upstream = upstream().await;
     let gateway = gateway("near", &collector, &upstream).await;
-    let call = json!({"name": "up.echo", "arguments": {"text": "hi"}});
 
-    gateway.client().with_header("traceparent", &traceparent("01")).ask("tools/call", call).await;
+    gateway.modern().tool("up.echo", ARGUMENTS).header("traceparent", &traceparent("01")).send().await.result();
     let spans = collector.spans(2).await;
 
     assert_eq!(spans.len(), 2, "one span at the entrance, one for the hop: {spans:?}");
@@ -164,31 +165,26 @@ async fn a_call_on_an_http_server_is_one_trace_from_the_client_to_the_server() {
     assert_eq!(entrance.attribute("network.transport"), Some("tcp"));
     assert_eq!(entrance.attribute("mcp.protocol.version"), Some("2026-07-28"));
     assert_eq!((hop.attribute("twinway.runtime"), hop.attribute("twinway.target")), (Some("http"), Some("up")));
-    assert!(!format!("{spans:?}").contains("\"hi\""), "arguments are not exported");
-    let seen = upstream.last_call();
+    assert!(!format!("{spans:?}").contains("walrus"), "arguments are not exported");
+    let seen = upstream.calls().pop().unwrap();
     let expected = format!("00-{TRACE_ID}-{}-01", hop.id);
-    assert_eq!(seen.header("traceparent"), Some(&*expected));
-    assert_eq!(seen.message["params"]["_meta"]["traceparent"], expected);
+    assert_eq!(seen.header("traceparent"), expected);
+    assert_eq!(seen.json()["params"]["_meta"]["traceparent"], expected);
 }
 
 #[tokio::test]
 async fn a_call_over_a_peer_is_one_trace_through_two_gateways() {
     let mut collector = Collector::start().await;
-    let upstream = Scripted::echo().await;
+    let upstream = upstream().await;
     let far = gateway("far", &collector, &upstream).await;
-    let near = format!(
-        "{}\n[p2p]\n[[peer]]\nname = \"far\"\naddress = \"{}\"\n",
-        collector.table("near"),
-        far.p2p()
-    );
-    let near = Gateway::start(&near).await;
-    near.until_tool("far.up.echo").await;
+    let peer = format!("[p2p]\n[[peer]]\nname = \"far\"\naddress = \"{}\"\n", far.p2p());
+    let near = Gateway::start(collector.setup("near").tables(&peer)).await;
+    near.target_is("far", "ready").await;
     // What stands in `_meta` belongs to this request alone, so it wins over the header.
-    let meta = json!({"traceparent": traceparent("01"), "tracestate": "vendor=1"});
-    let call = json!({"name": "far.up.echo", "arguments": {"text": "hi"}, "_meta": meta});
+    let meta = format!(r#""traceparent":"{}","tracestate":"vendor=1""#, traceparent("01"));
     let other = format!("00-{}-{CLIENT_SPAN}-01", "1".repeat(32));
 
-    near.client().with_header("traceparent", &other).ask("tools/call", call).await;
+    near.modern().tool("far.up.echo", ARGUMENTS).meta(&meta).header("traceparent", &other).send().await.result();
     let spans = collector.spans(4).await;
 
     assert_eq!(spans.len(), 4, "{spans:?}");
@@ -204,42 +200,41 @@ async fn a_call_over_a_peer_is_one_trace_through_two_gateways() {
         parent = &span.id;
     }
     assert_eq!(find(&spans, "near", SpanKind::Client).attribute("twinway.runtime"), Some("mcpp"));
-    let seen = upstream.last_call();
-    assert_eq!(seen.message["params"]["_meta"]["traceparent"], format!("00-{TRACE_ID}-{parent}-01"));
-    assert_eq!(seen.message["params"]["_meta"]["tracestate"], "vendor=1");
+    let seen = upstream.calls().pop().unwrap();
+    assert_eq!(seen.json()["params"]["_meta"]["traceparent"], format!("00-{TRACE_ID}-{parent}-01"));
+    assert_eq!(seen.json()["params"]["_meta"]["tracestate"], "vendor=1");
 }
 
 #[tokio::test]
 async fn a_trace_that_its_client_does_not_sample_is_passed_on_and_not_exported() {
     let mut collector = Collector::start().await;
-    let upstream = Scripted::echo().await;
+    let upstream = upstream().await;
     let gateway = gateway("near", &collector, &upstream).await;
-    let call = json!({"name": "up.echo", "arguments": {"text": "hi"}});
 
-    gateway.client().with_header("traceparent", &traceparent("00")).ask("tools/call", call.clone()).await;
-    let unsampled = upstream.last_call();
+    gateway.modern().tool("up.echo", ARGUMENTS).header("traceparent", &traceparent("00")).send().await.result();
+    let unsampled = upstream.calls().pop().unwrap();
     // Spans are sent in the order in which they end: once this one is there, an earlier one would be, too.
     let sampled = format!("00-{}-{CLIENT_SPAN}-01", "2".repeat(32));
-    gateway.client().with_header("traceparent", &sampled).ask("tools/call", call).await;
+    gateway.modern().tool("up.echo", ARGUMENTS).header("traceparent", &sampled).send().await.result();
     let spans = collector.spans(2).await;
 
-    assert_eq!(unsampled.header("traceparent"), Some(&*traceparent("00")));
+    assert_eq!(unsampled.header("traceparent"), traceparent("00"));
     assert!(spans.iter().all(|span| span.trace == "2".repeat(32)), "{spans:?}");
 }
 
 #[tokio::test]
 async fn a_call_that_fails_says_how_in_its_spans() {
     let mut collector = Collector::start().await;
-    let upstream = Scripted::echo().await;
+    let upstream = upstream().await;
     let gateway = gateway("near", &collector, &upstream).await;
-    let client = gateway.client().with_header("traceparent", &traceparent("01"));
+    let client = gateway.modern();
 
-    client.ask("tools/call", json!({"name": "up.fail", "arguments": {}})).await;
+    client.tool("up.fail", "{}").header("traceparent", &traceparent("01")).send().await.result();
     let spans = collector.spans(2).await;
     let entrance = find(&spans, "near", SpanKind::Server);
     assert_eq!((entrance.attribute("error.type"), entrance.failed), (Some("tool_error"), true));
 
-    client.ask("tools/call", json!({"name": "up.refuse", "arguments": {}})).await;
+    client.tool("up.refuse", "{}").header("traceparent", &traceparent("01")).send().await.error();
     let spans = collector.spans(4).await;
     for span in &spans[2..] {
         assert_eq!((span.attribute("error.type"), span.failed), (Some("upstream_error"), true), "{span:?}");

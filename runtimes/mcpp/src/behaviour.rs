@@ -51,7 +51,7 @@ impl Behaviour {
             .with_max_established_incoming(Some(ESTABLISHED_INCOMING_MAX))
             .with_max_established_outgoing(Some(ESTABLISHED_OUTGOING_MAX))
             .with_max_established_per_peer(Some(ESTABLISHED_PER_PEER_MAX));
-        let identify = identify::Config::new_with_signed_peer_record("/twinway/1".to_owned(), keypair)
+        let identify = identify::Config::new("/twinway/1".to_owned(), keypair.public())
             .with_agent_version(concat!("twinway/", env!("CARGO_PKG_VERSION")).to_owned())
             .with_hide_listen_addrs(config.hide_listen_addrs);
         let ping = ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_TIMEOUT);

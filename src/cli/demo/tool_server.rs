@@ -166,16 +166,16 @@ fn call(name: &str, params: &Map<String, Value>) -> Result<Value, Fault> {
 mod tests {
     use super::*;
 
-    fn text(params: Value) -> (String, bool) {
+    fn text(params: &Value) -> (String, bool) {
         let answered = call("near", params.as_object().unwrap()).ok().unwrap();
         (answered["content"][0]["text"].as_str().unwrap().to_owned(), answered["isError"] == true)
     }
 
     #[test]
     fn tools_do_what_they_say_and_refuse_what_they_cannot() {
-        assert_eq!(text(json!({ "name": "add", "arguments": { "a": 2, "b": 40 } })), ("42".to_owned(), false));
-        assert_eq!(text(json!({ "name": "echo", "arguments": { "text": "ü" } })), ("near says: ü".to_owned(), false));
-        assert!(text(json!({ "name": "add", "arguments": { "a": 2 } })).1);
+        assert_eq!(text(&json!({ "name": "add", "arguments": { "a": 2, "b": 40 } })), ("42".to_owned(), false));
+        assert_eq!(text(&json!({ "name": "echo", "arguments": { "text": "ü" } })), ("near says: ü".to_owned(), false));
+        assert!(text(&json!({ "name": "add", "arguments": { "a": 2 } })).1);
         assert!(call("near", &Map::new()).is_err());
     }
 }

@@ -50,8 +50,7 @@ fn exported(work: impl FnOnce()) -> Vec<SpanData> {
     let collector = Collector::default();
     let provider = SdkTracerProvider::builder().with_simple_exporter(collector.clone()).build();
     tracing::subscriber::with_default(tracing_subscriber::registry().with(export::layer_of(&provider)), work);
-    let spans = collector.0.lock().clone();
-    spans
+    collector.0.lock().clone()
 }
 
 fn attribute(span: &SpanData, key: &str) -> Option<String> {
