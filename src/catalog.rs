@@ -214,7 +214,11 @@ impl Builder {
             .iter()
             .flat_map(|source| {
                 let offers = source.offers.borrow().clone();
-                offers.targets.iter().map(|target| (source.id.clone(), source.service.clone(), target.clone())).collect::<Vec<_>>()
+                offers
+                    .targets
+                    .iter()
+                    .map(|target| (source.id.clone(), source.service.clone(), target.clone()))
+                    .collect::<Vec<_>>()
             })
             .collect();
         let mut snapshot = Snapshot::default();
@@ -232,9 +236,8 @@ impl Builder {
         snapshot.targets = offered.iter().map(|(runtime, _, target)| (runtime.clone(), target.clone())).collect();
         self.report(&refused);
         snapshot.refused = refused;
-        let answers = |runtime: &RuntimeId, target: &TargetOffers| {
-            runtime.as_str() == router::MCPP && target.state == TargetState::Ready
-        };
+        let answers =
+            |runtime: &RuntimeId, target: &TargetOffers| runtime.as_str() == router::MCPP && target.state == TargetState::Ready;
         let peers = offered.iter().filter(|(runtime, _, target)| answers(runtime, target)).count();
         self.metrics.peers_connected().set(i64::try_from(peers).unwrap_or(i64::MAX));
         self.metrics.tools().set(i64::try_from(snapshot.merged.len()).unwrap_or(i64::MAX));
@@ -251,7 +254,14 @@ impl Builder {
         }
     }
 
-    fn entry(&mut self, public: Arc<str>, tool: &Tool, runtime: &RuntimeId, service: &CallService, of: &TargetOffers) -> Arc<Entry> {
+    fn entry(
+        &mut self,
+        public: Arc<str>,
+        tool: &Tool,
+        runtime: &RuntimeId,
+        service: &CallService,
+        of: &TargetOffers,
+    ) -> Arc<Entry> {
         let metadata = self.metadata.of(&public, &tool.definition, self.manner(&of.target).trust);
         let route = router::choose(&public, &metadata, &[runtime.as_str()]);
         let decisions = route.ok().map(|(_, reason)| self.metrics.route_decisions(reason.as_str()));

@@ -112,7 +112,8 @@ mod tests {
 
     use super::*;
 
-    const OWN: &str = r#"{"name":"t","_meta":{"twinway/metadata":{"runtime":"trio","priority":9,"timeout":"2s","category":"gpu"}}}"#;
+    const OWN: &str =
+        r#"{"name":"t","_meta":{"twinway/metadata":{"runtime":"trio","priority":9,"timeout":"2s","category":"gpu"}}}"#;
 
     fn sources(rules: &str) -> Sources {
         Sources::new(&Config::parse(rules, Path::new("test.toml")).expect("a good configuration"))

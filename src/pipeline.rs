@@ -72,3 +72,104 @@ where
         .service(inner);
     BoxCloneSyncService::new(stack)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{num::NonZeroUsize, time::Duration};
+
+    use bytes::Bytes;
+    use futures_util::FutureExt;
+    use runtime_api::{Caller, Client, ErrorCode, Method, Params, Principal, Priority, Reply, TraceContext, erase};
+    use tokio::time::Instant;
+    use tower::{ServiceExt, service_fn};
+    use twinway_proto::headers::ParamHeaders;
+
+    use super::*;
+    use crate::{
+        config::RuntimeChoice,
+        metadata::Metadata,
+        router::{Candidate, Reason},
+    };
+
+    const TIMEOUT: Duration = Duration::from_secs(1);
+
+    fn routed(metrics: &Metrics) -> Routed {
+        let nobody = erase(service_fn(|_: Call| async { Ok::<_, CallError>(Reply::new(Bytes::new())) }));
+        let runtime = RuntimeId("http".into());
+        let candidate = Candidate {
+            runtime: runtime.clone(),
+            target: "up".into(),
+            name: "tool".into(),
+            service: nobody,
+            metrics: metrics.route("http", "up"),
+        };
+        let metadata = Metadata {
+            runtime: RuntimeChoice::Auto,
+            requires_p2p: false,
+            category: "general".into(),
+            priority: Priority::default(),
+            timeout: TIMEOUT,
+        };
+        let entry = Entry {
+            public: "up.tool".into(),
+            definition: Bytes::new(),
+            metadata,
+            candidates: vec![candidate],
+            route: Ok((0, Reason::OnlyCandidate)),
+            decisions: None,
+            mirrored: ParamHeaders::default(),
+        };
+        let call = Call {
+            method: Method::ToolsCall,
+            target: "up".into(),
+            name: "tool".into(),
+            params: Params::default(),
+            principal: Principal::anonymous(),
+            client: Client::Modern,
+            deadline: Instant::now() + TIMEOUT,
+            priority: Priority::default(),
+            trace: TraceContext::default(),
+            caller: Caller::none(),
+        };
+        Routed { entry: Arc::new(entry), call, span: Span::none() }
+    }
+
+    /// A stack over a service that never answers: whatever comes back was made by a layer.
+    fn stack(metrics: &Metrics) -> Pipeline {
+        let silent = service_fn(|_: Routed| std::future::pending::<Result<Answered, CallError>>());
+        let one = NonZeroUsize::new(1).expect("not zero");
+        build_over(silent, &Admission { in_flight_max: one, queue_max: 0, ..Admission::default() }, metrics)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_layer_is_in_the_stack() {
+        let metrics = Metrics::new(None);
+        let stack = stack(&metrics);
+        let mut first = Box::pin(stack.clone().oneshot(routed(&metrics)));
+        assert!(first.as_mut().now_or_never().is_none());
+
+        let shed = stack.oneshot(routed(&metrics)).await.expect_err("the admit layer refuses the second");
+        let late = first.await.expect_err("the deadline layer ends the first");
+
+        assert_eq!(shed.code(), ErrorCode::Overloaded);
+        assert!(shed.retry_after().is_some());
+        assert_eq!(late.code(), ErrorCode::DeadlineExceeded);
+        let rendered = metrics.render();
+        for outcome in ["overloaded", "deadline_exceeded"] {
+            let count = format!(r#"twinway_call_duration_seconds_count{{runtime="http",target="up",outcome="{outcome}"}} 1"#);
+            assert!(rendered.contains(&count), "the record layer saw no `{outcome}`:\n{rendered}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_that_is_dropped_is_counted_as_cancelled_and_gives_its_place_back() {
+        let metrics = Metrics::new(None);
+        let stack = stack(&metrics);
+        let mut dropped = Box::pin(stack.clone().oneshot(routed(&metrics)));
+        assert!(dropped.as_mut().now_or_never().is_none());
+        drop(dropped);
+
+        assert!(stack.oneshot(routed(&metrics)).now_or_never().is_none(), "the place is free");
+        assert!(metrics.render().contains(r#"outcome="cancelled"} 2"#));
+    }
+}

@@ -124,8 +124,7 @@ impl Service<Routed> for Router {
             let Routed { mut call, span: parent, .. } = routed;
             call.target = candidate.target.clone();
             call.name = Arc::clone(&candidate.name);
-            let taken =
-                Taken { runtime: candidate.runtime.clone(), target: candidate.target.clone(), reason: reason.as_str() };
+            let taken = Taken { runtime: candidate.runtime.clone(), target: candidate.target.clone(), reason: reason.as_str() };
             let service = candidate.service.clone();
             let began = Instant::now();
             // An unsampled call has no span; it must not even pay for the fields of one.
@@ -157,7 +156,8 @@ fn route(entry: &Entry) -> Result<(&Candidate, Reason), CallError> {
     match &entry.route {
         Ok((place, reason)) => Ok((&entry.candidates[*place], *reason)),
         Err(wanted) => {
-            let message = format!("tool `{}` may only be called over the runtime `{wanted}`, where nobody offers it", entry.public);
+            let message =
+                format!("tool `{}` may only be called over the runtime `{wanted}`, where nobody offers it", entry.public);
             Err(CallError::gateway(ErrorCode::Unavailable, message))
         }
     }

@@ -101,6 +101,19 @@ fn every_example_configuration_of_the_gateway_parses() {
 }
 
 #[test]
+fn the_configurations_in_the_readme_are_good() {
+    let readme = read(&root().join("README.md"));
+    let blocks: Vec<&str> = readme.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+
+    assert!(!blocks.is_empty(), "README.md shows no configuration");
+    for block in blocks {
+        if let Err(error) = Config::parse(block, Path::new("README.md")) {
+            panic!("{error}\n{block}");
+        }
+    }
+}
+
+#[test]
 fn every_invariant_names_the_tests_or_lints_that_hold_it() {
     let document = read(&root().join("ARCHITECTURE.md"));
     let invariants: Vec<&str> = document.split("\n\n").filter(|paragraph| paragraph.contains(INVARIANT)).collect();

@@ -61,9 +61,8 @@ impl Comparison {
             let baseline_added_us = baseline.p50_us - direct.p50_us;
             (baseline_added_us >= ADDED_US_MIN).then_some((case.p50_us - direct.p50_us) / baseline_added_us)
         });
-        let ratio = |of: fn(&Round) -> f64| {
-            Spread::of(measured([case, baseline]).map(|rounds| of(rounds[0]) / of(rounds[1])).collect())
-        };
+        let ratio =
+            |of: fn(&Round) -> f64| Spread::of(measured([case, baseline]).map(|rounds| of(rounds[0]) / of(rounds[1])).collect());
         Some(Self {
             baseline: baseline.name.clone(),
             added_p50: Spread::of(added.collect()),

@@ -38,7 +38,9 @@ pub(crate) fn answer(era: Era, body: &[u8]) -> Reply {
     let Ok(message) = serde_json::from_slice::<Message<'_>>(body) else {
         return failure(StatusCode::BAD_REQUEST, "null", PARSE_ERROR, "the body is not a JSON-RPC message");
     };
-    let (Some(id), Some(method)) = (message.id, message.method) else { return Reply { status: StatusCode::ACCEPTED, body: String::new(), opens_session: false } };
+    let (Some(id), Some(method)) = (message.id, message.method) else {
+        return Reply { status: StatusCode::ACCEPTED, body: String::new(), opens_session: false };
+    };
     match method.as_ref() {
         "initialize" => Reply { opens_session: true, ..success(id.get(), INITIALIZED) },
         "server/discover" => success(id.get(), DISCOVERED),

@@ -156,9 +156,7 @@ impl Scenario {
     pub(crate) const fn baseline(&self) -> Option<Self> {
         match self.path {
             Path::Direct(_) | Path::Floor(_) | Path::RawStream => None,
-            Path::HttpRuntime(era) | Path::PeerGateway(era) => {
-                Some(self.sampled(Sampling::OnePercent).through(Path::Floor(era)))
-            }
+            Path::HttpRuntime(era) | Path::PeerGateway(era) => Some(self.sampled(Sampling::OnePercent).through(Path::Floor(era))),
             Path::McppRuntime => Some(self.through(Path::RawStream)),
         }
     }

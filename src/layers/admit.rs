@@ -243,9 +243,8 @@ mod tests {
     async fn the_most_urgent_goes_first_and_equals_in_their_order() {
         let door = door(1, 8);
         let first = door.enter(level(5)).await.expect("room");
-        let mut waiting: Vec<_> = [(2, "a"), (9, "b"), (9, "c"), (5, "d")]
-            .map(|(priority, name)| (name, Box::pin(door.enter(level(priority)))))
-            .into();
+        let mut waiting: Vec<_> =
+            [(2, "a"), (9, "b"), (9, "c"), (5, "d")].map(|(priority, name)| (name, Box::pin(door.enter(level(priority))))).into();
         for (_, place) in &mut waiting {
             assert!(place.as_mut().now_or_never().is_none());
         }

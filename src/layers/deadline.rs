@@ -56,8 +56,6 @@ where
     fn call(&mut self, routed: Routed) -> Self::Future {
         let deadline = routed.call.deadline;
         let answer = self.inner.clone().oneshot(routed);
-        Box::pin(async move {
-            tokio::time::timeout_at(deadline, answer).await.unwrap_or_else(|_| Err(DeadlineExceeded.into()))
-        })
+        Box::pin(async move { tokio::time::timeout_at(deadline, answer).await.unwrap_or_else(|_| Err(DeadlineExceeded.into())) })
     }
 }

@@ -73,12 +73,8 @@ impl Server {
         let (span, trace) = self.trace(found, incoming_trace(inbound, meta));
         let token = meta.progress_token.map(|token| raw.slice_ref(token.as_bytes()));
         let (caller, events) = way_back(token.as_ref());
-        let asked = Asked {
-            id: request.id.into(),
-            era: spoken.era(),
-            explain: meta.explain == Some("true"),
-            began: Instant::now(),
-        };
+        let asked =
+            Asked { id: request.id.into(), era: spoken.era(), explain: meta.explain == Some("true"), began: Instant::now() };
         let params = Params {
             raw: Bytes::clone(raw),
             name: index.name.clone(),

@@ -157,7 +157,9 @@ fn stream(
     }
     match session.client() {
         Some(client) => Ok(Spoken::Legacy { session: Arc::clone(session), client }),
-        None => Err(Refused::binding("path_ambiguous", -32602, "neither `_meta` of revision 2026-07-28 nor an initialized session")),
+        None => {
+            Err(Refused::binding("path_ambiguous", -32602, "neither `_meta` of revision 2026-07-28 nor an initialized session"))
+        }
     }
 }
 

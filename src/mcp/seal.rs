@@ -69,9 +69,7 @@ impl Seal {
         let bytes = URL_SAFE_NO_PAD.decode(sealed).ok()?;
         let (nonce, rest) = bytes.split_at_checked(NONCE_LEN)?;
         let associated = associated(bound_to);
-        let open = |key: &XChaCha20Poly1305| {
-            key.decrypt(XNonce::from_slice(nonce), Payload { msg: rest, aad: &associated }).ok()
-        };
+        let open = |key: &XChaCha20Poly1305| key.decrypt(XNonce::from_slice(nonce), Payload { msg: rest, aad: &associated }).ok();
         open(&self.current).or_else(|| self.previous.as_ref().and_then(open))
     }
 }

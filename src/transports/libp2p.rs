@@ -13,8 +13,8 @@ use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt, future::BoxFuture};
 use runtime_api::{PartError, Principal, Transport};
 use runtime_mcpp::{
-    Authority, FrameReader, FrameWriter, InboundStream, IncomingStreams, NodeHandle, Refusal, RefusalCounters,
-    authority::Origin, framed, framed::Half, quotas::PeerQuota,
+    Authority, FrameReader, FrameWriter, InboundStream, IncomingStreams, NodeHandle, Refusal, RefusalCounters, authority::Origin,
+    framed, framed::Half, quotas::PeerQuota,
 };
 use tokio::{
     sync::mpsc,
@@ -227,9 +227,8 @@ impl Conversation {
         let (peer, remote_addr, relayed) = &self.origin;
         let origin = Origin { peer: *peer, remote_addr, relayed: *relayed };
         // Tools of other peers are not passed on, so that two gateways that are each other's peers settle.
-        let offered = |entry: &Entry| {
-            entry.chosen().runtime.as_str() != MCPP && self.shared.authority.allows(&origin, &entry.public)
-        };
+        let offered =
+            |entry: &Entry| entry.chosen().runtime.as_str() != MCPP && self.shared.authority.allows(&origin, &entry.public);
         self.shared.server.handle(&Inbound {
             message,
             view: "",

@@ -60,20 +60,32 @@ impl Folder {
 #[tokio::test]
 async fn each_bad_configuration_ends_with_one_message_that_says_where() {
     let cases = [
-        ("an unknown key", "[http]\nlisen = \"127.0.0.1:0\"\n".to_owned(), "2:1: unknown key `lisen` in `http`; did you mean `listen`?"),
+        (
+            "an unknown key",
+            "[http]\nlisen = \"127.0.0.1:0\"\n".to_owned(),
+            "2:1: unknown key `lisen` in `http`; did you mean `listen`?",
+        ),
         ("a wrong type", "[http]\nlisten = 8080\n".to_owned(), "2:10: `http.listen`"),
         (
             "a name twice",
             "[[upstream]]\nname = \"a\"\nurl = \"http://a\"\n[[upstream]]\nname = \"a\"\nurl = \"http://b\"\n".to_owned(),
             "5:8: another upstream or peer is already called `a`",
         ),
-        ("a bad address", "[p2p]\n[[peer]]\nname = \"far\"\naddress = \"far\"\n".to_owned(), "4:11: `peer.address`: invalid multiaddr"),
+        (
+            "a bad address",
+            "[p2p]\n[[peer]]\nname = \"far\"\naddress = \"far\"\n".to_owned(),
+            "4:11: `peer.address`: invalid multiaddr",
+        ),
         (
             "an address without a key",
             "[p2p]\n[[peer]]\nname = \"far\"\naddress = \"/ip4/192.0.2.7/tcp/4001\"\n".to_owned(),
             "4:11: address `/ip4/192.0.2.7/tcp/4001`",
         ),
-        ("a peer without [p2p]", format!("[[peer]]\nname = \"far\"\naddress = \"/ip4/192.0.2.7/tcp/1/p2p/{PEER}\"\n"), "1:1: a peer needs"),
+        (
+            "a peer without [p2p]",
+            format!("[[peer]]\nname = \"far\"\naddress = \"/ip4/192.0.2.7/tcp/1/p2p/{PEER}\"\n"),
+            "1:1: a peer needs",
+        ),
         ("a public address", "[http]\nlisten = \"0.0.0.0:0\"\n".to_owned(), "2:10: 0.0.0.0:0 can be reached from other machines"),
     ];
     for (what, text, expected) in cases {
@@ -116,13 +128,16 @@ async fn a_port_in_use_is_named_with_the_line_that_asks_for_it() {
     }
 }
 
+/// Does something bad to a key file.
+type Spoil = fn(&Path);
+
 #[tokio::test]
 async fn a_key_file_that_cannot_be_used_is_named() {
     let folder = Folder::with("[http]\nlisten = \"127.0.0.1:0\"\n[p2p]\nkey_file = \"id.key\"\n");
     let config = folder.config();
     let key = folder.path("id.key");
     assert_eq!(twinway(&["id", "--config", &config]).await.code, Some(0));
-    let cases: [(&str, fn(&Path)); 3] = [
+    let cases: [(&str, Spoil); 3] = [
         ("others can read it", |key| std::fs::set_permissions(key, PermissionsExt::from_mode(0o640)).unwrap()),
         ("another file", |key| {
             std::fs::write(key, "not a key").unwrap();
@@ -146,7 +161,8 @@ async fn a_key_file_that_cannot_be_used_is_named() {
 
 #[tokio::test]
 async fn a_good_configuration_is_checked_and_shown_without_its_secrets() {
-    let folder = Folder::with("[http]\nlisten = \"127.0.0.1:0\"\n[[http.client]]\nname = \"desk\"\ntoken = \"env:TWINWAY_TEST_SECRET\"\n");
+    let folder =
+        Folder::with("[http]\nlisten = \"127.0.0.1:0\"\n[[http.client]]\nname = \"desk\"\ntoken = \"env:TWINWAY_TEST_SECRET\"\n");
     let config = folder.config();
 
     let checked = twinway(&["config", "check", "--config", &config]).await;
@@ -165,7 +181,8 @@ async fn a_good_configuration_is_checked_and_shown_without_its_secrets() {
 
 #[tokio::test]
 async fn an_identity_is_made_once_and_only_its_peer_id_is_printed() {
-    let folder = Folder::with("[http]\nlisten = \"127.0.0.1:0\"\n[p2p]\nlisten = [\"/ip4/127.0.0.1/tcp/0\"]\nkey_file = \"id.key\"\n");
+    let folder =
+        Folder::with("[http]\nlisten = \"127.0.0.1:0\"\n[p2p]\nlisten = [\"/ip4/127.0.0.1/tcp/0\"]\nkey_file = \"id.key\"\n");
     let config = folder.config();
 
     let first = twinway(&["id", "--config", &config]).await;
@@ -186,9 +203,8 @@ async fn an_identity_is_made_once_and_only_its_peer_id_is_printed() {
 #[tokio::test]
 async fn the_commands_of_a_client_speak_to_a_running_gateway() {
     let text = |text: &str, is_error| format!(r#"{{"content":[{{"type":"text","text":"{text}"}}],"isError":{is_error}}}"#);
-    let script = Script::new(Serves::Modern)
-        .tool("greet", Act::Result(text("hi", false)))
-        .tool("fail", Act::Result(text("no", true)));
+    let script =
+        Script::new(Serves::Modern).tool("greet", Act::Result(text("hi", false))).tool("fail", Act::Result(text("no", true)));
     let upstream = Scripted::start(script).await;
     let gateway = Gateway::start(Setup::new().upstream("up", upstream.url())).await;
     gateway.target_is("up", "ready").await;

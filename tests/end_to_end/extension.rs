@@ -32,7 +32,8 @@ struct Memory {
 
 impl Memory {
     fn new(stopped: CancellationToken) -> Self {
-        let definition = json!({"name": "reverse", "inputSchema": {"type": "object", "properties": {"text": {"type": "string"}}}});
+        let definition =
+            json!({"name": "reverse", "inputSchema": {"type": "object", "properties": {"text": {"type": "string"}}}});
         let tool = Tool { name: "reverse".into(), definition: Bytes::from(definition.to_string()) };
         let target = TargetOffers {
             target: "attic".into(),

@@ -274,10 +274,7 @@ struct BackwardsPeer {
 
 impl BackwardsPeer {
     async fn start() -> Self {
-        let config = Config {
-            listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
-            ..Config::default()
-        };
+        let config = Config { listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()], ..Config::default() };
         let (node, mut incoming) = Node::bind(&config, Identity::ephemeral()).await.unwrap();
         let handle = node.handle();
         let address = handle.listen_addrs()[0].clone().with_p2p(handle.peer_id()).unwrap();

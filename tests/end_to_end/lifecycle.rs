@@ -50,7 +50,10 @@ async fn a_session_that_nobody_knows_is_answered_with_404_so_that_the_client_ini
 #[tokio::test]
 async fn a_session_is_of_no_use_to_another_client_or_at_another_endpoint() {
     let upstream = Scripted::start(Script::new(Serves::Both).tool("echo", Act::Echo)).await;
-    let setup = Setup::new().upstream("up", upstream.url()).client("ann", "token-of-ann-0123456789").client("bob", "token-of-bob-0123456789");
+    let setup = Setup::new()
+        .upstream("up", upstream.url())
+        .client("ann", "token-of-ann-0123456789")
+        .client("bob", "token-of-bob-0123456789");
     let gateway = Gateway::start(setup).await;
     let ann = Mcp::legacy(gateway.address).bearer("token-of-ann-0123456789").open("2025-11-25").await;
 
@@ -88,7 +91,13 @@ async fn a_modern_request_that_breaks_the_rules_is_told_which() {
     let cases = [
         ("no _meta", legacy_body.ask("tools/list").header("mcp-method", "tools/list"), 400, -32602, "incomplete_meta"),
         ("another revision", future.ask("tools/list"), 400, -32022, "unsupported_version"),
-        ("another method in the header", modern.ask("tools/list").header("mcp-method", "tools/call"), 400, -32020, "header_mismatch"),
+        (
+            "another method in the header",
+            modern.ask("tools/list").header("mcp-method", "tools/call"),
+            400,
+            -32020,
+            "header_mismatch",
+        ),
         ("no method in the header", modern.ask("tools/list").without("mcp-method"), 400, -32020, "header_mismatch"),
         ("another name in the header", call().header("mcp-name", "up.other"), 400, -32020, "header_mismatch"),
         ("no name in the header", call().without("mcp-name"), 400, -32020, "header_mismatch"),

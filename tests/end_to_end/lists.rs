@@ -28,7 +28,8 @@ async fn the_merged_view_prefixes_names_and_the_view_of_one_upstream_does_not() 
 
 #[tokio::test]
 async fn a_definition_is_passed_on_as_it_came_but_for_its_name() {
-    let definition = r#"{"x-unknown":1e400,"name":"odd","inputSchema":{"type":"object","b":1,"a":12345678901234567890123},"title":"\u00e9"}"#;
+    let definition =
+        r#"{"x-unknown":1e400,"name":"odd","inputSchema":{"type":"object","b":1,"a":12345678901234567890123},"title":"\u00e9"}"#;
     let upstream = Scripted::start(Script::new(Serves::Both).defined("odd", definition, Act::Echo)).await;
     let gateway = Gateway::start(Setup::new().upstream("up", upstream.url())).await;
 

@@ -1,16 +1,16 @@
 //! The gateway as its users meet it: a real process, real sockets, foreign clients and servers.
 
-mod support;
-mod lifecycle;
-mod lists;
 mod calls;
-mod fidelity;
 mod cancel;
-mod faults;
-mod foreign;
-mod limits;
 mod configuration;
 mod extension;
+mod faults;
+mod fidelity;
+mod foreign;
 mod hostile;
+mod lifecycle;
+mod limits;
+mod lists;
 mod p2p;
+mod support;
 mod trace;

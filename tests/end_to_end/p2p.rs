@@ -117,14 +117,15 @@ async fn a_legacy_client_cancels_the_call_at_the_far_upstream() {
 async fn two_gateways_that_are_each_others_peers_settle() {
     let (near_upstream, far_upstream) = (scripted().await, scripted().await);
     let (near_port, far_port) = (free_port(), free_port());
-    let start = async |port: u16, own: &str, upstream: &Scripted, other: &str, other_port: u16, other_key: &TempDir, folder: TempDir| {
-        let other_id = Identity::load_or_create(&other_key.path().join("twinway.key")).unwrap().peer_id();
-        let tables = format!(
-            "[p2p]\nlisten = [\"/ip4/127.0.0.1/tcp/{port}\"]\nauthority = \"open-loopback\"\n{}refresh = \"1s\"\n",
-            peer(other, &format!("/ip4/127.0.0.1/tcp/{other_port}/p2p/{other_id}"))
-        );
-        Gateway::start_in(Setup::new().upstream(own, upstream.url()).tables(&tables), folder).await
-    };
+    let start =
+        async |port: u16, own: &str, upstream: &Scripted, other: &str, other_port: u16, other_key: &TempDir, folder: TempDir| {
+            let other_id = Identity::load_or_create(&other_key.path().join("twinway.key")).unwrap().peer_id();
+            let tables = format!(
+                "[p2p]\nlisten = [\"/ip4/127.0.0.1/tcp/{port}\"]\nauthority = \"open-loopback\"\n{}refresh = \"1s\"\n",
+                peer(other, &format!("/ip4/127.0.0.1/tcp/{other_port}/p2p/{other_id}"))
+            );
+            Gateway::start_in(Setup::new().upstream(own, upstream.url()).tables(&tables), folder).await
+        };
     let (near_folder, far_folder, near_key) = (TempDir::new().unwrap(), TempDir::new().unwrap(), TempDir::new().unwrap());
     Identity::load_or_create(&near_folder.path().join("twinway.key")).unwrap();
     std::fs::copy(near_folder.path().join("twinway.key"), near_key.path().join("twinway.key")).unwrap();
@@ -162,7 +163,8 @@ async fn a_peer_lists_and_calls_what_the_authority_allows_and_nothing_else() {
     let folder = TempDir::new().unwrap();
     let key = folder.path().join("known.key");
     let known = || Identity::load_or_create(&key).unwrap();
-    let narrow = format!("authority = \"allowlist\"\n[[p2p.allow]]\npeer = \"{}\"\ntools = [\"up.e*\", \"up.read\"]\n", known().peer_id());
+    let narrow =
+        format!("authority = \"allowlist\"\n[[p2p.allow]]\npeer = \"{}\"\ntools = [\"up.e*\", \"up.read\"]\n", known().peer_id());
     let cases = [
         ("deny is the default", String::new(), true, vec![]),
         ("the globs of the allowlist", narrow.clone(), true, vec!["up.echo", "up.read"]),
@@ -178,7 +180,8 @@ async fn a_peer_lists_and_calls_what_the_authority_allows_and_nothing_else() {
         let mut stream = stranger.conversation().await;
 
         let listed = stream.ask("tools/list", json!({})).await;
-        let listed: Vec<_> = listed["result"]["tools"].as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap()).collect();
+        let listed: Vec<_> =
+            listed["result"]["tools"].as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap()).collect();
         assert_eq!(listed, expected, "{what}");
         for tool in ["up.echo", "up.fail", "up.read"] {
             let calls = upstream.calls().len();

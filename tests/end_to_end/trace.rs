@@ -84,7 +84,11 @@ impl Collector {
         let mut serving = JoinSet::new();
         serving.spawn(async move {
             let service = TraceServiceServer::new(Store(store));
-            tonic::transport::Server::builder().add_service(service).serve_with_incoming(TcpIncoming::from(listener)).await.unwrap();
+            tonic::transport::Server::builder()
+                .add_service(service)
+                .serve_with_incoming(TcpIncoming::from(listener))
+                .await
+                .unwrap();
         });
         Self { address, seen, _serving: serving }
     }

@@ -15,7 +15,7 @@ use crate::load::Order;
 use crate::request::{Era, RequestBuilder, SESSION_HEADER};
 
 /// A raw HTTP/1.1 connection.
-pub(super) struct HttpClient {
+pub(crate) struct HttpClient {
     requests: RequestBuilder,
     sender: http1::SendRequest<Full<Bytes>>,
     /// Dropping it closes the connection.

@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
-use runtime_api::{
-    Call, CallService, Caller, Client, Method, Principal, Priority, Runtime, TargetId, TargetState, TraceContext,
-};
+use runtime_api::{Call, CallService, Caller, Client, Method, Principal, Priority, Runtime, TargetId, TargetState, TraceContext};
 use runtime_mcpp::{Config, Identity, McppRuntime, Node, PeerConfig};
 use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant, timeout};

@@ -86,8 +86,7 @@ impl Origin {
         I: Read + Write + Unpin + Send + 'static,
     {
         let handshake = Builder::new().handshake(io).await;
-        let (sender, driver) =
-            handshake.map_err(|source| ConnectError::Http { origin: self.name.clone(), source })?;
+        let (sender, driver) = handshake.map_err(|source| ConnectError::Http { origin: self.name.clone(), source })?;
         // Whoever waits for an answer on this connection is told of its end; there is nobody else to tell.
         drivers.spawn(async move { driver.await.is_ok() });
         Ok(sender)

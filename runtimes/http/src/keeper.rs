@@ -200,4 +200,3 @@ async fn end_session(target: &Arc<Target>, session: &Session) {
     let ended = tokio::time::timeout(Duration::from_secs(1), ending).await;
     debug!(target_name = %target.settings.target, ended = matches!(ended, Ok(Ok(_))), "ended a session upstream");
 }
-

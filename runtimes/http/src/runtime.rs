@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use runtime_api::{
-    Call, CallError, CallService, ErrorCode, Eras, Offers, PartError, Runtime, RuntimeId, TargetId, TargetOffers, TargetState,
+    Call, CallError, CallService, Eras, ErrorCode, Offers, PartError, Runtime, RuntimeId, TargetId, TargetOffers, TargetState,
     erase,
 };
 use thiserror::Error;

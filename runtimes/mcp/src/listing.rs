@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use runtime_api::{CallError, Delivery, ErrorCode, Tool};
-use twinway_proto::{
-    json::{self, JsonError, members},
-};
+use twinway_proto::json::{self, JsonError, members};
 
 use crate::Incoming;
 

@@ -39,9 +39,8 @@ pub fn params(call: &Call, hop: Hop) -> Result<Rope, CallError> {
     let raw = &call.params.raw;
     let name = call.params.name.clone().filter(|range| !names(&raw[range.clone()], &call.name));
     let quoted = name.is_some().then(|| quote(&call.name));
-    let meta = meta(call, hop).map_err(|error| {
-        CallError::caller(ErrorCode::InvalidParams, "`params._meta` is not an object").with_source(error)
-    })?;
+    let meta = meta(call, hop)
+        .map_err(|error| CallError::caller(ErrorCode::InvalidParams, "`params._meta` is not an object").with_source(error))?;
 
     let mut edits: [Edit<'_>; 2] = [(0..0, b""), (0..0, b"")];
     let mut count = 0;
@@ -210,7 +209,8 @@ mod tests {
 
     #[test]
     fn only_the_name_and_the_hop_s_own_members_are_replaced() {
-        let text = r#"{"_meta":{"x-vendor":[1.0],"progressToken":"mine","twinway/path":["a"]},"name":"up.tool","arguments":{"a":1}}"#;
+        let text =
+            r#"{"_meta":{"x-vendor":[1.0],"progressToken":"mine","twinway/path":["a"]},"name":"up.tool","arguments":{"a":1}}"#;
         let mut call = call(text, legacy());
         call.trace = TraceContext::parse(TRACE).unwrap();
         let hop = Hop { progress_token: Some(9), ..hop(Era::Legacy) };

@@ -36,9 +36,10 @@ impl Share {
             return true;
         }
         let more = bytes - self.bytes;
-        let taken = self.budget.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, |used| {
-            used.checked_add(more).filter(|used| *used <= BYTES_MAX)
-        });
+        let taken = self
+            .budget
+            .0
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |used| used.checked_add(more).filter(|used| *used <= BYTES_MAX));
         if taken.is_ok() {
             self.bytes = bytes;
         }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use http::{HeaderMap, Request, header};
+use http::{HeaderValue, Request, header};
 
 use crate::config;
 
@@ -26,48 +26,52 @@ impl Guard {
     pub(super) fn new(config: &config::Http, address: SocketAddr) -> Self {
         let own = [address.ip().to_string(), format!("[{}]", address.ip())];
         let local = ["localhost", "127.0.0.1", "[::1]"].map(str::to_owned);
-        let configured = config.allowed_hosts.iter().map(|host| host.to_ascii_lowercase());
-        let origins = config.allowed_origins.iter().map(|origin| origin.trim_end_matches('/').to_ascii_lowercase());
+        let configured = config.allowed_hosts.iter().cloned();
+        let origins = config.allowed_origins.iter().map(|origin| origin.trim_end_matches('/').to_owned());
         Self { hosts: local.into_iter().chain(own).chain(configured).collect(), origins: origins.collect() }
     }
 
     /// Looks at Host (or `:authority`) and Origin.
     pub(super) fn check<B>(&self, request: &Request<B>) -> Result<(), Stranger> {
-        let host = request.uri().authority().map(|authority| authority.as_str().to_owned());
-        let host = host.or_else(|| text(request.headers(), &header::HOST)).unwrap_or_default();
-        if !self.knows(&host) {
+        let host = match request.uri().authority() {
+            Some(authority) => authority.as_str().as_bytes(),
+            None => request.headers().get(header::HOST).map_or(&b""[..], HeaderValue::as_bytes),
+        };
+        if !self.knows(host) {
+            let host = String::from_utf8_lossy(host);
             let message = format!("the host `{host}` is not one of ours; `http.allowed_hosts` can name it");
             return Err(Stranger { reason: "bad_host", message });
         }
         let mut origins = request.headers().get_all(header::ORIGIN).iter();
         let Some(origin) = origins.next() else { return Ok(()) };
-        let origin = String::from_utf8_lossy(origin.as_bytes()).to_ascii_lowercase();
         // Two origins are a trick: a proxy and we could look at different ones.
-        if origins.next().is_none() && self.trusts(&origin) {
+        if origins.next().is_none() && self.trusts(origin.as_bytes()) {
             return Ok(());
         }
+        let origin = String::from_utf8_lossy(origin.as_bytes());
         let message = format!("the origin `{origin}` is not allowed; `http.allowed_origins` can name it");
         Err(Stranger { reason: "bad_origin", message })
     }
 
     /// With or without the port.
-    fn knows(&self, host: &str) -> bool {
-        let host = host.to_ascii_lowercase();
-        let bare = match host.rfind(':') {
-            Some(colon) if !host[colon..].contains(']') => &host[..colon],
-            _ => &host,
-        };
-        self.hosts.iter().any(|known| *known == host || known == bare)
+    fn knows(&self, host: &[u8]) -> bool {
+        let colon = host.iter().rposition(|byte| *byte == b':').filter(|colon| !host[*colon..].contains(&b']'));
+        let bare = colon.map_or(host, |colon| &host[..colon]);
+        self.hosts.iter().any(|known| same(known, host) || same(known, bare))
     }
 
-    fn trusts(&self, origin: &str) -> bool {
-        let host = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-        self.origins.iter().any(|known| known == origin) || host.is_some_and(|host| self.knows(host))
+    fn trusts(&self, origin: &[u8]) -> bool {
+        let after = |scheme: &str| {
+            let (head, rest) = origin.split_at_checked(scheme.len())?;
+            same(scheme, head).then_some(rest)
+        };
+        let host = after("http://").or_else(|| after("https://"));
+        self.origins.iter().any(|known| same(known, origin)) || host.is_some_and(|host| self.knows(host))
     }
 }
 
-fn text(headers: &HeaderMap, name: &http::HeaderName) -> Option<String> {
-    headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+fn same(known: &str, given: &[u8]) -> bool {
+    known.as_bytes().eq_ignore_ascii_case(given)
 }
 
 #[cfg(test)]

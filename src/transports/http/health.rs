@@ -52,8 +52,8 @@ pub(super) fn runtimes(catalog: &Catalog) -> Value {
             "eras": { "modern": format!("{:?}", target.eras.modern).to_lowercase(), "legacy": format!("{:?}", target.eras.legacy).to_lowercase() },
         }));
     }
-    let refused = snapshot.refused.iter().map(|refused| {
-        json!({ "tool": &*refused.public, "target": refused.target.as_str(), "held_by": refused.holder.as_str() })
-    });
+    let refused = snapshot.refused.iter().map(
+        |refused| json!({ "tool": &*refused.public, "target": refused.target.as_str(), "held_by": refused.holder.as_str() }),
+    );
     json!({ "runtimes": runtimes, "refused": refused.collect::<Vec<_>>() })
 }

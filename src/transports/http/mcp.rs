@@ -38,9 +38,7 @@ pub(super) async fn handle(front: Arc<Front>, request: Request<Incoming>) -> Res
         "/mcp" => mcp(&front, "", request).await,
         "/health" => get(&request, || whole(StatusCode::OK, JSON, json!({ "status": "ok" }).to_string())),
         "/health/ready" => get(&request, || readiness(&front)),
-        "/health/runtime" => {
-            get(&request, || whole(StatusCode::OK, JSON, health::runtimes(front.server.catalog()).to_string()))
-        }
+        "/health/runtime" => get(&request, || whole(StatusCode::OK, JSON, health::runtimes(front.server.catalog()).to_string())),
         "/metrics" => get(&request, || {
             let text = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
             whole(StatusCode::OK, text, front.server.metrics().render())

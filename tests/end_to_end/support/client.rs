@@ -90,7 +90,15 @@ impl Mcp {
 
     /// A request of that method.
     pub(crate) fn ask<'a>(&'a self, method: &'a str) -> Ask<'a> {
-        Ask { client: self, method, id: "1".to_owned(), members: String::new(), meta: String::new(), name: None, headers: Vec::new() }
+        Ask {
+            client: self,
+            method,
+            id: "1".to_owned(),
+            members: String::new(),
+            meta: String::new(),
+            name: None,
+            headers: Vec::new(),
+        }
     }
 
     /// A call of a tool. `arguments` is the raw JSON object.

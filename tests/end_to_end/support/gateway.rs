@@ -83,10 +83,7 @@ impl Gateway {
 
     /// Waits until a target is in that state.
     pub(crate) async fn target_is(&self, name: &str, state: &str) {
-        until(&format!("`{name}` to be {state}"), || async {
-            (self.target(name).await["state"] == state).then_some(())
-        })
-        .await;
+        until(&format!("`{name}` to be {state}"), || async { (self.target(name).await["state"] == state).then_some(()) }).await;
     }
 
     /// The sum of the samples of a metric whose labels hold all of `labels`, such as `reason="bad_host"`.

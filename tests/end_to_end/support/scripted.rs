@@ -323,7 +323,10 @@ impl Shared {
                 );
                 acts::done(open, acts::result(id, &result))
             }
-            "tools/list" => acts::done(open, acts::result(id, &script.page(message, r#""resultType":"complete","ttlMs":0,"cacheScope":"private","#))),
+            "tools/list" => acts::done(
+                open,
+                acts::result(id, &script.page(message, r#""resultType":"complete","ttlMs":0,"cacheScope":"private","#)),
+            ),
             "tools/call" => self.call(script, message, true, open).await,
             _ => acts::done(open, acts::failure(404, id, r#"{"code":-32601,"message":"no such method"}"#)),
         }
@@ -362,7 +365,8 @@ impl Shared {
         let mut opened = self.sessions_opened.lock().unwrap();
         *opened += 1;
         let session = format!("session-{opened}");
-        let result = r#"{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"scripted","version":"1"}}"#;
+        let result =
+            r#"{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"scripted","version":"1"}}"#;
         let mut response = acts::result(id, result);
         response.headers_mut().insert("mcp-session-id", session.parse().unwrap());
         self.sessions.lock().unwrap().push(session);

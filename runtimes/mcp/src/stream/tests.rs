@@ -1,3 +1,5 @@
+//! The conversation over an in-memory stream, and what it does with a server that misbehaves.
+
 use std::{collections::HashMap, time::Duration};
 
 use futures_util::stream;
