@@ -9,7 +9,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use runtime_mcpp::{
-    Config, FrameReader, FrameWriter, Identity, Multiaddr, Node, NodeHandle, PeerId, Stream, framed, framed::Half,
+    Config, FrameReader, FrameWriter, Identity, InboundStream, Multiaddr, Node, NodeHandle, PeerId, Stream, framed, framed::Half,
 };
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::Instant};
@@ -185,8 +185,8 @@ async fn five_hundred_calls_of_a_peer_answered_backwards_find_their_ids() {
 
 #[tokio::test]
 async fn five_hundred_calls_on_a_peer_that_answers_backwards_find_their_callers() {
-    let peer = BackwardsPeer::start().await;
-    let tables = format!("[p2p]\n[[peer]]\nname = \"far\"\naddress = \"{}\"\ncalls_in_flight_max = 600\n", peer.address);
+    let (address, _peer) = backwards_peer().await;
+    let tables = format!("[p2p]\n[[peer]]\nname = \"far\"\naddress = \"{address}\"\ncalls_in_flight_max = 600\n",);
     let gateway = Gateway::start(Setup::new().tables(&tables)).await;
     gateway.target_is("far", "ready").await;
     let client = gateway.modern();
@@ -266,33 +266,72 @@ async fn refused(gateway: &Gateway, reason: &str) -> f64 {
     gateway.metric("twinway_p2p_refused_total", &[&format!("reason=\"{reason}\"")]).await
 }
 
-/// A peer that holds all calls until there are [`HELD`], and then answers those of each stream backwards.
-struct BackwardsPeer {
-    address: Multiaddr,
-    _tasks: JoinSet<()>,
+#[tokio::test]
+async fn a_peer_that_answers_with_garbage_harms_nobody_else() {
+    let garbage = [
+        (frame(u32::MAX, b""), "declared_frame_too_large"),
+        (frame(0, b""), "frame_empty"),
+        (whole_frame(b"\xff\xfe"), "invalid_utf8"),
+        (whole_frame(b"no JSON"), "invalid_json"),
+        (whole_frame(b"[]"), "not_a_message"),
+    ];
+    for (bytes, reason) in garbage {
+        let upstream = echo().await;
+        let (address, _peer) = peer(move |inbound| throw_back(inbound.stream, bytes.clone())).await;
+        let tables = format!("[p2p]\n[[peer]]\nname = \"far\"\naddress = \"{address}\"\n");
+
+        let gateway = Gateway::start(Setup::new().upstream("up", upstream.url()).tables(&tables)).await;
+        gateway.target_is("up", "ready").await;
+        let names = gateway.modern().tool_names().await;
+        let answer = gateway.modern().call("up.echo", r#"{"text":"hi"}"#).await.result();
+
+        assert_eq!(names, ["up.echo"], "{reason}");
+        assert_eq!(answer["structuredContent"]["text"], "hi", "{reason}");
+        gateway.metric_reaches("twinway_p2p_refused_total", &[&format!("reason=\"{reason}\"")], 1.0).await;
+    }
 }
 
-impl BackwardsPeer {
-    async fn start() -> Self {
-        let config = Config { listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()], ..Config::default() };
-        let (node, mut incoming) = Node::bind(&config, Identity::ephemeral()).await.unwrap();
-        let handle = node.handle();
-        let address = handle.listen_addrs()[0].clone().with_p2p(handle.peer_id()).unwrap();
-        let mut tasks = JoinSet::new();
-        tasks.spawn(node.run(CancellationToken::new()));
-        tasks.spawn(async move {
-            let held = watch::Sender::new(0);
-            let mut streams = JoinSet::new();
-            while let Some(inbound) = incoming.next().await {
-                let held = held.clone();
-                streams.spawn(async move {
-                    answer_backwards(framed(inbound.stream, FRAME_BYTES_MAX), held).await;
-                    drop(inbound.permit);
-                });
-            }
-        });
-        Self { address, _tasks: tasks }
+/// Answers whatever comes with these bytes.
+async fn throw_back(mut stream: Stream, bytes: Vec<u8>) {
+    let mut asked = [0; 4096];
+    while stream.read(&mut asked).await.is_ok_and(|count| count > 0) {
+        if stream.write_all(&bytes).await.is_err() || stream.flush().await.is_err() {
+            return;
+        }
     }
+}
+
+/// A node that treats each stream of a gateway so; its address, and what keeps it alive.
+async fn peer<F>(treat: impl Fn(InboundStream) -> F + Send + 'static) -> (Multiaddr, JoinSet<()>)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let config = Config { listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()], ..Config::default() };
+    let (node, mut incoming) = Node::bind(&config, Identity::ephemeral()).await.unwrap();
+    let handle = node.handle();
+    let address = handle.listen_addrs()[0].clone().with_p2p(handle.peer_id()).unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(node.run(CancellationToken::new()));
+    tasks.spawn(async move {
+        let mut streams = JoinSet::new();
+        while let Some(inbound) = incoming.next().await {
+            streams.spawn(treat(inbound));
+        }
+    });
+    (address, tasks)
+}
+
+/// A peer that holds all calls until there are [`HELD`], and then answers those of each stream backwards.
+async fn backwards_peer() -> (Multiaddr, JoinSet<()>) {
+    let held = watch::Sender::new(0);
+    peer(move |inbound| {
+        let held = held.clone();
+        async move {
+            answer_backwards(framed(inbound.stream, FRAME_BYTES_MAX), held).await;
+            drop(inbound.permit);
+        }
+    })
+    .await
 }
 
 async fn answer_backwards((reader, writer): (FrameReader<Half>, FrameWriter<Half>), held: watch::Sender<usize>) {

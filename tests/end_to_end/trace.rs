@@ -244,3 +244,24 @@ async fn a_call_that_fails_says_how_in_its_spans() {
         assert_eq!((span.attribute("error.type"), span.failed), (Some("upstream_error"), true), "{span:?}");
     }
 }
+
+#[tokio::test]
+async fn a_target_that_cannot_be_reached_is_named_in_the_trace_of_a_session() {
+    let mut collector = Collector::start().await;
+    let upstream = upstream().await;
+    let gateway = gateway("near", &collector, &upstream).await;
+    let client = gateway.legacy().await;
+    upstream.stop().await;
+
+    let error = client.tool("up.echo", ARGUMENTS).header("traceparent", &traceparent("01")).send().await.error();
+    let spans = collector.spans(2).await;
+
+    assert_eq!(error["data"]["delivery"], "not_sent", "{error}");
+    for span in &spans {
+        assert_eq!((span.attribute("error.type"), span.failed), (Some("unavailable"), true), "{span:?}");
+    }
+    let entrance = find(&spans, "near", SpanKind::Server);
+    assert_eq!(entrance.attribute("mcp.protocol.version"), Some("2025-11-25"));
+    let session = entrance.attribute("mcp.session.id").expect("it has a session");
+    assert_ne!(Some(session), client.session.as_deref(), "the handle itself opens the session, so it is not exported");
+}

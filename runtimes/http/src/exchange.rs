@@ -26,24 +26,24 @@ pub(crate) enum Kind {
 pub(crate) struct Endpoint {
     pub(crate) pool: Pool,
     pub(crate) uri: Uri,
-    /// Host, Content-Type, Accept and what the configuration adds.
+    /// What every request carries: Host, Content-Type, Accept and what the configuration adds. A request's head begins as
+    /// a clone of these, or of a session's, so that a call builds one map and no more.
     pub(crate) headers: HeaderMap,
     pub(crate) answer_bytes_max: usize,
 }
 
 impl Endpoint {
-    /// Sends one message and waits for the head of the answer.
-    pub(crate) async fn post(&self, extra: HeaderMap, message: Rope) -> Result<Exchange, CallError> {
-        self.send(Method::POST, extra, message).await
+    /// Sends one message and waits for the head of the answer. `headers` are all of the request's.
+    pub(crate) async fn post(&self, headers: HeaderMap, message: Rope) -> Result<Exchange, CallError> {
+        self.send(Method::POST, headers, message).await
     }
 
     /// Sends a request with that method.
-    pub(crate) async fn send(&self, method: Method, extra: HeaderMap, message: Rope) -> Result<Exchange, CallError> {
+    pub(crate) async fn send(&self, method: Method, headers: HeaderMap, message: Rope) -> Result<Exchange, CallError> {
         let mut request = Request::new(RopeBody::new(message));
         *request.method_mut() = method;
         *request.uri_mut() = self.uri.clone();
-        *request.headers_mut() = self.headers.clone();
-        request.headers_mut().extend(extra);
+        *request.headers_mut() = headers;
         self.pool.send(request).await
     }
 

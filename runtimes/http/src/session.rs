@@ -25,16 +25,15 @@ const IDLE_MAX: Duration = Duration::from_secs(10 * 60);
 /// What an upstream agreed on in `initialize`.
 #[derive(Debug)]
 pub(crate) struct Session {
-    /// Sent with every request of the session.
+    /// All headers of the session's requests.
     pub(crate) headers: HeaderMap,
     /// What the upstream told of itself.
     pub(crate) facts: ServerFacts,
 }
 
 impl Session {
-    /// `id` is what the upstream gave, if it gave one.
-    pub(crate) fn new(id: Option<HeaderValue>, facts: ServerFacts) -> Self {
-        let mut headers = HeaderMap::with_capacity(2);
+    /// `headers` go with every request to the upstream; `id` is what it gave, if it gave one.
+    pub(crate) fn new(mut headers: HeaderMap, id: Option<HeaderValue>, facts: ServerFacts) -> Self {
         headers.insert(MCP_PROTOCOL_VERSION, HeaderValue::from_static(facts.revision));
         if let Some(id) = id {
             headers.insert(MCP_SESSION_ID, id);
@@ -126,7 +125,7 @@ mod tests {
 
     fn open(id: &'static str) -> std::future::Ready<Result<Session, CallError>> {
         let facts = ServerFacts { revision: "2025-11-25", ..ServerFacts::default() };
-        std::future::ready(Ok(Session::new(Some(HeaderValue::from_static(id)), facts)))
+        std::future::ready(Ok(Session::new(HeaderMap::new(), Some(HeaderValue::from_static(id)), facts)))
     }
 
     #[tokio::test]

@@ -155,7 +155,7 @@ impl Target {
     async fn call_modern(self: &Arc<Self>, call: &Call) -> Result<Incoming, CallError> {
         let id = self.next_id();
         let params = outgoing::params(call, self.hop(call, Era::Modern, id))?;
-        let mut headers = modern_headers(call.method.as_str(), Some(&call.name));
+        let mut headers = self.modern_headers(call.method.as_str(), Some(&call.name));
         self.mirror_arguments(call, &mut headers);
         trace_headers(&call.trace, &mut headers);
         let ask = Ask { id, method: call.method.as_str(), params: Some(params), headers, caller: &call.caller, session: None };
@@ -208,7 +208,7 @@ impl Target {
             let id = self.next_id();
             let modern = self.modern.get() == Support::Yes;
             let (params, headers, session) = if modern {
-                (handshake::own_params(members), modern_headers(method, None), None)
+                (handshake::own_params(members), self.modern_headers(method, None), None)
             } else {
                 let session = self.session(&own_principal()).await?;
                 let params = format!("{{{members}}}").into_bytes().into();
@@ -233,7 +233,7 @@ impl Target {
         }
         let id = self.next_id();
         let message = envelope::request(id, handshake::DISCOVER, Some(handshake::own_params("")));
-        let exchange = self.endpoint.post(modern_headers(handshake::DISCOVER, None), message).await?;
+        let exchange = self.endpoint.post(self.modern_headers(handshake::DISCOVER, None), message).await?;
         let status = exchange.response.status();
         // A server that is starting or a proxy before it: says nothing of the era.
         if matches!(status.as_u16(), 502..=504) {
@@ -258,21 +258,20 @@ impl Target {
         if kind(exchange.response.headers()) != Kind::Events {
             return self.endpoint.body(exchange).await;
         }
-        let headers = HeaderMap::new();
-        self.sse_reply(&Caller::none(), &headers, id).read(exchange).await.map(|answer| answer.message)
+        self.sse_reply(&Caller::none(), &self.endpoint.headers, id).read(exchange).await.map(|answer| answer.message)
     }
 
     async fn open_session(self: &Arc<Self>) -> Result<Session, CallError> {
         let id = self.next_id();
         let params = handshake::initialize_params(revision::LATEST_LEGACY, "{}", handshake::CLIENT_INFO);
         let message = envelope::request(id, handshake::INITIALIZE, Some(params));
-        let exchange = self.endpoint.post(HeaderMap::new(), message).await?;
+        let exchange = self.endpoint.post(self.endpoint.headers.clone(), message).await?;
         let session_id = exchange.response.headers().get(MCP_SESSION_ID).cloned();
         let answer = self.read(exchange, id, &Caller::none(), None).await.map_err(|error| match error {
             AskError::Failed(error) => error,
             AskError::Expired => refused(StatusCode::NOT_FOUND),
         })?;
-        let session = Session::new(session_id, handshake::read_initialized(&answer)?);
+        let session = Session::new(self.endpoint.headers.clone(), session_id, handshake::read_initialized(&answer)?);
         let ready = envelope::notification(handshake::INITIALIZED, None);
         let exchange = self.endpoint.post(session.headers.clone(), ready).await?;
         let status = exchange.response.status();
@@ -309,8 +308,7 @@ impl Target {
         match kind(exchange.response.headers()) {
             Kind::Json if status == StatusCode::OK => Ok(Incoming::read(self.endpoint.body(exchange).await?, id)?),
             Kind::Events if status == StatusCode::OK => {
-                let none = HeaderMap::new();
-                let headers = session.map_or(&none, |session| &session.headers);
+                let headers = session.map_or(&self.endpoint.headers, |session| &session.headers);
                 Ok(self.sse_reply(caller, headers, id).read(exchange).await?)
             }
             Kind::Json if status.is_client_error() => {
@@ -352,6 +350,16 @@ impl Target {
         let raw = call.params.arguments.clone().and_then(|range| std::str::from_utf8(&call.params.raw[range]).ok());
         // Arguments that cannot be mirrored do not fit the tool's schema: the upstream says so better.
         headers.extend(mirrored.from_arguments(raw.unwrap_or("{}")).unwrap_or_default());
+    }
+
+    fn modern_headers(&self, method: &str, name: Option<&str>) -> HeaderMap {
+        let mut headers = self.endpoint.headers.clone();
+        headers.insert(MCP_PROTOCOL_VERSION, HeaderValue::from_static(revision::MODERN));
+        headers.insert(MCP_METHOD, encode_value(method));
+        if let Some(name) = name {
+            headers.insert(MCP_NAME, encode_value(name));
+        }
+        headers
     }
 
     fn next_id(&self) -> u64 {
@@ -427,16 +435,6 @@ fn refuse_what_cannot_travel(call: &Call, reply: &Reply) -> Result<(), CallError
     Ok(())
 }
 
-fn modern_headers(method: &str, name: Option<&str>) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(6);
-    headers.insert(MCP_PROTOCOL_VERSION, HeaderValue::from_static(revision::MODERN));
-    headers.insert(MCP_METHOD, encode_value(method));
-    if let Some(name) = name {
-        headers.insert(MCP_NAME, encode_value(name));
-    }
-    headers
-}
-
 fn trace_headers(trace: &TraceContext, headers: &mut HeaderMap) {
     if !trace.exists() {
         return;
@@ -450,7 +448,8 @@ fn trace_headers(trace: &TraceContext, headers: &mut HeaderMap) {
 }
 
 fn fixed_headers(settings: &Upstream) -> Result<HeaderMap, Box<str>> {
-    let mut headers = HeaderMap::new();
+    // Room for what single requests add, so that a clone never grows.
+    let mut headers = HeaderMap::with_capacity(16);
     let authority = Origin::authority(&settings.url);
     headers.insert(header::HOST, value(&authority).map_err(|error| error.to_string())?);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -7,7 +7,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto::Builder, graceful::GracefulShutdown},
 };
-use tokio::{net::TcpStream, task::JoinSet};
+use tokio::{net::TcpStream, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -59,9 +59,12 @@ impl Worker {
             accept(stream, &self.front, &graceful, &mut connections);
         }
         drop(listener);
-        if tokio::time::timeout(self.drain_timeout, graceful.shutdown()).await.is_err() {
+        let until = Instant::now() + self.drain_timeout;
+        if tokio::time::timeout_at(until, graceful.shutdown()).await.is_err() {
             warn!("calls were cut off: they did not end within the drain timeout");
         }
+        // Calls of sessions whose clients are gone run on this thread too, and so do their connections.
+        self.front.server.drain(until.saturating_duration_since(Instant::now())).await;
         connections.shutdown().await;
         Ok(())
     }
