@@ -23,6 +23,8 @@ pub enum Answer {
     Accepted,
     /// One message at once.
     Message(Outgoing),
+    /// The client may not call this tool, and is told that there is none.
+    Denied(Outgoing),
     /// It could not be read; the message says so.
     Unreadable(EnvelopeError, Outgoing),
     /// A call that has begun. Whoever holds it drives it.
@@ -57,6 +59,17 @@ pub(super) fn result(id: &str, result: Rope) -> Answer {
 pub(super) fn error(status: u16, id: Option<&str>, code: i32, message: &str, data: Option<&[u8]>) -> Answer {
     let error = envelope::error_object(code, message, data);
     Answer::Message(Outgoing::new(status, envelope::failure(id, error)))
+}
+
+/// A tool that this client may not call. It learns no more than of a tool that does not exist.
+pub(super) fn denied(id: &str, name: &str) -> Answer {
+    let error = envelope::error_object(-32602, &no_tool(name), None);
+    Answer::Denied(Outgoing::new(200, envelope::failure(Some(id), error)))
+}
+
+/// What is said of a tool that is not there.
+pub(super) fn no_tool(name: &str) -> String {
+    format!("there is no tool `{name}`")
 }
 
 /// A message that could not be read.

@@ -53,9 +53,12 @@ impl Server {
         let entry = {
             let snapshot = self.shared.catalog.load();
             let Some(view) = snapshot.view(inbound.view) else { return unknown_view(request.id, inbound.view) };
-            view.get(&name).filter(|entry| inbound.scope.allows(entry)).cloned()
+            view.get(&name).cloned()
         };
-        let Some(entry) = entry else { return invalid(&format!("there is no tool `{name}`")) };
+        let Some(entry) = entry else { return invalid(&answer::no_tool(&name)) };
+        if !inbound.scope.allows(&entry) {
+            return answer::denied(request.id, &name);
+        }
         if let (Way::Http { headers }, Era::Modern) = (&inbound.way, spoken.era()) {
             let arguments = index.arguments.clone().map_or("{}", |range| text(&raw[range]));
             if let Err(fault) = entry.mirrored.check(headers, arguments) {

@@ -42,7 +42,8 @@ impl Default for Config {
             service_name: "twinway".to_owned(),
             log: LogFormat::Human,
             // Start, stop and state changes; calls one by one are `debug`.
-            log_filter: "info".to_owned(),
+            // The swarm says who it is at "info", and so do we, with more to it.
+            log_filter: "info,libp2p_swarm=warn".to_owned(),
         }
     }
 }

@@ -205,6 +205,10 @@ impl Conversation {
         match self.handle(message) {
             Answer::Accepted => true,
             Answer::Message(outgoing) => self.frames.send(outgoing.message).await.is_ok(),
+            Answer::Denied(outgoing) => {
+                self.shared.refusals.count(Refusal::Authority);
+                self.frames.send(outgoing.message).await.is_ok()
+            }
             Answer::Unreadable(fault, outgoing) => {
                 self.shared.refusals.count(refusal(&fault));
                 self.frames.send(outgoing.message).await.is_ok()

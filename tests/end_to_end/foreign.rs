@@ -1,1 +1,151 @@
-//! TBD
+//! Clients that are not ours, before servers that are not ours.
+
+use rmcp::{
+    ClientLifecycleMode, ClientServiceExt,
+    model::{CallToolRequestParams, ClientInfo, ProtocolVersion},
+    transport::StreamableHttpClientTransport,
+};
+use serde_json::{Value, json};
+
+use crate::support::{Gateway, Program, Setup, curl, everything, node_client, python_client, python_server, skip};
+
+/// A gateway before the Python SDK's server (both eras) and server-everything (legacy only).
+struct Farm {
+    gateway: Gateway,
+    _servers: [Program; 2],
+}
+
+impl Farm {
+    async fn start() -> Result<Self, String> {
+        let (python, python_url) = python_server(&[]).await?;
+        let (everything, everything_url) = everything().await?;
+        let setup = Setup::new().upstream("py", &python_url).upstream("everything", &everything_url);
+        let gateway = Gateway::start(setup).await;
+        gateway.target_is("py", "ready").await;
+        gateway.target_is("everything", "ready").await;
+        Ok(Self { gateway, _servers: [python, everything] })
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}/mcp", self.gateway.address)
+    }
+}
+
+/// What each server's tool is called with, and the text that it answers.
+const CALLS: [(&str, &str, &str); 2] =
+    [("py.echo", r#"{"text":"hello"}"#, "hello"), ("everything.echo", r#"{"message":"hello"}"#, "Echo: hello")];
+
+fn names(tools: &Value) -> Vec<&str> {
+    tools.as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap()).collect()
+}
+
+/// Lists and calls with a program that is started for each of it.
+async fn list_and_call(client: impl Fn(&[&str]) -> Result<Program, String>, revision: &str) -> Result<(), String> {
+    let mut listing = client(&["list"])?;
+    assert_eq!(listing.event_with("connected").await["protocolVersion"], revision);
+    let tools = listing.event_with("tools").await;
+    for (name, arguments, text) in CALLS {
+        assert!(names(&tools).contains(&name), "{tools}");
+
+        let result = client(&["call", name, arguments])?.event_with("result").await;
+
+        assert_eq!(result["content"][0]["text"], text, "{name}");
+    }
+    let mut progress = client(&["call", "py.progress", r#"{"steps":2}"#, "--progress"])?;
+    for step in 1..=2 {
+        assert_eq!(progress.event_with("progress").await["progress"].as_f64(), Some(f64::from(step)));
+    }
+    assert_eq!(progress.event_with("result").await["content"][0]["text"], "2 steps");
+    assert_eq!(client(&["call", "py.fail", "{}"])?.event_with("result").await["isError"], true);
+    Ok(())
+}
+
+async fn python(era: &str, revision: &str) -> Result<(), String> {
+    let farm = Farm::start().await?;
+    let url = farm.url();
+    list_and_call(|arguments| python_client(&[&[&url, "--era", era], arguments].concat()), revision).await
+}
+
+#[tokio::test]
+async fn the_python_client_of_the_legacy_era_lists_and_calls() {
+    if let Err(reason) = python("legacy", "2025-11-25").await {
+        skip("foreign::the_python_client_of_the_legacy_era_lists_and_calls", &reason);
+    }
+}
+
+#[tokio::test]
+async fn the_python_client_of_the_modern_era_lists_and_calls() {
+    if let Err(reason) = python("modern", "2026-07-28").await {
+        skip("foreign::the_python_client_of_the_modern_era_lists_and_calls", &reason);
+    }
+}
+
+#[tokio::test]
+async fn the_python_client_that_starts_with_the_call_lists_and_calls() {
+    if let Err(reason) = python("pinned", "2026-07-28").await {
+        skip("foreign::the_python_client_that_starts_with_the_call_lists_and_calls", &reason);
+    }
+}
+
+#[tokio::test]
+async fn the_typescript_client_lists_and_calls() {
+    let test = async {
+        let farm = Farm::start().await?;
+        let url = farm.url();
+        list_and_call(|arguments| node_client(&[&[url.as_str()], arguments].concat()), "2025-11-25").await
+    };
+    if let Err(reason) = test.await {
+        skip("foreign::the_typescript_client_lists_and_calls", &reason);
+    }
+}
+
+#[tokio::test]
+async fn rmcp_lists_and_calls_in_both_eras() {
+    let farm = match Farm::start().await {
+        Ok(farm) => farm,
+        Err(reason) => return skip("foreign::rmcp_lists_and_calls_in_both_eras", &reason),
+    };
+    let modern = ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] };
+    for lifecycle in [ClientLifecycleMode::Initialize, modern] {
+        let transport = StreamableHttpClientTransport::from_uri(farm.url());
+        let client = ClientInfo::default().serve_with_lifecycle(transport, lifecycle.clone()).await.unwrap();
+
+        let tools = client.list_all_tools().await.unwrap();
+
+        for (name, arguments, text) in CALLS {
+            assert!(tools.iter().any(|tool| tool.name == name), "{lifecycle:?}: {name}");
+            let arguments = serde_json::from_str(arguments).unwrap();
+            let result = client.call_tool(CallToolRequestParams::new(name).with_arguments(arguments)).await.unwrap();
+            let result = serde_json::to_value(&result).unwrap();
+            assert_eq!(result["content"][0]["text"], text, "{lifecycle:?}: {name}");
+        }
+        client.cancel().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn curl_lists_and_calls() {
+    let test = async {
+        let farm = Farm::start().await?;
+        let url = farm.url();
+        let meta = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}"#;
+        let post = |method: &str, name: &str, members: &str| {
+            let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{{{members}{meta}}}}}"#);
+            let (method, name) = (format!("Mcp-Method: {method}"), format!("Mcp-Name: {name}"));
+            let version = "MCP-Protocol-Version: 2026-07-28";
+            curl(&[&url, "-H", "Content-Type: application/json", "-H", version, "-H", &method, "-H", &name, "-d", &body])
+        };
+        let tools = post("tools/list", "", "")?.event_with("result").await["tools"].take();
+        for (name, arguments, text) in CALLS {
+            assert!(names(&tools).contains(&name), "{tools}");
+
+            let result = post("tools/call", name, &format!(r#""name":"{name}","arguments":{arguments},"#))?;
+
+            assert_eq!({ result }.event_with("result").await["content"][0], json!({"type": "text", "text": text}), "{name}");
+        }
+        Ok::<_, String>(())
+    };
+    if let Err(reason) = test.await {
+        skip("foreign::curl_lists_and_calls", &reason);
+    }
+}

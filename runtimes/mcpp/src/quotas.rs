@@ -110,15 +110,6 @@ impl PeerQuota {
         CallPermit { _place: place }
     }
 
-    /// Admits a call now, or not.
-    ///
-    /// # Errors
-    /// [`Refusal::CallQuota`]
-    pub fn try_admit_call(&self) -> Result<CallPermit, Refusal> {
-        let place = Arc::clone(&self.calls).try_acquire_owned().map_err(|_| Refusal::CallQuota)?;
-        Ok(CallPermit { _place: place })
-    }
-
     /// Accounts for a frame that was read, and waits until the next may be read.
     ///
     /// The frame is accounted for even when the future is dropped.
@@ -221,7 +212,8 @@ mod tests {
         let quota = quota(|quotas| quotas.calls_in_flight_max = NonZeroU32::new(1).unwrap());
         let first = quota.admit_call().await;
 
-        assert_eq!(quota.try_admit_call().unwrap_err(), Refusal::CallQuota);
+        let second = tokio::time::timeout(Duration::from_secs(1), quota.admit_call()).await;
+        assert!(second.is_err(), "it waits");
         drop(first);
         drop(quota.admit_call().await);
     }

@@ -30,15 +30,13 @@ pub enum Refusal {
     UnknownId,
     /// An answer to a call that nobody waits for any more.
     LateAnswer,
-    /// A request while as many of the peer's run as may run.
-    CallQuota,
     /// A call that the peer is not allowed to make.
     Authority,
 }
 
 impl Refusal {
     /// Every reason, in the order of [`Refusal::as_str`] in metrics.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 13] = [
         Self::StreamQuota,
         Self::OpenRate,
         Self::AcceptQueueFull,
@@ -51,7 +49,6 @@ impl Refusal {
         Self::NotAMessage,
         Self::UnknownId,
         Self::LateAnswer,
-        Self::CallQuota,
         Self::Authority,
     ];
 
@@ -71,7 +68,6 @@ impl Refusal {
             Self::NotAMessage => "not_a_message",
             Self::UnknownId => "unknown_id",
             Self::LateAnswer => "late_answer",
-            Self::CallQuota => "call_quota",
             Self::Authority => "authority",
         }
     }

@@ -72,6 +72,7 @@ async fn mcp(front: &Arc<Front>, view: &str, request: Request<Incoming>) -> Resp
 
 async fn post(front: &Arc<Front>, view: &str, principal: &Principal, request: Request<Incoming>) -> Response<Body> {
     if !is_json(request.headers()) {
+        front.server.metrics().request_refused("content_type");
         let message = "the body of a request to MCP is application/json";
         return refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::InvalidRequest, message);
     }
@@ -87,7 +88,7 @@ async fn post(front: &Arc<Front>, view: &str, principal: &Principal, request: Re
     drop(inbound);
     match answer {
         Answer::Accepted => empty(StatusCode::ACCEPTED),
-        Answer::Message(outgoing) => message_response(outgoing),
+        Answer::Message(outgoing) | Answer::Denied(outgoing) => message_response(outgoing),
         Answer::Unreadable(_, outgoing) => {
             front.server.metrics().request_refused("unreadable");
             message_response(outgoing)

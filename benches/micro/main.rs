@@ -1,4 +1,6 @@
-//! Micro benches of the hot path: envelope, splice, frame codec.
+//! Micro benches of the hot path: envelope, splice, frame codec, route look-up, listing.
+
+mod catalog;
 
 use std::hint::black_box;
 
@@ -103,5 +105,5 @@ fn bench_frame(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, bench_envelope, bench_splice, bench_frame);
+criterion_group!(benches, bench_envelope, bench_splice, bench_frame, catalog::bench_lookup, catalog::bench_listing);
 criterion_main!(benches);
