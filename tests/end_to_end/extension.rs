@@ -120,7 +120,7 @@ impl Transport for Letterbox {
 async fn finish(answer: Answer) -> Bytes {
     match answer {
         Answer::Accepted => Bytes::new(),
-        Answer::Message(outgoing) | Answer::Unreadable(_, outgoing) => outgoing.message.into_bytes(),
+        Answer::Message(outgoing) | Answer::Denied(outgoing) | Answer::Unreadable(_, outgoing) => outgoing.message.into_bytes(),
         Answer::Running(mut running) => loop {
             match running.next().await {
                 Step::Event(_) => {}

@@ -3,12 +3,9 @@
 use serde_json::{Value, json};
 use tokio::time::{Duration, Instant};
 
-use crate::support::{
-    Act, Answer, Era, Garbage, Gateway, Script, Scripted, Serves, Setup, closed_port, python_server, skip,
-};
+use crate::support::{Act, Answer, Era, Garbage, Gateway, Script, Scripted, Serves, Setup, closed_port, python_server, skip};
 
-const GARBAGE: [Garbage; 5] =
-    [Garbage::Silent, Garbage::NotHttp, Garbage::NotJson, Garbage::EndlessStream, Garbage::HangsUp];
+const GARBAGE: [Garbage; 5] = [Garbage::Silent, Garbage::NotHttp, Garbage::NotJson, Garbage::EndlessStream, Garbage::HangsUp];
 
 fn echo() -> Script {
     Script::new(Serves::Both).tool("echo", Act::Echo)
@@ -145,7 +142,11 @@ async fn a_refused_connection_says_that_nothing_was_sent() {
         upstream.stop().await;
         let answer = client.call("up.echo", "{}").await;
 
-        assert_eq!((data(&answer)["code"].clone(), data(&answer)["delivery"].clone()), ("unavailable".into(), "not_sent".into()), "{era:?}");
+        assert_eq!(
+            (data(&answer)["code"].clone(), data(&answer)["delivery"].clone()),
+            ("unavailable".into(), "not_sent".into()),
+            "{era:?}"
+        );
         assert_eq!(gateway.metric("twinway_call_failures_total", &["delivery=\"not_sent\""]).await, 1.0, "{era:?}");
     }
 }
@@ -177,7 +178,8 @@ async fn a_client_may_shorten_the_time_of_its_call() {
 
 /// A gateway that runs one call at a time, before a server whose tools all wait to be released.
 async fn narrow(queue_max: usize) -> (Gateway, Scripted) {
-    let script = ["normal", "urgent", "low"].into_iter().fold(Script::new(Serves::Both), |script, name| script.tool(name, Act::Hold));
+    let script =
+        ["normal", "urgent", "low"].into_iter().fold(Script::new(Serves::Both), |script, name| script.tool(name, Act::Hold));
     let upstream = Scripted::start(script).await;
     let tables = format!(
         "[admission]\nin_flight_max = 1\nqueue_max = {queue_max}\n\

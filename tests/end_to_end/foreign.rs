@@ -2,7 +2,7 @@
 
 use rmcp::{
     ClientLifecycleMode, ClientServiceExt,
-    model::{CallToolRequestParams, ClientInfo, ProtocolVersion},
+    model::{CallToolRequestParams, ClientConfig, ProtocolVersion},
     transport::StreamableHttpClientTransport,
 };
 use serde_json::{Value, json};
@@ -108,7 +108,7 @@ async fn rmcp_lists_and_calls_in_both_eras() {
     let modern = ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] };
     for lifecycle in [ClientLifecycleMode::Initialize, modern] {
         let transport = StreamableHttpClientTransport::from_uri(farm.url());
-        let client = ClientInfo::default().serve_with_lifecycle(transport, lifecycle.clone()).await.unwrap();
+        let client = ClientConfig::default().serve_with_lifecycle(transport, lifecycle.clone()).await.unwrap();
 
         let tools = client.list_all_tools().await.unwrap();
 
@@ -128,7 +128,8 @@ async fn curl_lists_and_calls() {
     let test = async {
         let farm = Farm::start().await?;
         let url = farm.url();
-        let meta = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}"#;
+        let meta =
+            r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}"#;
         let post = |method: &str, name: &str, members: &str| {
             let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{{{members}{meta}}}}}"#);
             let (method, name) = (format!("Mcp-Method: {method}"), format!("Mcp-Name: {name}"));

@@ -52,11 +52,6 @@ impl Program {
         Self { name, child, lines, log, readers }
     }
 
-    /// The process id.
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// The next line of stdout; `None` when it closed stdout.
     pub(crate) async fn line(&mut self) -> Option<String> {
         within(&format!("a line of {}", self.name), self.lines.recv()).await
@@ -98,22 +93,10 @@ impl Program {
         self.child.kill().ok();
         self.child.wait().ok();
     }
-
-    /// Waits for its end and returns its exit code; -1 for a signal. stdout has to be closed by then.
-    pub(crate) async fn exit_code(&mut self) -> i32 {
-        drop(self.child.stdin.take());
-        while self.line().await.is_some() {}
-        super::until("the end of a program", || {
-            let status = self.child.try_wait().unwrap();
-            async move { status }
-        })
-        .await
-        .code()
-        .unwrap_or(-1)
-    }
 }
 
 impl Drop for Program {
+    #[expect(clippy::print_stderr, reason = "the runner shows it with the test that failed")]
     fn drop(&mut self) {
         self.kill();
         for reader in self.readers.drain(..) {

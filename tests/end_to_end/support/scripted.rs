@@ -77,8 +77,6 @@ impl Script {
 /// A request that it got.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
-    /// `POST` or `DELETE`.
-    pub(crate) http_method: String,
     /// The JSON-RPC method; empty without a body.
     pub(crate) method: String,
     /// The name of the tool of a call.
@@ -279,7 +277,6 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     let message: Message<'_> = serde_json::from_str(if body.is_empty() { "{}" } else { &body }).unwrap();
     let params = message.params();
     let open = shared.note(Seen {
-        http_method: head.method.to_string(),
         method: message.method.clone(),
         tool: params.name.clone().unwrap_or_default(),
         headers: head.headers.clone(),
