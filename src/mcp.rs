@@ -114,8 +114,8 @@ impl Server {
     }
 
     fn request(&self, inbound: &Inbound<'_>, request: &Request<'_>) -> Answer {
-        let spoken = match era::of_request(inbound, request, &self.shared.sessions) {
-            Ok(spoken) => spoken,
+        let (spoken, meta) = match era::of_request(inbound, request, &self.shared.sessions) {
+            Ok(found) => found,
             Err(refused) => {
                 self.shared.metrics.request_refused(refused.reason);
                 return refused.answer(request.id);
@@ -126,7 +126,7 @@ impl Server {
             ("server/discover", Era::Modern) => self.discover(inbound, request),
             ("ping", Era::Legacy) => answer::result(request.id, b"{}".to_vec().into()),
             ("tools/list", _) => self.list_tools(inbound, request, &spoken),
-            ("tools/call", _) => self.call_tool(inbound, request, &spoken),
+            ("tools/call", _) => self.call_tool(inbound, request, &spoken, meta),
             (method, era) => answer::unknown_method(request.id, method, era),
         }
     }

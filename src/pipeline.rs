@@ -2,14 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use runtime_api::{Call, CallError, RuntimeId, TargetId};
-use tower::{Service, ServiceBuilder, util::BoxCloneSyncService};
+use runtime_api::{Call, RuntimeId, TargetId};
+use tower::ServiceBuilder;
 use tracing::Span;
 
 use crate::{
     catalog::Entry,
     config::Admission,
-    layers::{Admit, AdmitLayer, DeadlineLayer, RecordLayer},
+    layers::{Admit, AdmitLayer, Admitting, Deadline, DeadlineLayer, Record, RecordLayer},
     router::Router,
     telemetry::Metrics,
 };
@@ -47,8 +47,11 @@ pub struct Taken {
     pub reason: &'static str,
 }
 
-/// The whole stack.
-pub type Pipeline = BoxCloneSyncService<Routed, Answered, CallError>;
+/// The whole stack, over the router. Not erased: what is erased is the service of a runtime, once.
+pub type Pipeline = Stack<Router>;
+
+/// The layers over some innermost service.
+pub type Stack<S> = Record<Deadline<Admitting<S>>>;
 
 /// Builds the stack. Written once, here; a test looks for the effect of each layer.
 #[must_use]
@@ -57,20 +60,15 @@ pub fn build(admission: &Admission, metrics: &Metrics) -> Pipeline {
 }
 
 /// The stack over another innermost service, for tests.
-pub fn build_over<S>(inner: S, admission: &Admission, metrics: &Metrics) -> Pipeline
-where
-    S: Service<Routed, Response = Answered, Error = CallError> + Clone + Send + Sync + 'static,
-    S::Future: Send + 'static,
-{
-    let stack = ServiceBuilder::new()
+pub fn build_over<S>(inner: S, admission: &Admission, metrics: &Metrics) -> Stack<S> {
+    ServiceBuilder::new()
         // Outermost, so that every call is seen, however it ends: replied, failed, shed, out of time or dropped.
         .layer(RecordLayer)
         // Before the clock of the call decides, so that time in the queue counts: whoever waits too long is not served late.
         .layer(DeadlineLayer)
         // Bounds the work in progress, the most urgent first; what cannot be served soon is refused at once.
         .layer(AdmitLayer::new(Admit::new(admission, metrics)))
-        .service(inner);
-    BoxCloneSyncService::new(stack)
+        .service(inner)
 }
 
 #[cfg(test)]
@@ -79,9 +77,9 @@ mod tests {
 
     use bytes::Bytes;
     use futures_util::FutureExt;
-    use runtime_api::{Caller, Client, ErrorCode, Method, Params, Principal, Priority, Reply, TraceContext, erase};
+    use runtime_api::{CallError, Caller, Client, ErrorCode, Method, Params, Principal, Priority, Reply, TraceContext, erase};
     use tokio::time::Instant;
-    use tower::{ServiceExt, service_fn};
+    use tower::{Service, ServiceExt, service_fn};
     use twinway_proto::headers::ParamHeaders;
 
     use super::*;
@@ -135,7 +133,9 @@ mod tests {
     }
 
     /// A stack over a service that never answers: whatever comes back was made by a layer.
-    fn stack(metrics: &Metrics) -> Pipeline {
+    fn stack(
+        metrics: &Metrics,
+    ) -> impl Service<Routed, Response = Answered, Error = CallError, Future = impl Send> + Clone + Send + 'static {
         let silent = service_fn(|_: Routed| std::future::pending::<Result<Answered, CallError>>());
         let one = NonZeroUsize::new(1).expect("not zero");
         build_over(silent, &Admission { in_flight_max: one, queue_max: 0, ..Admission::default() }, metrics)

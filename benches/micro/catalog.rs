@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use hdrhistogram::Histogram;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use runtime_api::{
-    Call, CallError, CallService, ErrorCode, Eras, Offers, PartError, Principal, Reply, Runtime, RuntimeId, TargetId,
+    Call, CallError, CallService, Eras, ErrorCode, Offers, PartError, Principal, Reply, Runtime, RuntimeId, TargetId,
     TargetOffers, TargetState, Tool, erase,
 };
 use tokio::sync::watch;

@@ -4,7 +4,7 @@ use std::io::IoSlice;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-/// Below this many bytes a copy is cheaper than one more part in the write (benches/README.md).
+/// Below this many bytes a copy is cheaper than one more part in the write: 4 KiB are copied in some 100 ns.
 const COPY_BYTES_MAX: usize = 4096;
 
 /// A chain of byte strings that is written with one vectored write.

@@ -156,7 +156,7 @@ impl Drop for Admitted {
     }
 }
 
-/// Lays [`Admission`] over a service.
+/// Lays [`Admitting`] over a service.
 #[derive(Debug, Clone)]
 pub struct AdmitLayer {
     door: Arc<Admit>,
@@ -171,21 +171,21 @@ impl AdmitLayer {
 }
 
 impl<S> Layer<S> for AdmitLayer {
-    type Service = AdmitService<S>;
+    type Service = Admitting<S>;
 
-    fn layer(&self, inner: S) -> AdmitService<S> {
-        AdmitService { inner, door: Arc::clone(&self.door) }
+    fn layer(&self, inner: S) -> Admitting<S> {
+        Admitting { inner, door: Arc::clone(&self.door) }
     }
 }
 
 /// Lets a call through when it is its turn.
 #[derive(Debug, Clone)]
-pub struct AdmitService<S> {
+pub struct Admitting<S> {
     inner: S,
     door: Arc<Admit>,
 }
 
-impl<S> Service<Routed> for AdmitService<S>
+impl<S> Service<Routed> for Admitting<S>
 where
     S: Service<Routed> + Clone + Send + 'static,
     S::Error: From<Overloaded> + Send,

@@ -40,7 +40,13 @@ struct Asked {
 }
 
 impl Server {
-    pub(super) fn call_tool(&self, inbound: &Inbound<'_>, request: &Request<'_>, spoken: &Spoken) -> Answer {
+    pub(super) fn call_tool(
+        &self,
+        inbound: &Inbound<'_>,
+        request: &Request<'_>,
+        spoken: &Spoken,
+        meta: RequestMeta<'_>,
+    ) -> Answer {
         let invalid = |what: &str| answer::error(200, Some(request.id), -32602, what, None);
         let Some(index) = &request.params else { return invalid("`tools/call` has no `params`") };
         let raw = inbound.message.slice(index.range.clone());
@@ -66,15 +72,13 @@ impl Server {
                 return answer::error(400, Some(request.id), HEADER_MISMATCH, &fault.to_string(), None);
             }
         }
-        let meta = index.meta.clone().map(|range| RequestMeta::read(text(&raw[range]))).transpose();
-        let Ok(meta) = meta.map(Option::unwrap_or_default) else { return invalid("`params._meta` is not an object") };
         self.begin(&Found { inbound, request, spoken, entry, index, raw: &raw, meta })
     }
 
     fn begin(&self, found: &Found<'_>) -> Answer {
         let Found { inbound, request, spoken, entry, index, raw, meta } = found;
         let (span, trace) = self.trace(found, incoming_trace(inbound, meta));
-        let token = meta.progress_token.map(|token| raw.slice_ref(token.as_bytes()));
+        let token = meta.progress_token.map(|token| inbound.message.slice_ref(token.as_bytes()));
         let (caller, events) = way_back(token.as_ref());
         let asked =
             Asked { id: request.id.into(), era: spoken.era(), explain: meta.explain == Some("true"), began: Instant::now() };

@@ -82,15 +82,20 @@ impl Refused {
     }
 }
 
-/// Decides the era and checks what that era demands of every request.
-pub(super) fn of_request(inbound: &Inbound<'_>, request: &Request<'_>, sessions: &Sessions) -> Result<Spoken, Refused> {
+/// Decides the era and checks what that era demands of every request. `_meta` is read on the way, once.
+pub(super) fn of_request<'a>(
+    inbound: &'a Inbound<'_>,
+    request: &Request<'_>,
+    sessions: &Sessions,
+) -> Result<(Spoken, RequestMeta<'a>), Refused> {
     let params = request.params.as_ref();
     let meta = read_meta(inbound, params)?;
     let named = meta.protocol_version.and_then(json::string);
-    match &inbound.way {
-        Way::Http { headers } => http(inbound, headers, request, &meta, named.as_deref(), sessions),
-        Way::Stream { session, binding } => stream(session, *binding, inbound, request, &meta, named.as_deref()),
-    }
+    let spoken = match &inbound.way {
+        Way::Http { headers } => http(inbound, headers, request, &meta, named.as_deref(), sessions)?,
+        Way::Stream { session, binding } => stream(session, *binding, inbound, request, &meta, named.as_deref())?,
+    };
+    Ok((spoken, meta))
 }
 
 fn http(

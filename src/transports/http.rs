@@ -1,7 +1,7 @@
 //! The HTTP way in: Streamable HTTP at `/mcp` and `/mcp/{upstream}`, health and metrics.
 //!
 //! One current_thread runtime for each core, each with its own listener on the same port (SO_REUSEPORT): a call that
-//! stays on HTTP never crosses threads (benches/README.md).
+//! stays on HTTP never crosses threads and wakes nobody else.
 
 mod auth;
 mod body;

@@ -66,7 +66,8 @@ impl Pool {
         loop {
             let (mut sender, fresh) = match self.take() {
                 Some(sender) => (sender, false),
-                None => (self.origin.connect(&self.drivers).await.map_err(unreachable)?, true),
+                // Boxed: a warm call does not connect, and its future should not have room for it.
+                None => (Box::pin(self.origin.connect(&self.drivers)).await.map_err(unreachable)?, true),
             };
             if sender.ready().await.is_err() {
                 if fresh {

@@ -129,7 +129,7 @@ impl Target {
     /// The client's own era when the upstream serves it, else the other.
     async fn era_for(self: &Arc<Self>, call: &Call) -> Result<Era, CallError> {
         if self.modern.get() == Support::Unknown {
-            self.probe_modern().await?;
+            Box::pin(self.probe_modern()).await?;
         }
         if call.client.era() == Era::Modern || self.modern.get() == Support::No {
             let era = if self.modern.get() == Support::Yes { Era::Modern } else { Era::Legacy };
@@ -203,7 +203,7 @@ impl Target {
     }
 
     /// A request that the gateway makes for itself, in the era that the upstream serves.
-    pub(crate) async fn ask_for_itself(self: &Arc<Self>, method: &str, members: &str) -> Result<Incoming, CallError> {
+    pub(crate) async fn ask_for_itself(self: &Arc<Self>, method: &'static str, members: &str) -> Result<Incoming, CallError> {
         for _ in 0..2 {
             let id = self.next_id();
             let modern = self.modern.get() == Support::Yes;
@@ -288,7 +288,8 @@ impl Target {
         if self.settings.era == EraChoice::Modern {
             return Err(CallError::gateway(ErrorCode::Unsupported, "this upstream is configured as modern only"));
         }
-        self.sessions.get(principal, || self.open_session()).await
+        // Boxed, as everything that a warm call does not do: a call's future is moved, and small is quick.
+        self.sessions.get(principal, || Box::pin(self.open_session())).await
     }
 
     async fn ask(self: &Arc<Self>, ask: Ask<'_>) -> Result<Incoming, AskError> {
@@ -309,7 +310,8 @@ impl Target {
             Kind::Json if status == StatusCode::OK => Ok(Incoming::read(self.endpoint.body(exchange).await?, id)?),
             Kind::Events if status == StatusCode::OK => {
                 let headers = session.map_or(&self.endpoint.headers, |session| &session.headers);
-                Ok(self.sse_reply(caller, headers, id).read(exchange).await?)
+                let reply = self.sse_reply(caller, headers, id);
+                Ok(Box::pin(reply.read(exchange)).await?)
             }
             Kind::Json if status.is_client_error() => {
                 let body = self.endpoint.body(exchange).await?;
@@ -352,10 +354,10 @@ impl Target {
         headers.extend(mirrored.from_arguments(raw.unwrap_or("{}")).unwrap_or_default());
     }
 
-    fn modern_headers(&self, method: &str, name: Option<&str>) -> HeaderMap {
+    fn modern_headers(&self, method: &'static str, name: Option<&str>) -> HeaderMap {
         let mut headers = self.endpoint.headers.clone();
         headers.insert(MCP_PROTOCOL_VERSION, HeaderValue::from_static(revision::MODERN));
-        headers.insert(MCP_METHOD, encode_value(method));
+        headers.insert(MCP_METHOD, HeaderValue::from_static(method));
         if let Some(name) = name {
             headers.insert(MCP_NAME, encode_value(name));
         }

@@ -2,10 +2,13 @@
 
 use std::{io, net::TcpListener, sync::Arc, time::Duration};
 
-use hyper::service::service_fn;
+use hyper::{
+    server::conn::{http1, http2},
+    service::service_fn,
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto::Builder, graceful::GracefulShutdown},
+    server::graceful::{GracefulShutdown, Watcher},
 };
 use tokio::{net::TcpStream, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -77,16 +80,40 @@ fn accept(stream: TcpStream, front: &Arc<Front>, graceful: &GracefulShutdown, co
         return;
     }
     let front = Arc::clone(front);
-    let service = service_fn(move |request| mcp::handle(Arc::clone(&front), request));
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-    builder.http2().timer(TokioTimer::new());
-    let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-    let connection = graceful.watch(connection);
+    let watcher = graceful.watcher();
     connections.spawn(async move {
-        if let Err(error) = connection.await {
-            // Clients come and go; only whoever looks for a fault wants to know.
-            debug!(%error, "a connection ended early");
+        // Clients come and go; only whoever looks for a fault wants to know.
+        match tokio::time::timeout(HEADER_TIMEOUT, is_http2(&stream)).await {
+            Ok(Ok(is_http2)) => {
+                if let Err(error) = serve_connection(stream, is_http2, front, watcher).await {
+                    debug!(%error, "a connection ended early");
+                }
+            }
+            Ok(Err(error)) => debug!(%error, "a connection ended before it began"),
+            Err(_) => debug!("a connection never began"),
         }
     });
+}
+
+/// Looks at the first bytes without taking them: whoever serves the connection reads from the socket itself, with
+/// nothing in between.
+async fn is_http2(stream: &TcpStream) -> io::Result<bool> {
+    // The first bytes of the preface (RFC 9113, section 3.4); no method of HTTP/1.1 begins so.
+    const PREFACE: &[u8] = b"PRI ";
+    let mut first = [0; PREFACE.len()];
+    let count = stream.peek(&mut first).await?;
+    Ok(&first[..count] == PREFACE)
+}
+
+async fn serve_connection(stream: TcpStream, is_http2: bool, front: Arc<Front>, watcher: Watcher) -> hyper::Result<()> {
+    let service = service_fn(move |request| mcp::handle(Arc::clone(&front), request));
+    let io = TokioIo::new(stream);
+    if is_http2 {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder.timer(TokioTimer::new());
+        return watcher.watch(builder.serve_connection(io, service)).await;
+    }
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    watcher.watch(builder.serve_connection(io, service)).await
 }
