@@ -2,15 +2,18 @@
 
 use std::{
     fmt,
+    future::{Ready, ready},
+    pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{self, Context, Poll},
 };
 
-use futures_util::future::BoxFuture;
-use runtime_api::{CallError, CallService, ErrorCode, RuntimeId, TargetId};
+use futures_util::future::Either;
+use pin_project_lite::pin_project;
+use runtime_api::{Call, CallError, CallService, ErrorCode, RuntimeId, TargetId};
 use tokio::time::Instant;
-use tower::{Service, ServiceExt};
-use tracing::Instrument;
+use tower::{Service, ServiceExt, util::Oneshot};
+use tracing::{Instrument, Span, instrument::Instrumented};
 
 use crate::{
     catalog::Entry,
@@ -112,43 +115,66 @@ pub struct Router;
 impl Service<Routed> for Router {
     type Response = Answered;
     type Error = CallError;
-    type Future = BoxFuture<'static, Result<Answered, CallError>>;
+    type Future = Either<OnRoute, Ready<Result<Answered, CallError>>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), CallError>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, routed: Routed) -> Self::Future {
-        Box::pin(async move {
-            let (candidate, reason) = route(&routed.entry)?;
-            let Routed { mut call, span: parent, .. } = routed;
-            call.target = candidate.target.clone();
-            call.name = Arc::clone(&candidate.name);
-            let taken = Taken { runtime: candidate.runtime.clone(), target: candidate.target.clone(), reason: reason.as_str() };
-            let service = candidate.service.clone();
-            let began = Instant::now();
-            // An unsampled call has no span; it must not even pay for the fields of one.
-            let reply = if parent.is_none() {
-                service.oneshot(call).await
-            } else {
-                let about = span::Hop {
-                    method: call.method,
-                    name: &call.name,
-                    runtime: taken.runtime.as_str(),
-                    target: taken.target.as_str(),
-                    reason: taken.reason,
-                    server_address: None,
-                };
-                let hop = span::hop(&parent, &about);
-                call.trace = span::context_of(&hop, &call.trace);
-                let reply = service.oneshot(call).instrument(hop.clone()).await;
-                if let Err(error) = &reply {
-                    span::fail(&hop, error.code().row().name);
-                }
-                reply
-            };
-            Ok(Answered { reply: reply?, taken, hop: began.elapsed() })
-        })
+        let Routed { entry, mut call, span: parent } = routed;
+        let (candidate, reason) = match route(&entry) {
+            Ok(found) => found,
+            Err(error) => return Either::Right(ready(Err(error))),
+        };
+        call.target = candidate.target.clone();
+        call.name = Arc::clone(&candidate.name);
+        let taken = Taken { runtime: candidate.runtime.clone(), target: candidate.target.clone(), reason: reason.as_str() };
+        let hop = open_hop(&parent, &taken, &mut call);
+        let reply = candidate.service.clone().oneshot(call).instrument(hop.clone());
+        Either::Left(OnRoute { reply, hop, taken: Some(taken), began: Instant::now() })
+    }
+}
+
+/// The span of the hop, and its context for whatever comes next. A call that is not traced does not even pay for the
+/// fields of a span.
+fn open_hop(parent: &Span, taken: &Taken, call: &mut Call) -> Span {
+    if parent.is_none() {
+        return Span::none();
+    }
+    let about = span::Hop {
+        method: call.method,
+        name: &call.name,
+        runtime: taken.runtime.as_str(),
+        target: taken.target.as_str(),
+        reason: taken.reason,
+        server_address: None,
+    };
+    let hop = span::hop(parent, &about);
+    call.trace = span::context_of(&hop, &call.trace);
+    hop
+}
+
+pin_project! {
+    /// A call that a runtime makes.
+    #[derive(Debug)]
+    pub struct OnRoute {
+        #[pin]
+        reply: Instrumented<Oneshot<CallService, Call>>,
+        hop: Span,
+        taken: Option<Taken>,
+        began: Instant,
+    }
+}
+
+impl Future for OnRoute {
+    type Output = Result<Answered, CallError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let call = self.project();
+        let reply = task::ready!(call.reply.poll(cx)).inspect_err(|error| span::fail(call.hop, error.code().row().name))?;
+        let taken = call.taken.take().expect("a future is not polled after it is done");
+        Poll::Ready(Ok(Answered { reply, taken, hop: call.began.elapsed() }))
     }
 }
 

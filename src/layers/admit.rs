@@ -3,21 +3,23 @@
 use std::{
     cmp::Reverse,
     collections::BTreeMap,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
+use pin_project_lite::pin_project;
 use prometheus_client::metrics::counter::Counter;
 use runtime_api::{CallError, ErrorCode, Priority};
 use thiserror::Error;
 use tokio::sync::oneshot;
-use tower::{Layer, Service, ServiceExt};
+use tower::{Layer, Service, ServiceExt, util::Oneshot};
 
 use crate::{config::Admission, pipeline::Routed, telemetry::Metrics};
 
@@ -188,13 +190,12 @@ pub struct Admitting<S> {
 impl<S> Service<Routed> for Admitting<S>
 where
     S: Service<Routed> + Clone + Send + 'static,
-    S::Error: From<Overloaded> + Send,
-    S::Response: Send,
-    S::Future: Send + 'static,
+    S::Error: From<Overloaded>,
+    S::Future: Send,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = BoxFuture<'static, Result<S::Response, S::Error>>;
+    type Future = Entering<S>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         Poll::Ready(Ok(()))
@@ -202,9 +203,59 @@ where
 
     fn call(&mut self, routed: Routed) -> Self::Future {
         let (inner, door) = (self.inner.clone(), Arc::clone(&self.door));
-        Box::pin(async move {
-            let _admitted = door.enter(routed.call.priority).await?;
-            inner.oneshot(routed).await
+        if let Some(admitted) = door.try_enter() {
+            return Entering::In { answer: inner.oneshot(routed), _admitted: admitted };
+        }
+        // Only whoever has to wait pays for a box.
+        Entering::Waiting {
+            turn: Box::pin(async move {
+                let admitted = door.enter(routed.call.priority).await?;
+                Ok((inner.oneshot(routed), admitted))
+            }),
+        }
+    }
+}
+
+/// A turn at the door, and the call that begins with it.
+type Turn<S> = BoxFuture<'static, Result<(Oneshot<S, Routed>, Admitted), Overloaded>>;
+
+pin_project! {
+    /// A call before and behind the door.
+    #[project = EnteringState]
+    pub enum Entering<S: Service<Routed>> {
+        /// It waits for its turn.
+        Waiting { turn: Turn<S> },
+        /// It is in; its place is given back with it.
+        In { #[pin] answer: Oneshot<S, Routed>, _admitted: Admitted },
+    }
+}
+
+impl<S> Future for Entering<S>
+where
+    S: Service<Routed>,
+    S::Error: From<Overloaded>,
+{
+    type Output = Result<S::Response, S::Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            let entered = match self.as_mut().project() {
+                EnteringState::In { answer, .. } => return answer.poll(cx),
+                EnteringState::Waiting { turn } => ready!(turn.as_mut().poll(cx)),
+            };
+            match entered {
+                Ok((answer, admitted)) => self.set(Self::In { answer, _admitted: admitted }),
+                Err(overloaded) => return Poll::Ready(Err(overloaded.into())),
+            }
+        }
+    }
+}
+
+impl<S: Service<Routed>> std::fmt::Debug for Entering<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Waiting { .. } => "Waiting",
+            Self::In { .. } => "In",
         })
     }
 }

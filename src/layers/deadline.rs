@@ -1,11 +1,15 @@
 //! Ends a call when its time is used up.
 
-use std::task::{Context, Poll};
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
 
-use futures_util::future::BoxFuture;
+use pin_project_lite::pin_project;
 use runtime_api::{CallError, Delivery, ErrorCode};
 use thiserror::Error;
-use tower::{Layer, Service, ServiceExt};
+use tokio::time::{Timeout, timeout_at};
+use tower::{Layer, Service, ServiceExt, util::Oneshot};
 
 use crate::pipeline::Routed;
 
@@ -40,14 +44,12 @@ pub struct Deadline<S> {
 
 impl<S> Service<Routed> for Deadline<S>
 where
-    S: Service<Routed> + Clone + Send + 'static,
-    S::Error: From<DeadlineExceeded> + Send,
-    S::Response: Send,
-    S::Future: Send + 'static,
+    S: Service<Routed> + Clone,
+    S::Error: From<DeadlineExceeded>,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = BoxFuture<'static, Result<S::Response, S::Error>>;
+    type Future = Timed<Oneshot<S, Routed>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         Poll::Ready(Ok(()))
@@ -55,7 +57,27 @@ where
 
     fn call(&mut self, routed: Routed) -> Self::Future {
         let deadline = routed.call.deadline;
-        let answer = self.inner.clone().oneshot(routed);
-        Box::pin(async move { tokio::time::timeout_at(deadline, answer).await.unwrap_or_else(|_| Err(DeadlineExceeded.into())) })
+        Timed { answer: timeout_at(deadline, self.inner.clone().oneshot(routed)) }
+    }
+}
+
+pin_project! {
+    /// A call with a deadline.
+    #[derive(Debug)]
+    pub struct Timed<F> {
+        #[pin]
+        answer: Timeout<F>,
+    }
+}
+
+impl<F, T, E> Future for Timed<F>
+where
+    F: Future<Output = Result<T, E>>,
+    E: From<DeadlineExceeded>,
+{
+    type Output = Result<T, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, E>> {
+        self.project().answer.poll(cx).map(|answer| answer.unwrap_or_else(|_| Err(DeadlineExceeded.into())))
     }
 }

@@ -1,15 +1,16 @@
 //! Counts and times every call, whatever becomes of it.
 
 use std::{
+    pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
-use futures_util::future::BoxFuture;
+use pin_project_lite::pin_project;
 use runtime_api::{CallError, ErrorCode};
 use tokio::time::Instant;
-use tower::{Layer, Service, ServiceExt};
-use tracing::{Instrument, Span, debug};
+use tower::{Layer, Service, ServiceExt, util::Oneshot};
+use tracing::{Instrument, Span, debug, instrument::Instrumented};
 
 use crate::{
     pipeline::{Answered, Routed},
@@ -40,28 +41,46 @@ pub struct Record<S> {
 
 impl<S> Service<Routed> for Record<S>
 where
-    S: Service<Routed, Response = Answered, Error = CallError> + Clone + Send + 'static,
-    S::Future: Send + 'static,
+    S: Service<Routed, Response = Answered, Error = CallError> + Clone,
 {
     type Response = Answered;
     type Error = CallError;
-    type Future = BoxFuture<'static, Result<Answered, CallError>>;
+    type Future = Recorded<Instrumented<Oneshot<S, Routed>>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), CallError>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, routed: Routed) -> Self::Future {
-        let inner = self.inner.clone();
         let seen = Seen::new(&routed);
         let span = routed.span.clone();
-        let answer = async move {
-            let answered = inner.oneshot(routed).await;
-            seen.end(&answered);
-            answered
-        };
-        // An unsampled call does not pay for entering a span at each poll.
-        if span.is_none() { Box::pin(answer) } else { Box::pin(answer.instrument(span)) }
+        Recorded { answer: self.inner.clone().oneshot(routed).instrument(span), seen }
+    }
+}
+
+pin_project! {
+    /// A call that is counted when it ends.
+    pub struct Recorded<F> {
+        #[pin]
+        answer: F,
+        seen: Seen,
+    }
+}
+
+impl<F: Future<Output = Result<Answered, CallError>>> Future for Recorded<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let recorded = self.project();
+        let answered = ready!(recorded.answer.poll(cx));
+        recorded.seen.end(&answered);
+        Poll::Ready(answered)
+    }
+}
+
+impl<F> std::fmt::Debug for Recorded<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Recorded").field("ended", &self.seen.ended).finish_non_exhaustive()
     }
 }
 
@@ -84,7 +103,7 @@ impl Seen {
         Self { metrics, span: routed.span.clone(), began: Instant::now(), ended: false, _in_flight: in_flight }
     }
 
-    fn end(mut self, answered: &Result<Answered, CallError>) {
+    fn end(&mut self, answered: &Result<Answered, CallError>) {
         self.ended = true;
         let outcome = match answered {
             Ok(answered) if answered.reply.is_error => Outcome::ToolError,

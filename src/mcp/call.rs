@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use runtime_api::{Call, CallError, Caller, CallerEvents, Era, Method, Params, Reply, TraceContext};
 use tokio::time::Instant;
 use tower::ServiceExt;
@@ -30,6 +30,11 @@ use crate::{
 /// Bounds of what is passed on for tracing: W3C Trace Context 3.3.1.5 and W3C Baggage 3.3.2.
 const TRACESTATE_BYTES_MAX: usize = 512;
 const BAGGAGE_BYTES_MAX: usize = 8192;
+
+// As constants: a look-up by text would parse the name each time.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
 
 /// What the reply needs of the request.
 struct Asked {
@@ -194,18 +199,18 @@ fn incoming_trace(inbound: &Inbound<'_>, meta: &RequestMeta<'_>) -> TraceContext
         Way::Http { headers } => headers,
         Way::Stream { .. } => &none,
     };
-    let header = |name: &str| headers.get(name).map(|value| Bytes::copy_from_slice(value.as_bytes()));
+    let header = |name: &HeaderName| headers.get(name).map(|value| Bytes::copy_from_slice(value.as_bytes()));
     let member = |raw: Option<&str>| raw.and_then(json::string).map(|text| Bytes::copy_from_slice(text.as_bytes()));
     let from_meta = member(meta.traceparent).and_then(|parent| TraceContext::parse(&parent));
     let (mut trace, state) = match from_meta {
         Some(trace) => (trace, member(meta.tracestate)),
-        None => match headers.get("traceparent").and_then(|parent| TraceContext::parse(parent.as_bytes())) {
-            Some(trace) => (trace, header("tracestate")),
+        None => match headers.get(&TRACEPARENT).and_then(|parent| TraceContext::parse(parent.as_bytes())) {
+            Some(trace) => (trace, header(&TRACESTATE)),
             None => (TraceContext::default(), None),
         },
     };
     trace.state = state.filter(|state| state.len() <= TRACESTATE_BYTES_MAX && std::str::from_utf8(state).is_ok());
-    let baggage = member(meta.baggage).or_else(|| header("baggage"));
+    let baggage = member(meta.baggage).or_else(|| header(&BAGGAGE));
     trace.baggage = baggage.filter(|baggage| baggage.len() <= BAGGAGE_BYTES_MAX && std::str::from_utf8(baggage).is_ok());
     trace
 }
