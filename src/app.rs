@@ -284,6 +284,7 @@ fn rules(config: &Config) -> Result<Rules, BuildError> {
         },
         frame_bytes_max: usize::try_from(p2p.frame_bytes_max.get()).unwrap_or(usize::MAX),
         idle: p2p.quotas.stream_idle,
+        request_timeout: p2p.quotas.request_timeout,
         drain_timeout: config.http.drain_timeout,
     })
 }

@@ -3,20 +3,22 @@
 mod client;
 mod config;
 mod demo;
+mod endpoint;
 mod output;
 mod serve;
 mod signal;
 mod tools;
 
-use std::{error::Error, io, iter, path::PathBuf, process::ExitCode, time::Duration};
+use std::{error::Error, io, iter, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use runtime_api::BoxError;
 use runtime_mcpp::Identity;
 use serde_json::json;
 
-use crate::config::{Config, ConfigError, HttpUrl};
+use crate::config::{Config, ConfigError};
 use client::{Client, ClientError};
+use endpoint::Endpoint;
 use output::Output;
 
 const EXIT_CODES: &str = "Exit codes:
@@ -24,7 +26,7 @@ const EXIT_CODES: &str = "Exit codes:
   1  it failed
   2  the configuration or the command line is wrong
   3  the tool answered with an error
-  4  the gateway cannot be reached";
+  4  there is no connection to the gateway, and nothing was sent";
 
 /// One MCP endpoint for every tool its user owns.
 #[derive(Debug, Parser)]
@@ -80,13 +82,14 @@ impl ConfigFile {
 /// Which gateway a client command speaks to.
 #[derive(Debug, Args)]
 struct Gateway {
-    /// The gateway.
+    /// The gateway: http://HOST:PORT, the same with /mcp, or with /mcp/UPSTREAM for one upstream alone, without prefixes.
     #[arg(long, env = "TWINWAY_ENDPOINT", default_value = "http://127.0.0.1:8080", value_name = "URL")]
-    endpoint: HttpUrl,
+    endpoint: Endpoint,
     /// The bearer token to show it.
     #[arg(long, env = "TWINWAY_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     token: Option<String>,
-    /// How long to wait for its answer.
+    /// How long to wait for its answer. The gateway has its own limit for a call: `admission.default_timeout`, or the
+    /// `timeout` of a `[[tool]]` rule.
     // 60 s: twice the time that a tool has by default, so that the gateway's own answer comes first.
     #[arg(long, default_value = "60s", value_parser = humantime::parse_duration, value_name = "DURATION")]
     timeout: Duration,
@@ -121,7 +124,7 @@ impl Failure {
     }
 
     /// The exit code, and what there is to say.
-    fn parts(&self) -> (u8, Option<&dyn Error>) {
+    fn parts(&self) -> (u8, Option<&(dyn Error + 'static)>) {
         match self {
             Self::Failed(error) => (1, Some(&**error)),
             Self::Usage(error) => (2, Some(&**error)),
@@ -146,9 +149,13 @@ impl From<io::Error> for Failure {
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         match error {
-            ClientError::Unreachable { .. } | ClientError::TimedOut { .. } => Self::Unreachable(error.into()),
-            ClientError::Endpoint(_) | ClientError::Token => Self::usage(error),
-            ClientError::Refused { .. } | ClientError::Answered { .. } | ClientError::NotMcp(_) => Self::failed(error),
+            ClientError::Unreachable { .. } => Self::Unreachable(error.into()),
+            ClientError::Token | ClientError::Request(_) => Self::usage(error),
+            // Whoever tries again after one of these may run the tool twice.
+            ClientError::TimedOut { .. } | ClientError::Broken { .. } => Self::failed(error),
+            ClientError::Refused { .. } | ClientError::Answered(_) | ClientError::Upstream(_) | ClientError::NotMcp(_) => {
+                Self::failed(error)
+            }
         }
     }
 }
@@ -166,7 +173,9 @@ pub fn run() -> ExitCode {
         Err(failure) => {
             let (code, error) = failure.parts();
             if let Some(error) = error {
-                output.complain(&chain(error));
+                let text = chain(error);
+                let document = error.downcast_ref::<ClientError>().map(|error| error.document(&text));
+                output.complain(&text, &document.unwrap_or_else(|| json!({ "message": text })));
             }
             ExitCode::from(code)
         }
@@ -196,9 +205,19 @@ fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failu
 
 fn id(file: &ConfigFile, output: Output) -> Result<(), Failure> {
     let p2p = file.load()?.p2p.unwrap_or_default();
+    let is_new = !p2p.key_file.exists();
     let identity = Identity::load_or_create(&p2p.key_file).map_err(Failure::usage)?;
+    if is_new {
+        let path = std::path::absolute(&p2p.key_file)?;
+        output.note(&format!("made the key {}; keep it, for it is who this node is", path.display()));
+    }
     let peer_id = identity.peer_id().to_string();
     Ok(output.either(&json!({ "peer_id": peer_id }), &peer_id)?)
+}
+
+/// Reads where to listen.
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "write it as ADDRESS:PORT such as 127.0.0.1:8080; host names are not taken".to_owned())
 }
 
 fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
@@ -231,7 +250,7 @@ mod tests {
     fn the_help_lists_the_exit_codes() {
         let help = Cli::command().render_long_help().to_string();
 
-        assert!(help.contains("4  the gateway cannot be reached"), "{help}");
+        assert!(help.contains("4  there is no connection to the gateway"), "{help}");
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod http;
 mod name;
 mod network;
 mod peer;
+mod remedy;
 mod schema;
 mod secret;
 mod source;

@@ -4,6 +4,6 @@ mod admit;
 mod deadline;
 mod record;
 
-pub use admit::{Admit, AdmitLayer, Admitted, Admitting, Overloaded};
+pub use admit::{Admit, AdmitLayer, Admitted, Admitting, Overloaded, Refused};
 pub use deadline::{Deadline, DeadlineExceeded, DeadlineLayer};
 pub use record::{Record, RecordLayer};

@@ -20,7 +20,10 @@ use std::{sync::Arc, time::Duration};
 
 use runtime_api::Era;
 use tokio_util::task::TaskTracker;
-use twinway_proto::envelope::{self, Message, Notification, Request};
+use twinway_proto::{
+    envelope::{self, Message, Notification, Request},
+    headers::MCP_SESSION_ID,
+};
 
 pub use answer::{Answer, Outgoing};
 pub use inbound::{Binding, Inbound, Scope, Way};
@@ -118,25 +121,38 @@ impl Server {
             Ok(found) => found,
             Err(refused) => {
                 self.shared.metrics.request_refused(refused.reason);
-                return refused.answer(request.id);
+                return refused.answer(Some(request.id));
             }
         };
-        match (&*request.method, spoken.era()) {
+        let answer = match (&*request.method, spoken.era()) {
             ("initialize", Era::Legacy) => self.initialize(inbound, request),
             ("server/discover", Era::Modern) => self.discover(inbound, request),
             ("ping", Era::Legacy) => answer::result(request.id, b"{}".to_vec().into()),
             ("tools/list", _) => self.list_tools(inbound, request, &spoken),
             ("tools/call", _) => self.call_tool(inbound, request, &spoken, meta),
             (method, era) => answer::unknown_method(request.id, method, era),
+        };
+        match answer {
+            Answer::Message(outgoing) if outgoing.message.len() > inbound.answer_bytes_max => {
+                let too_large = answer::too_large(inbound.answer_bytes_max);
+                Answer::Message(answer::failed(request.id, &too_large, spoken.era()))
+            }
+            answer => answer,
         }
     }
 
     fn notification(&self, inbound: &Inbound<'_>, notification: &Notification<'_>) -> Answer {
+        let session = match &inbound.way {
+            Way::Stream { session, .. } => Some(Arc::clone(session)),
+            Way::Http { headers } if headers.contains_key(&MCP_SESSION_ID) => {
+                match era::session_of(inbound, &self.shared.sessions) {
+                    Ok(session) => Some(session),
+                    Err(refused) => return refused.answer(None),
+                }
+            }
+            Way::Http { .. } => None,
+        };
         if notification.method == "notifications/cancelled" {
-            let session = match &inbound.way {
-                Way::Stream { session, .. } => Some(Arc::clone(session)),
-                Way::Http { .. } => era::session_of(inbound, &self.shared.sessions).ok(),
-            };
             let params = notification.params.as_ref();
             let id = params.and_then(|params| {
                 let raw = &inbound.message[params.range.clone()];

@@ -8,6 +8,9 @@ use twinway_proto::json::{self, members};
 
 use crate::config::{Config, RuntimeChoice, ToolRule, Trust};
 
+/// Longest call. What takes longer than a day is no call any more, and a time that cannot be added to a clock is nonsense.
+const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// The `_meta` member of a definition in which a tool describes itself.
 const OWN_METADATA: &str = "twinway/metadata";
 
@@ -57,6 +60,7 @@ impl Sources {
         if let Some(rule) = self.rules.iter().find(|rule| rule.pattern.matches(public)) {
             metadata.apply(rule);
         }
+        metadata.timeout = metadata.timeout.min(TIMEOUT_MAX);
         metadata
     }
 }
@@ -89,7 +93,7 @@ impl Metadata {
                 }
                 "timeout" => {
                     let timeout = string().and_then(|text| humantime::parse_duration(&text).ok());
-                    self.timeout = timeout.unwrap_or(self.timeout);
+                    self.timeout = timeout.filter(|timeout| !timeout.is_zero()).unwrap_or(self.timeout);
                 }
                 _ => {}
             }
@@ -137,6 +141,17 @@ mod tests {
 
         assert_eq!(metadata.priority, Priority::default());
         assert_eq!(metadata.runtime, RuntimeChoice::Auto);
+    }
+
+    #[test]
+    fn a_tool_cannot_ask_for_no_time_or_for_all_of_it() {
+        let of = |timeout: &str| {
+            let own = format!(r#"{{"_meta":{{"twinway/metadata":{{"timeout":"{timeout}"}}}}}}"#);
+            sources("").of("t", &Bytes::from(own), Trust::Hints).timeout
+        };
+
+        assert_eq!(of("10000000000000000000s"), TIMEOUT_MAX);
+        assert_eq!(of("0s"), Duration::from_secs(30));
     }
 
     #[test]

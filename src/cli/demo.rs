@@ -17,7 +17,7 @@ use tokio::{sync::oneshot, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Client, Failure, Output,
+    Client, Failure, Output, listen_address,
     serve::{built_in, node_addresses, runtime},
     signal::Stop,
     tools::{ToolResult, call},
@@ -40,7 +40,7 @@ pub(super) struct Demo {
     #[arg(long)]
     once: bool,
     /// Where the near gateway listens; by default on a free port.
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0", value_parser = listen_address)]
     listen: SocketAddr,
 }
 
@@ -101,9 +101,13 @@ impl Demo {
         for (tool, arguments) in [("near.echo", &hello), ("far.echo", &hello), ("near.add", &sum), ("far.add", &sum)] {
             tell(&client, tool, arguments.as_object().cloned().unwrap_or_default(), output).await?;
         }
+        // With `--once` there is nothing left to connect to.
+        if self.once {
+            return Ok(());
+        }
         output.say(&format!(
             "\nConnect an MCP client to http://{0}/mcp, for example:\n  claude mcp add --transport http twinway http://{0}/mcp\n  \
-             twinway call --endpoint http://{0} --explain far.echo '{{\"text\":\"hello\"}}'",
+             twinway call --endpoint http://{0}/mcp --explain far.echo '{{\"text\":\"hello\"}}'",
             near.http
         ))?;
         Ok(())

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use serde::Serialize;
+use serde_json::Value;
 
 /// Prints for people or for programs.
 #[derive(Debug, Clone, Copy)]
@@ -42,8 +43,17 @@ impl Output {
     }
 
     /// A line on standard error. When that is closed there is nowhere left to say so.
-    pub(super) fn complain(self, text: &str) {
-        let line = if self.json { format!("{}\n", serde_json::json!({ "error": text })) } else { format!("twinway: {text}\n") };
+    pub(super) fn complain(self, text: &str, document: &Value) {
+        self.remark("error", text, document);
+    }
+
+    /// A line on standard error that is no complaint.
+    pub(super) fn note(self, text: &str) {
+        self.remark("note", text, &text.into());
+    }
+
+    fn remark(self, kind: &str, text: &str, document: &Value) {
+        let line = if self.json { format!("{}\n", serde_json::json!({ kind: document })) } else { format!("twinway: {text}\n") };
         drop(io::stderr().lock().write_all(line.as_bytes()));
     }
 }

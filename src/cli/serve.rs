@@ -11,8 +11,9 @@ use clap::Args;
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
-use super::{ConfigFile, Failure, Output, chain, signal::Stop};
+use super::{ConfigFile, Failure, Output, chain, listen_address, signal::Stop};
 use crate::{
     app::{Addresses, App, BuildError},
     config::{Config, HttpUrl, Name, Upstream},
@@ -31,7 +32,7 @@ pub(super) struct Serve {
     #[arg(long = "upstream", value_name = "NAME=URL")]
     upstreams: Vec<QuickUpstream>,
     /// Where to listen, instead of what the configuration says.
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen_address)]
     listen: Option<SocketAddr>,
 }
 
@@ -105,6 +106,9 @@ async fn serve(config: Config, blame: &Blame, output: Output) -> Result<(), Fail
 
 async fn run(config: Config, blame: &Blame, output: Output) -> Result<(), Failure> {
     let mut signals = Stop::listen()?;
+    for warning in config.warnings() {
+        warn!("{}", warning.what);
+    }
     // What the configuration asks and the machine refuses, a port in use for example, is a matter of configuration.
     let app = App::builder(config).build().await.map_err(|error| blame.complain(error))?;
     let addresses = app.addresses().clone();

@@ -19,7 +19,7 @@ pub(super) struct List {
 pub(super) struct Call {
     /// The tool's public name.
     tool: String,
-    /// Its arguments, a JSON object.
+    /// Its arguments, a JSON object such as '{"text":"hi"}'.
     #[arg(default_value = "{}", value_parser = object)]
     arguments: Map<String, Value>,
     /// Say which way the call took, why, and where the time went.
@@ -30,7 +30,7 @@ pub(super) struct Call {
 }
 
 fn object(text: &str) -> Result<Map<String, Value>, String> {
-    serde_json::from_str(text).map_err(|error| format!("not a JSON object: {error}"))
+    serde_json::from_str(text).map_err(|error| format!(r#"not a JSON object such as '{{"text":"hi"}}': {error}"#))
 }
 
 /// One page of `tools/list`.

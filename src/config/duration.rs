@@ -1,8 +1,11 @@
 //! Durations as people write them: `"30s"`, `"1m 30s"`, `"250ms"`.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
-use serde::{Deserialize, Deserializer, Serializer, de::Error};
+use serde::{
+    Deserializer, Serializer,
+    de::{Error, Visitor},
+};
 
 pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&humantime::format_duration(*duration))
@@ -10,11 +13,29 @@ pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Re
 
 /// Zero is refused: each of our durations bounds a wait, and none of them can be waited zero long.
 pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    match humantime::parse_duration(&text) {
-        Ok(duration) if duration.is_zero() => Err(D::Error::custom("must be longer than 0 s")),
-        Ok(duration) => Ok(duration),
-        Err(error) => Err(D::Error::custom(format_args!("`{text}` is not a duration such as `30s` or `1m 30s`: {error}"))),
+    deserializer.deserialize_str(Text)
+}
+
+/// Reads the text; a bare number is answered with what was probably meant.
+struct Text;
+
+impl Visitor<'_> for Text {
+    type Value = Duration;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a duration such as \"30s\"")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Duration, E> {
+        match humantime::parse_duration(text) {
+            Ok(duration) if duration.is_zero() => Err(E::custom("must be longer than 0 s")),
+            Ok(duration) => Ok(duration),
+            Err(error) => Err(E::custom(format_args!("`{text}` is not a duration such as `30s` or `1m 30s`: {error}"))),
+        }
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Duration, E> {
+        Err(E::custom(format_args!("`{number}` has no unit; write \"{number}s\" for seconds")))
     }
 }
 

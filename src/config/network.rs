@@ -23,6 +23,10 @@ impl std::str::FromStr for HttpUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        // Without it, `localhost:9100` would be read as an address of the scheme `localhost`.
+        if !text.contains("://") {
+            return Err("an address must begin with http:// or https://, such as http://127.0.0.1:9100/mcp".to_owned());
+        }
         let url = Url::parse(text).map_err(|error| format!("not an address such as `http://127.0.0.1:9100/mcp`: {error}"))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(format!("the scheme `{}` is not `http` or `https`", url.scheme()));

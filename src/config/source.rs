@@ -8,7 +8,7 @@ use toml::{
     de::{DeTable, DeValue, Deserializer},
 };
 
-use super::{ConfigError, Environment, Place, error::Invalid};
+use super::{ConfigError, Environment, Place, error::Invalid, remedy};
 
 /// The document, its text for line numbers, and the variables that changed it.
 ///
@@ -24,8 +24,7 @@ impl<'t> Source<'t> {
     /// Reads the text as TOML, no more.
     pub(super) fn parse(text: &'t str, path: &'t Path) -> Result<Self, ConfigError> {
         let mut source = Self { path, text, table: Spanned::new(0..0, DeTable::new()), variables: Vec::new() };
-        source.table =
-            DeTable::parse(text).map_err(|error| source.fail(&error.span().unwrap_or(0..0), first_line(error.message())))?;
+        source.table = DeTable::parse(text).map_err(|error| source.unreadable(&error))?;
         Ok(source)
     }
 
@@ -46,7 +45,8 @@ impl<'t> Source<'t> {
         T::deserialize(Deserializer::from(self.table.clone())).map_err(|error| {
             let span = error.span().unwrap_or(0..0);
             let path = self.path_of(&span);
-            self.fail(&span, complaint(error.message(), &path))
+            let value = self.value_of_path(&path, &span);
+            self.fail(&span, complaint(error.message(), &path, value))
         })
     }
 
@@ -78,6 +78,16 @@ impl<'t> Source<'t> {
         span
     }
 
+    /// What is not TOML.
+    fn unreadable(&self, error: &toml::de::Error) -> ConfigError {
+        let span = error.span().unwrap_or(0..0);
+        let start = self.text.floor_char_boundary(span.start.min(self.text.len()));
+        let line_start = self.text[..start].rfind('\n').map_or(0, |newline| newline + 1);
+        let advice = self.text[line_start..].lines().next().and_then(remedy::quotes);
+        let what = first_line(error.message());
+        self.fail(&span, advice.map_or_else(|| what.to_owned(), |advice| format!("{what}; {advice}")))
+    }
+
     fn fail(&self, span: &Range<usize>, what: impl Into<String>) -> ConfigError {
         ConfigError::Invalid { place: self.place(span), what: what.into(), cause: None }
     }
@@ -93,6 +103,16 @@ impl<'t> Source<'t> {
         Place::File { path: self.path.to_owned(), line, column }
     }
 
+    /// The value at a path whose span is known: paths do not say which entry of an array they mean.
+    fn value_of_path(&self, path: &str, span: &Range<usize>) -> Option<&DeValue<'t>> {
+        let mut nodes: Vec<&Spanned<DeValue<'t>>> = Vec::new();
+        for (depth, step) in path.split('.').enumerate() {
+            let tables = nodes.iter().flat_map(|node| tables_in(node.get_ref()));
+            nodes = if depth == 0 { vec![self.table.get_ref().get(step)?] } else { tables.filter_map(|table| table.get(step)).collect() };
+        }
+        nodes.into_iter().find(|node| node.span() == *span).map(Spanned::get_ref)
+    }
+
     /// The dotted path of the key or value that has exactly this span; empty for the whole document.
     fn path_of(&self, span: &Range<usize>) -> String {
         let mut steps = Vec::new();
@@ -103,12 +123,22 @@ impl<'t> Source<'t> {
 fn find_in_table(table: &DeTable<'_>, span: &Range<usize>, steps: &mut Vec<String>) -> bool {
     table.iter().any(|(key, value)| {
         steps.push(key.get_ref().to_string());
-        let found = key.span() == *span || find_in_value(value, span, steps);
+        // The deepest wins: a table that a variable made has the span of its value.
+        let found = find_in_value(value, span, steps) || key.span() == *span;
         if !found {
             steps.pop();
         }
         found
     })
+}
+
+/// The table that a value is, or those it holds.
+fn tables_in<'v, 't>(value: &'v DeValue<'t>) -> Vec<&'v DeTable<'t>> {
+    match value {
+        DeValue::Table(table) => vec![table],
+        DeValue::Array(items) => items.iter().flat_map(|item| tables_in(item.get_ref())).collect(),
+        _ => Vec::new(),
+    }
 }
 
 fn find_in_value(value: &Spanned<DeValue<'_>>, span: &Range<usize>, steps: &mut Vec<String>) -> bool {
@@ -121,8 +151,11 @@ fn find_in_value(value: &Spanned<DeValue<'_>>, span: &Range<usize>, steps: &mut 
 }
 
 /// Rewords what serde says of a wrong value or key at `path`.
-fn complaint(message: &str, path: &str) -> String {
+fn complaint(message: &str, path: &str, value: Option<&DeValue<'_>>) -> String {
     let message = first_line(message);
+    if let Some(better) = remedy::reword(path, message, value) {
+        return format!("`{path}`: {better}");
+    }
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     match quoted.split_first() {
         Some((given, known)) if message.starts_with("unknown field") => {

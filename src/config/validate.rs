@@ -1,8 +1,12 @@
 //! What no single value can say: secrets and paths that must exist, and values that must fit together.
 
-use std::{collections::HashMap, io::ErrorKind, path::Path};
+use std::{collections::HashMap, io::ErrorKind, net::IpAddr, path::Path, time::Duration};
 
-use runtime_mcpp::{Identity, config::ConfigError, identity::IdentityError};
+use runtime_mcpp::{
+    Identity, Multiaddr,
+    config::{AuthorityMode, ConfigError},
+    identity::IdentityError,
+};
 
 use super::{Config, Environment, HeaderText, Http, Invalid, Name, RuntimeChoice, Upstream};
 
@@ -11,6 +15,12 @@ const SEAL_KEY_CHARS_MIN: usize = 32;
 
 /// Deepest JSON that can be allowed: the stack that a deeper one needs is not reserved.
 const JSON_DEPTH_LIMIT: usize = 128;
+
+/// Characters of a client's token: 16 hold 64 bits even as hexadecimal digits, too many to try over a network.
+const TOKEN_CHARS_MIN: usize = 16;
+
+/// 24 h: a call that takes longer is a job, whose tool should answer with something to ask after.
+const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Config {
     /// Fetches secrets and makes relative paths relative to `base`.
@@ -41,18 +51,36 @@ impl Config {
     pub(crate) fn validate(&self) -> Result<(), Invalid> {
         self.http.validate()?;
         if let Some(telemetry) = &self.telemetry {
-            telemetry.validate().map_err(|(key, what)| Invalid::new(format!("telemetry.{key}"), what))?;
+            telemetry
+                .validate()
+                .map_err(|(key, what)| Invalid::new(format!("telemetry.{key}"), format!("`telemetry.{key}`: {what}")))?;
         }
         self.validate_names()?;
         self.upstream.iter().enumerate().try_for_each(|(index, upstream)| upstream.validate(index))?;
         self.validate_p2p()?;
+        bounded("admission.default_timeout", self.admission.default_timeout)?;
         for (index, rule) in self.tool.iter().enumerate() {
+            rule.timeout.map_or(Ok(()), |timeout| bounded(&format!("tool.{index}.timeout"), timeout))?;
             if rule.requires_p2p == Some(true) && rule.runtime == Some(RuntimeChoice::Http) {
                 let what = "a tool cannot require a peer and the HTTP runtime at once";
                 return Err(Invalid::new(format!("tool.{index}.requires_p2p"), what));
             }
         }
         Ok(())
+    }
+
+    /// What is not wrong and yet hardly meant.
+    pub(crate) fn warnings(&self) -> Vec<Invalid> {
+        let mut warnings = Vec::new();
+        let Some(p2p) = &self.p2p else { return warnings };
+        if p2p.authority == AuthorityMode::Allowlist && p2p.allow.is_empty() {
+            let what = "`authority = \"allowlist\"` without a `[[p2p.allow]]` lets nobody in";
+            warnings.push(Invalid::new("p2p.authority", what));
+        }
+        if p2p.listen.is_empty() {
+            warnings.push(Invalid::new("p2p", "`p2p.listen` is empty: this node only dials, and no peer can call its tools"));
+        }
+        warnings
     }
 
     /// Upstreams and peers share one space of names.
@@ -72,8 +100,34 @@ impl Config {
         }
         let Some(p2p) = &self.p2p else { return Ok(()) };
         p2p.validate().map_err(|error| Invalid::new(p2p_path(&error), error.to_string()))?;
+        if p2p.authority == AuthorityMode::OpenLoopback {
+            only_loopback(&p2p.listen)?;
+        }
         usable_key(&p2p.key_file)
     }
+}
+
+/// With `open-loopback` whoever connects may call everything, so nobody else may be able to connect.
+fn only_loopback(listen: &[Multiaddr]) -> Result<(), Invalid> {
+    let is_loopback = |address: &Multiaddr| {
+        let host = address.to_string().split('/').nth(2).and_then(|host| host.parse::<IpAddr>().ok());
+        host.is_some_and(|host| host.is_loopback())
+    };
+    let Some((index, address)) = listen.iter().enumerate().find(|(_, address)| !is_loopback(address)) else { return Ok(()) };
+    let what = format!(
+        "`{address}` can be reached from other machines, which `authority = \"open-loopback\"` is not for; listen on \
+         /ip4/127.0.0.1, or use \"allowlist\""
+    );
+    Err(Invalid::new(format!("p2p.listen.{index}"), what))
+}
+
+/// Durations are longer than 0 s already when they are read.
+fn bounded(path: &str, timeout: Duration) -> Result<(), Invalid> {
+    if timeout <= TIMEOUT_MAX {
+        return Ok(());
+    }
+    let timeout = humantime::format_duration(timeout);
+    Err(Invalid::new(path, format!("a call may take 24h at most, and this is {timeout}")))
 }
 
 /// The key that a complaint of the node is about.
@@ -100,7 +154,7 @@ fn usable_key(path: &Path) -> Result<(), Invalid> {
 
 impl Http {
     fn validate(&self) -> Result<(), Invalid> {
-        let wrong = |key: &str, what: String| Err(Invalid::new(format!("http.{key}"), what));
+        let wrong = |key: &str, what: String| Err(Invalid::new(format!("http.{key}"), format!("`http.{key}`: {what}")));
         if !(1..=JSON_DEPTH_LIMIT).contains(&self.json_depth_max) {
             return wrong("json_depth_max", format!("{} is not within 1 to {JSON_DEPTH_LIMIT}", self.json_depth_max));
         }
@@ -126,6 +180,10 @@ impl Http {
         unique("client", self.client.iter().enumerate().map(|(index, one)| (format!("http.client.{index}.name"), &one.name)))?;
         let mut owners = HashMap::new();
         for (index, client) in self.client.iter().enumerate() {
+            if client.token.expose().len() < TOKEN_CHARS_MIN {
+                let what = format!("a token shorter than {TOKEN_CHARS_MIN} characters can be guessed");
+                return Err(Invalid::new(format!("http.client.{index}.token"), what));
+            }
             if let Some(owner) = owners.insert(client.token.expose(), &client.name) {
                 let what = format!("the token is the one of client `{owner}`, so nobody could tell them apart");
                 return Err(Invalid::new(format!("http.client.{index}.token"), what));

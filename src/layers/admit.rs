@@ -18,7 +18,7 @@ use pin_project_lite::pin_project;
 use prometheus_client::metrics::counter::Counter;
 use runtime_api::{CallError, ErrorCode, Priority};
 use thiserror::Error;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::timeout_at};
 use tower::{Layer, Service, ServiceExt, util::Oneshot};
 
 use crate::{config::Admission, pipeline::Routed, telemetry::Metrics};
@@ -34,9 +34,23 @@ pub struct Overloaded {
     waiting: usize,
 }
 
-impl From<Overloaded> for CallError {
-    fn from(overloaded: Overloaded) -> Self {
-        Self::gateway(ErrorCode::Overloaded, overloaded.to_string()).with_retry_after(RETRY_AFTER)
+/// A call that did not get in. It was not sent.
+#[derive(Debug, Clone, Copy, Error)]
+pub enum Refused {
+    /// There is too much to do.
+    #[error(transparent)]
+    Overloaded(#[from] Overloaded),
+    /// Its time was used up in the queue.
+    #[error("the time given to this call was used up before the gateway had room for it")]
+    OutOfTime,
+}
+
+impl From<Refused> for CallError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Overloaded(_) => Self::gateway(ErrorCode::Overloaded, refused.to_string()).with_retry_after(RETRY_AFTER),
+            Refused::OutOfTime => Self::gateway(ErrorCode::DeadlineExceeded, refused.to_string()),
+        }
     }
 }
 
@@ -190,7 +204,7 @@ pub struct Admitting<S> {
 impl<S> Service<Routed> for Admitting<S>
 where
     S: Service<Routed> + Clone + Send + 'static,
-    S::Error: From<Overloaded>,
+    S::Error: From<Refused>,
     S::Future: Send,
 {
     type Response = S::Response;
@@ -209,7 +223,9 @@ where
         // Only whoever has to wait pays for a box.
         Entering::Waiting {
             turn: Box::pin(async move {
-                let admitted = door.enter(routed.call.priority).await?;
+                // The deadline layer would end the wait too, but could not know that nothing was sent.
+                let entered = timeout_at(routed.call.deadline, door.enter(routed.call.priority)).await;
+                let admitted = entered.map_err(|_| Refused::OutOfTime)??;
                 Ok((inner.oneshot(routed), admitted))
             }),
         }
@@ -217,7 +233,7 @@ where
 }
 
 /// A turn at the door, and the call that begins with it.
-type Turn<S> = BoxFuture<'static, Result<(Oneshot<S, Routed>, Admitted), Overloaded>>;
+type Turn<S> = BoxFuture<'static, Result<(Oneshot<S, Routed>, Admitted), Refused>>;
 
 pin_project! {
     /// A call before and behind the door.
@@ -233,7 +249,7 @@ pin_project! {
 impl<S> Future for Entering<S>
 where
     S: Service<Routed>,
-    S::Error: From<Overloaded>,
+    S::Error: From<Refused>,
 {
     type Output = Result<S::Response, S::Error>;
 
@@ -245,7 +261,7 @@ where
             };
             match entered {
                 Ok((answer, admitted)) => self.set(Self::In { answer, _admitted: admitted }),
-                Err(overloaded) => return Poll::Ready(Err(overloaded.into())),
+                Err(refused) => return Poll::Ready(Err(refused.into())),
             }
         }
     }

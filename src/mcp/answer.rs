@@ -61,6 +61,12 @@ pub(super) fn error(status: u16, id: Option<&str>, code: i32, message: &str, dat
     Answer::Message(Outgoing::new(status, envelope::failure(id, error)))
 }
 
+/// An answer that the way back cannot carry. Whatever was asked has been done.
+pub(super) fn too_large(bytes_max: usize) -> CallError {
+    let message = format!("the answer is larger than the {bytes_max} bytes that this connection carries");
+    CallError::runtime(ErrorCode::TooLarge, Delivery::Answered, message)
+}
+
 /// A tool that this client may not call. It learns no more than of a tool that does not exist.
 pub(super) fn denied(id: &str, name: &str) -> Answer {
     let error = envelope::error_object(-32602, &no_tool(name), None);
@@ -104,10 +110,11 @@ pub(super) fn failed(id: &str, failure: &CallError, era: Era) -> Outgoing {
 
 /// An error answer of a call is a JSON-RPC message and no fault of HTTP, but for what the modern revision maps.
 fn status(failure: &CallError, error: &Bytes, era: Era) -> u16 {
-    let unknown_method = failure.answer().is_some() && runtime_mcp::era::error_code(error) == Some(-32601);
-    match era {
-        Era::Modern if unknown_method => 404,
-        Era::Modern | Era::Legacy => 200,
+    let code = failure.answer().and_then(|_| runtime_mcp::era::error_code(error));
+    match (era, code) {
+        (Era::Modern, Some(-32601)) => 404,
+        (Era::Modern, Some(-32022..=-32020)) => 400,
+        (Era::Modern | Era::Legacy, _) => 200,
     }
 }
 

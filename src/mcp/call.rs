@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
-use runtime_api::{Call, CallError, Caller, CallerEvents, Era, Method, Params, Reply, TraceContext};
+use runtime_api::{Call, CallError, Caller, CallerEvents, Delivery, Era, ErrorCode, Method, Params, Reply, TraceContext};
 use tokio::time::Instant;
 use tower::ServiceExt;
 use tracing::Span;
@@ -41,6 +41,7 @@ struct Asked {
     id: Box<str>,
     era: Era,
     explain: bool,
+    bytes_max: usize,
     began: Instant,
 }
 
@@ -85,8 +86,14 @@ impl Server {
         let (span, trace) = self.trace(found, incoming_trace(inbound, meta));
         let token = meta.progress_token.map(|token| inbound.message.slice_ref(token.as_bytes()));
         let (caller, events) = way_back(token.as_ref());
-        let asked =
-            Asked { id: request.id.into(), era: spoken.era(), explain: meta.explain == Some("true"), began: Instant::now() };
+        let asked = Asked {
+            id: request.id.into(),
+            era: spoken.era(),
+            explain: meta.explain == Some("true"),
+            bytes_max: inbound.answer_bytes_max,
+            began: Instant::now(),
+        };
+        let deadline = asked.began + time_for(entry.metadata.timeout.min(inbound.time_max), meta.deadline_ms);
         let params = Params {
             raw: Bytes::clone(raw),
             name: index.name.clone(),
@@ -100,14 +107,14 @@ impl Server {
             params,
             principal: inbound.principal.clone(),
             client: spoken.client(),
-            deadline: asked.began + time_for(entry.metadata.timeout, meta.deadline_ms),
+            deadline,
             priority: entry.metadata.priority,
             trace,
             caller,
         };
         let answering = self.shared.pipeline.clone().oneshot(Routed { entry: Arc::clone(entry), call, span });
         let finished = Box::pin(async move { asked.finish(answering.await) });
-        let running = Running::new(finished, events.zip(token), self.shared.left_behind.clone());
+        let running = Running::new(finished, events.zip(token), deadline, self.shared.left_behind.clone());
         Answer::Running(Box::new(match (spoken, &inbound.way) {
             (Spoken::Legacy { session, .. }, _) => running.in_session(session, request.id),
             // On a stream a modern client cancels by a notification too, as over stdio.
@@ -157,7 +164,21 @@ struct Found<'a> {
 
 impl Asked {
     fn finish(self, answered: Result<Answered, CallError>) -> Outgoing {
+        let bytes_max = self.bytes_max;
+        let outgoing = self.write(answered);
+        if outgoing.message.len() <= bytes_max {
+            return outgoing;
+        }
+        answer::failed(&self.id, &answer::too_large(bytes_max), self.era)
+    }
+
+    fn write(&self, answered: Result<Answered, CallError>) -> Outgoing {
         match answered {
+            Ok(answered) if self.era == Era::Legacy && is_unfinished(&answered.reply) => {
+                let message = "the target asks for more input, which cannot be passed to a client of this revision";
+                let error = CallError::runtime(ErrorCode::Unsupported, Delivery::Answered, message);
+                answer::failed(&self.id, &error, self.era)
+            }
             Ok(answered) => Outgoing::new(200, envelope::response(&self.id, self.result(answered))),
             Err(error) => answer::failed(&self.id, &error, self.era),
         }
@@ -174,6 +195,11 @@ impl Asked {
             _ => reply.result.into(),
         }
     }
+}
+
+/// A result that only a modern client can go on with.
+fn is_unfinished(reply: &Reply) -> bool {
+    reply.result_type.clone().is_some_and(|range| &reply.result[range] != b"\"complete\"")
 }
 
 /// The time for a call: the tool's, or less if the client says so.
@@ -256,9 +282,9 @@ mod tests {
     use super::*;
 
     fn finished(era: Era, result: &'static str, result_type: bool) -> String {
-        let asked = Asked { id: "1".into(), era, explain: false, began: Instant::now() };
+        let asked = Asked { id: "1".into(), era, explain: false, bytes_max: usize::MAX, began: Instant::now() };
         let mut reply = Reply::new(Bytes::from_static(result.as_bytes()));
-        reply.result_type = result_type.then_some(0..0);
+        reply.result_type = result_type.then(|| result.find("\"complete\"").map_or(0..0, |at| at..at + 10));
         let taken = Taken { runtime: runtime_api::RuntimeId("http".into()), target: "up".into(), reason: "only_candidate" };
         let rope = asked.result(Answered { reply, taken, hop: Duration::ZERO });
         String::from_utf8(rope.into_bytes().to_vec()).expect("UTF-8")

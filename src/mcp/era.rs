@@ -77,8 +77,8 @@ impl Refused {
         Self { data: Some(format!(r#"{{"reason":"{why}"}}"#)), ..Self::new(why, 400, code, message) }
     }
 
-    pub(super) fn answer(&self, id: &str) -> Answer {
-        answer::error(self.status, Some(id), self.code, &self.message, self.data.as_deref().map(str::as_bytes))
+    pub(super) fn answer(&self, id: Option<&str>) -> Answer {
+        answer::error(self.status, id, self.code, &self.message, self.data.as_deref().map(str::as_bytes))
     }
 }
 
@@ -137,8 +137,9 @@ pub(super) fn session_of(inbound: &Inbound<'_>, sessions: &Sessions) -> Result<A
             SessionError::Foreign => "session_foreign",
             SessionError::Full { .. } => "session_full",
         };
-        // 404 tells a client to initialize again (2025-11-25, session management).
-        Refused::new(reason, 404, -32600, error.to_string())
+        // 404 tells a client to initialize again (2025-11-25, session management); a good handle has to come back later.
+        let status = if matches!(error, SessionError::Full { .. }) { 503 } else { 404 };
+        Refused::new(reason, status, -32600, error.to_string())
     })
 }
 

@@ -1,6 +1,6 @@
 //! A message as a transport hands it in.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -22,6 +22,10 @@ pub struct Inbound<'a> {
     pub way: Way<'a>,
     /// Which tools it may see and call.
     pub scope: Scope<'a>,
+    /// Largest message that the way back carries.
+    pub answer_bytes_max: usize,
+    /// Longest call that this client may make.
+    pub time_max: Duration,
 }
 
 /// The kinds of transport, as far as MCP treats them differently.

@@ -12,7 +12,7 @@ use twinway_proto::{
     revision,
 };
 
-use super::{Answer, Inbound, Outgoing, Server, SessionError, Way, answer};
+use super::{Answer, Inbound, Outgoing, Server, SessionError, Way, answer, listing::unknown_view};
 
 /// The binding of a modern conversation over libp2p.
 pub(super) const MODERN_BINDING: &str = "mcp-binding/2026-07-28";
@@ -28,6 +28,10 @@ const CLIENT_PART_BYTES_MAX: usize = 1024;
 
 impl Server {
     pub(super) fn initialize(&self, inbound: &Inbound<'_>, request: &Request<'_>) -> Answer {
+        // A client that got a session here would read every later 404 as "session gone".
+        if self.shared.catalog.load().view(inbound.view).is_none() {
+            return unknown_view(request.id, inbound.view);
+        }
         let params = request.params.as_ref().map(|params| inbound.message.slice(params.range.clone())).unwrap_or_default();
         let Some(asked) = part(&params, "protocolVersion") else {
             return answer::error(200, Some(request.id), -32602, "`initialize` has no `protocolVersion`", None);

@@ -6,11 +6,16 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use runtime_api::{CallerEvent, CallerEvents};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout_at},
+};
 use tokio_util::{
     sync::{CancellationToken, WaitForCancellationFutureOwned},
     task::TaskTracker,
@@ -28,9 +33,13 @@ use super::{Outgoing, Session};
 /// answer is thrown away, because a legacy client's disconnect is no cancel (2025-11-25, transports).
 pub struct Running {
     state: Option<State>,
+    deadline: Instant,
     left_behind: TaskTracker,
     goes_on: bool,
 }
+
+/// Time after the deadline in which a client may still fetch what is there for it.
+const READ_GRACE: Duration = Duration::from_secs(5);
 
 struct State {
     answer: BoxFuture<'static, Outgoing>,
@@ -62,9 +71,38 @@ impl Running {
     pub(super) fn new(
         answer: BoxFuture<'static, Outgoing>,
         events: Option<(CallerEvents, Bytes)>,
+        deadline: Instant,
         left_behind: TaskTracker,
     ) -> Self {
-        Self { state: Some(State { answer, events, ready: None, session: None }), left_behind, goes_on: false }
+        Self { state: Some(State { answer, events, ready: None, session: None }), deadline, left_behind, goes_on: false }
+    }
+
+    /// After this instant nobody has to be waited for: neither the target nor a client that does not read.
+    #[must_use]
+    pub fn given_up_at(&self) -> Instant {
+        self.deadline + READ_GRACE
+    }
+
+    /// Drives the call in a task of its own, whether its client reads or not. Dropping the receiver drops the call.
+    #[must_use]
+    pub fn into_steps(mut self) -> mpsc::Receiver<Step> {
+        let (steps, receiver) = mpsc::channel(1);
+        let given_up_at = self.given_up_at();
+        self.left_behind.clone().spawn(async move {
+            loop {
+                let step = tokio::select! {
+                    biased;
+                    () = steps.closed() => return,
+                    step = self.next() => step,
+                };
+                let is_last = !matches!(step, Step::Event(_));
+                let sent = timeout_at(given_up_at, steps.send(step)).await;
+                if is_last || !matches!(sent, Ok(Ok(()))) {
+                    return;
+                }
+            }
+        });
+        receiver
     }
 
     /// The session can cancel the call by this id, and the call outlives its holder.
@@ -157,8 +195,9 @@ impl Drop for Running {
         if !self.goes_on || tokio::runtime::Handle::try_current().is_err() {
             return;
         }
+        let deadline = self.deadline;
         self.left_behind.spawn(async move {
-            let mut running = Self { state: Some(state), left_behind: TaskTracker::new(), goes_on: false };
+            let mut running = Self { state: Some(state), deadline, left_behind: TaskTracker::new(), goes_on: false };
             while matches!(running.next().await, Step::Event(_)) {}
         });
     }

@@ -66,8 +66,16 @@ pub struct Session {
     client: OnceLock<Arc<LegacyClient>>,
     principal: Principal,
     view: Box<str>,
-    in_flight: Mutex<HashMap<Box<str>, Cancel>>,
+    in_flight: Mutex<InFlight>,
     used_ms: AtomicU64,
+}
+
+/// The calls of a session.
+#[derive(Debug, Default)]
+struct InFlight {
+    calls: HashMap<Box<str>, Cancel>,
+    /// The session was ended: whatever begins now is cancelled.
+    ended: bool,
 }
 
 /// What a handle says. `id` stands in it twice over as a nonce would: it makes handles differ.
@@ -126,30 +134,34 @@ impl Session {
 
     pub(super) fn enter(&self, id: &str) -> Cancel {
         let cancel = CancellationToken::new();
-        self.in_flight.lock().insert(id.into(), cancel.clone());
+        let mut in_flight = self.in_flight.lock();
+        if in_flight.ended {
+            cancel.cancel();
+        }
+        in_flight.calls.insert(id.into(), cancel.clone());
         cancel
     }
 
     pub(super) fn leave(&self, id: &str) {
-        self.in_flight.lock().remove(id);
+        self.in_flight.lock().calls.remove(id);
     }
 
     /// Cancels the call with that raw id. A call that is not there has ended, or was never begun: both are fine.
     pub fn cancel(&self, id: &str) {
-        if let Some(cancel) = self.in_flight.lock().get(id) {
+        if let Some(cancel) = self.in_flight.lock().calls.get(id) {
             cancel.cancel();
         }
     }
 
-    /// Cancels everything.
-    pub fn cancel_all(&self) {
-        for cancel in self.in_flight.lock().values() {
-            cancel.cancel();
-        }
+    /// Cancels everything that is in flight, and whatever is begun later.
+    pub fn end(&self) {
+        let mut in_flight = self.in_flight.lock();
+        in_flight.ended = true;
+        in_flight.calls.values().for_each(CancellationToken::cancel);
     }
 
     fn is_busy(&self) -> bool {
-        !self.in_flight.lock().is_empty()
+        !self.in_flight.lock().calls.is_empty()
     }
 }
 
@@ -232,7 +244,7 @@ impl Sessions {
         if self.ended.len() < ENDED_MAX {
             self.ended.insert(session.id, now_s() + self.ttl.as_secs());
         }
-        session.cancel_all();
+        session.end();
         self.forget(handle);
         Ok(())
     }
@@ -250,7 +262,7 @@ impl Sessions {
     /// Cancels every call of every session.
     pub fn cancel_all(&self) {
         for session in &self.open {
-            session.cancel_all();
+            session.end();
         }
     }
 
@@ -285,11 +297,12 @@ impl Sessions {
 
     fn keep(&self, handle: &str, session: Session) -> Arc<Session> {
         session.used_ms.store(self.now_ms(), Ordering::Relaxed);
-        let session = Arc::new(session);
-        if self.open.insert(handle.into(), Arc::clone(&session)).is_none() {
+        // Two requests may bring one handle back at the same time: they must end up in one session.
+        let kept = self.open.entry(handle.into()).or_insert_with(|| {
             self.gauge.inc();
-        }
-        session
+            Arc::new(session)
+        });
+        Arc::clone(&kept)
     }
 
     /// A session that has no call in flight can be forgotten: its handle says all that is needed to go on.
@@ -297,7 +310,9 @@ impl Sessions {
         if self.open.len() < self.sessions_max {
             return Ok(());
         }
-        let idle = self.open.iter().filter(|session| !session.is_busy()).take(EVICTION_SAMPLE);
+        // Whoever holds a session is about to begin a call in it.
+        let is_idle = |session: &Arc<Session>| !session.is_busy() && Arc::strong_count(session) == 1;
+        let idle = self.open.iter().filter(|session| is_idle(session)).take(EVICTION_SAMPLE);
         let oldest = idle.min_by_key(|session| session.used_ms.load(Ordering::Relaxed)).map(|session| session.key().clone());
         match oldest {
             Some(handle) => self.forget(&handle),
@@ -397,6 +412,7 @@ mod tests {
         assert!(matches!(sessions.open(client(), &alice(), ""), Err(SessionError::Full { .. })));
 
         session.leave("1");
+        drop(session);
         assert!(sessions.open(client(), &alice(), "").is_ok());
     }
 

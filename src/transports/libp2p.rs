@@ -19,7 +19,7 @@ use runtime_mcpp::{
 use tokio::{
     sync::mpsc,
     task::JoinSet,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -56,6 +56,7 @@ struct Shared {
     binding: Binding,
     frame_bytes_max: usize,
     idle: Duration,
+    request_timeout: Duration,
     refusals: Arc<RefusalCounters>,
 }
 
@@ -70,6 +71,8 @@ pub struct Rules {
     pub frame_bytes_max: usize,
     /// A stream without a call for so long is closed.
     pub idle: Duration,
+    /// Longest call of a peer.
+    pub request_timeout: Duration,
     /// How long calls in flight may take to end when it is time to stop.
     pub drain_timeout: Duration,
 }
@@ -79,8 +82,8 @@ impl Libp2p {
     #[must_use]
     pub fn new(node: NodeHandle, incoming: IncomingStreams, rules: Rules, server: Server) -> Self {
         let refusals = node.refusals();
-        let Rules { authority, binding, frame_bytes_max, idle, drain_timeout } = rules;
-        let shared = Shared { node, server, authority, binding, frame_bytes_max, idle, refusals };
+        let Rules { authority, binding, frame_bytes_max, idle, request_timeout, drain_timeout } = rules;
+        let shared = Shared { node, server, authority, binding, frame_bytes_max, idle, request_timeout, refusals };
         Self { incoming, shared: Arc::new(shared), drain_timeout }
     }
 }
@@ -144,7 +147,7 @@ async fn serve_stream(inbound: InboundStream, shared: Arc<Shared>, stop: Cancell
     let Conversation { session, frames, .. } = conversation;
     if !stop.is_cancelled() {
         // The peer is gone or broke the rules: nobody waits for these answers.
-        session.cancel_all();
+        session.end();
     }
     drop(frames);
     // A peer that does not read any more must not hold its stream for ever.
@@ -239,6 +242,8 @@ impl Conversation {
             principal: &self.principal,
             way: Way::Stream { session: &self.session, binding: self.shared.binding },
             scope: Scope::Only(&offered),
+            answer_bytes_max: self.shared.frame_bytes_max,
+            time_max: self.shared.request_timeout,
         })
     }
 }
@@ -253,13 +258,16 @@ fn refusal(fault: &EnvelopeError) -> Refusal {
 
 /// Sends a call's notifications and its answer. A peer that is gone drops the call.
 async fn drive(mut running: Running, frames: mpsc::Sender<Rope>) {
+    let given_up_at = running.given_up_at();
     loop {
         let (message, done) = match running.next().await {
             Step::Event(message) => (message, false),
             Step::Done(outgoing) => (outgoing.message, true),
             Step::Withdrawn => return,
         };
-        if frames.send(message).await.is_err() || done {
+        // A peer that does not read does not hold its call beyond the deadline.
+        let sent = timeout_at(given_up_at, frames.send(message)).await;
+        if done || !matches!(sent, Ok(Ok(()))) {
             return;
         }
     }

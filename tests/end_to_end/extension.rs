@@ -110,6 +110,8 @@ impl Transport for Letterbox {
                     principal: &principal,
                     way: Way::Stream { session: &session, binding: Binding::Baseline },
                     scope: Scope::Everything,
+                    answer_bytes_max: usize::MAX,
+                    time_max: Duration::MAX,
                 });
                 reply.send(finish(answer).await).expect("the client waits");
             }

@@ -5,7 +5,10 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body::Body as _;
 use hyper::body::Incoming as Body;
 use runtime_api::{CallError, Delivery, ErrorCode};
-use std::{future::poll_fn, pin::Pin};
+use std::{future::poll_fn, pin::Pin, sync::Arc, time::Duration};
+use tokio::{sync::Semaphore, time::timeout};
+use tokio_util::task::TaskTracker;
+use tracing::debug;
 use twinway_proto::rope::Rope;
 
 use crate::{
@@ -30,7 +33,17 @@ pub(crate) struct Endpoint {
     /// a clone of these, or of a session's, so that a call builds one map and no more.
     pub(crate) headers: HeaderMap,
     pub(crate) answer_bytes_max: usize,
+    pub(crate) background: TaskTracker,
+    /// Places for messages that nobody waits for.
+    pub(crate) telling: Arc<Semaphore>,
 }
+
+/// Messages that nobody waits for and that are on their way at once: cancellations, answers to pings. An upstream that does
+/// not take more has lost interest in them.
+pub(crate) const TELLING_MAX: usize = 64;
+
+/// Time for such a message.
+const TELLING_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Endpoint {
     /// Sends one message and waits for the head of the answer. `headers` are all of the request's.
@@ -45,6 +58,19 @@ impl Endpoint {
         *request.uri_mut() = self.uri.clone();
         *request.headers_mut() = headers;
         self.pool.send(request).await
+    }
+
+    /// Sends a message whose answer does not matter, in the background and as far as there is room.
+    pub(crate) fn tell(self: &Arc<Self>, headers: HeaderMap, message: Rope) {
+        let Ok(place) = Arc::clone(&self.telling).try_acquire_owned() else { return };
+        let endpoint = Arc::clone(self);
+        self.background.spawn(async move {
+            let _place = place;
+            let telling = async { endpoint.body(endpoint.post(headers, message).await?).await };
+            if !matches!(timeout(TELLING_TIMEOUT, telling).await, Ok(Ok(_))) {
+                debug!("a message to an upstream was not taken");
+            }
+        });
     }
 
     /// Reads the whole body and gives the connection back.

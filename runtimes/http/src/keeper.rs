@@ -9,6 +9,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use http::Method;
 use runtime_api::{CallError, ErrorCode, Offers, TargetOffers, TargetState, Tool};
 use runtime_mcp::{
@@ -18,7 +19,10 @@ use runtime_mcp::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
-use twinway_proto::{headers::ParamHeaders, rope::Rope};
+use twinway_proto::{
+    headers::{InvalidParamHeader, ParamHeaders},
+    rope::Rope,
+};
 
 use crate::{
     session::Session,
@@ -115,7 +119,8 @@ async fn ask_everything(target: &Arc<Target>) -> Result<Found, CallError> {
     }
 }
 
-fn ready(target: &Target, found: Found) -> TargetOffers {
+fn ready(target: &Target, mut found: Found) -> TargetOffers {
+    found.tools.retain(|tool| is_usable(target, tool));
     target.param_headers.store(Arc::new(mirrored(&found.tools)));
     TargetOffers {
         target: target.settings.target.clone(),
@@ -126,11 +131,24 @@ fn ready(target: &Target, found: Found) -> TargetOffers {
     }
 }
 
-/// The tools that want arguments mirrored in headers. A schema that breaks the rules mirrors nothing.
+/// A tool whose schema breaks the rules of `x-mcp-header` must not be offered (2026-07-28, Streamable HTTP): its headers
+/// and its arguments could say different things.
+fn is_usable(target: &Target, tool: &Tool) -> bool {
+    let Err(error) = param_headers(tool) else { return true };
+    warn!(target_name = %target.settings.target, tool = %tool.name, %error, "tool is not offered: its `x-mcp-header` is invalid");
+    false
+}
+
+fn param_headers(tool: &Tool) -> Result<ParamHeaders, InvalidParamHeader> {
+    let schema = runtime_mcp::handshake::part(&tool.definition, "inputSchema");
+    let schema = schema.as_deref().and_then(|schema| std::str::from_utf8(schema).ok());
+    schema.map_or_else(|| Ok(ParamHeaders::default()), ParamHeaders::from_schema)
+}
+
+/// The tools that want arguments mirrored in headers.
 fn mirrored(tools: &[Tool]) -> HashMap<Arc<str>, ParamHeaders> {
     let headers_of = |tool: &Tool| {
-        let schema = runtime_mcp::handshake::part(&tool.definition, "inputSchema")?;
-        let headers = ParamHeaders::from_schema(std::str::from_utf8(&schema).ok()?).ok()?;
+        let headers = param_headers(tool).ok()?;
         (!headers.is_empty()).then(|| (tool.name.clone(), headers))
     };
     tools.iter().filter_map(headers_of).collect()
@@ -157,11 +175,11 @@ fn publish_failure(offers: &watch::Sender<Arc<Offers>>, target: &Target, error: 
     let last = offers.borrow().targets.iter().find(|offered| offered.target == target.settings.target).cloned();
     let Some(last) = last else { return };
     let state = match last.state {
-        TargetState::Ready | TargetState::Stale(_) => TargetState::Stale(reason),
-        TargetState::Connecting | TargetState::Failed(_) => TargetState::Failed(reason),
+        TargetState::Ready | TargetState::Stale(_) => TargetState::Stale(reason.clone()),
+        TargetState::Connecting | TargetState::Failed(_) => TargetState::Failed(reason.clone()),
     };
     if last.state.as_str() != state.as_str() {
-        warn!(target_name = %target.settings.target, %error, "upstream cannot be reached");
+        warn!(target_name = %target.settings.target, url = %target.settings.url, %reason, "upstream cannot be used");
     }
     publish(offers, TargetOffers { state, ..(*last).clone() });
 }
@@ -183,9 +201,8 @@ fn chain(error: &CallError) -> String {
 }
 
 async fn end_sessions(target: &Arc<Target>, all: bool) {
-    for session in target.sessions.take_idle(all) {
-        end_session(target, &session).await;
-    }
+    let sessions = target.sessions.take_idle(all);
+    join_all(sessions.iter().map(|session| end_session(target, session))).await;
 }
 
 /// DELETE, as far as the upstream takes it (405 is allowed). One second is enough for a courtesy.

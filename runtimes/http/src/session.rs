@@ -89,7 +89,9 @@ impl Sessions {
         let oldest_ms = self.now_ms().saturating_sub(u64::try_from(IDLE_MAX.as_millis()).unwrap_or(u64::MAX));
         let mut taken = Vec::new();
         self.slots.retain(|_, slot| {
-            let idle = all || slot.used_ms.load(Ordering::Relaxed) < oldest_ms;
+            // A call that runs for long holds its session.
+            let busy = slot.session.get().is_some_and(|session| Arc::strong_count(session) > 1);
+            let idle = all || (!busy && slot.used_ms.load(Ordering::Relaxed) < oldest_ms);
             if let (true, Some(session)) = (idle, slot.session.get()) {
                 taken.push(Arc::clone(session));
             }

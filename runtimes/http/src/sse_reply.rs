@@ -11,7 +11,6 @@ use runtime_mcp::{
     Incoming,
     incoming::{is_number, off_protocol},
 };
-use tokio_util::task::TaskTracker;
 use twinway_proto::{
     envelope::{self, Message, Notification, Request},
     rope::Rope,
@@ -31,7 +30,6 @@ const DRAIN_BYTES_MAX: usize = 64 * 1024;
 #[derive(Debug)]
 pub(crate) struct SseReply<'a> {
     pub(crate) endpoint: &'a Arc<Endpoint>,
-    pub(crate) background: &'a TaskTracker,
     /// Headers for what is sent back to the server in a legacy session.
     pub(crate) session_headers: &'a HeaderMap,
     pub(crate) caller: &'a Caller,
@@ -109,12 +107,7 @@ impl SseReply<'_> {
             let error = envelope::error_object(-32601, "the client does not offer this method", None);
             envelope::failure(Some(request.id), error)
         };
-        let (endpoint, headers) = (Arc::clone(self.endpoint), self.session_headers.clone());
-        self.background.spawn(async move {
-            if let Ok(exchange) = endpoint.post(headers, message).await {
-                endpoint.body(exchange).await.ok();
-            }
-        });
+        self.endpoint.tell(self.session_headers.clone(), message);
     }
 
     /// Gives the connection back when the stream ends now or soon.
@@ -124,7 +117,7 @@ impl SseReply<'_> {
             Some(Err(_)) => {}
             Some(Ok(Some(_))) | None => {
                 let endpoint = Arc::clone(self.endpoint);
-                self.background.spawn(async move {
+                self.endpoint.background.spawn(async move {
                     let drained = tokio::time::timeout(std::time::Duration::from_secs(1), drain(&mut body)).await;
                     if matches!(drained, Ok(true)) {
                         endpoint.pool.give_back(sender);

@@ -6,19 +6,23 @@ use std::{
         Arc,
         atomic::{AtomicU8, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use runtime_api::{Call, CallError, Caller, Client, Era, Eras, ErrorCode, Principal, Reply, Support, TraceContext};
+use runtime_api::{Call, CallError, Caller, Delivery, Era, Eras, ErrorCode, Principal, Reply, Support, TraceContext};
 use runtime_mcp::{
     Incoming,
     era::{Verdict, error_code, judge},
     handshake::{self, ServerFacts},
     outgoing::{self, Hop},
 };
-use tokio::sync::{Notify, Semaphore};
+use tokio::{
+    sync::{Notify, Semaphore, SemaphorePermit},
+    time::{Instant, timeout_at},
+};
 use tokio_util::task::TaskTracker;
 use twinway_proto::{
     envelope::{self, Message},
@@ -29,12 +33,15 @@ use twinway_proto::{
 
 use crate::{
     connect::Origin,
-    exchange::{Endpoint, Kind, kind, refused, value},
+    exchange::{Endpoint, Kind, TELLING_MAX, kind, refused, value},
     pool::{Exchange, Pool},
     session::{Session, Sessions},
     settings::{EraChoice, Upstream},
     sse_reply::SseReply,
 };
+
+/// When whoever finds an upstream busy may come back: short calls are over by then.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
@@ -44,7 +51,6 @@ pub(crate) struct Target {
     pub(crate) settings: Upstream,
     pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) sessions: Sessions,
-    pub(crate) background: TaskTracker,
     /// Something happened that makes it worth while to look at the upstream now.
     pub(crate) wake: Notify,
     /// Tools whose arguments are mirrored in headers.
@@ -53,6 +59,7 @@ pub(crate) struct Target {
     modern: AtomicSupport,
     legacy: AtomicSupport,
     permits: Semaphore,
+    waiting: Semaphore,
 }
 
 /// A request on its way to the upstream.
@@ -83,6 +90,8 @@ impl Target {
         let origin = Origin::new(&settings.url, settings.connect_timeout)?;
         let endpoint = Endpoint {
             pool: Pool::new(origin, background.clone()),
+            background,
+            telling: Arc::new(Semaphore::new(TELLING_MAX)),
             uri: path_and_query(&settings)?,
             headers: fixed_headers(&settings)?,
             answer_bytes_max: settings.answer_bytes_max,
@@ -95,13 +104,13 @@ impl Target {
         Ok(Self {
             endpoint: Arc::new(endpoint),
             sessions: Sessions::new(),
-            background,
             wake: Notify::new(),
             param_headers: ArcSwap::default(),
             ids: AtomicU64::new(1),
             modern: AtomicSupport::new(modern),
             legacy: AtomicSupport::new(legacy),
             permits: Semaphore::new(settings.concurrency),
+            waiting: Semaphore::new(settings.concurrency),
             settings,
         })
     }
@@ -113,17 +122,35 @@ impl Target {
 
     /// Makes a call. Dropping the future cancels it upstream.
     pub(crate) async fn call(self: Arc<Self>, call: Call) -> Result<Reply, CallError> {
-        let _permit = self.permits.acquire().await.map_err(|_| stopping())?;
+        let _permit = self.enter(call.deadline).await?;
         let answered = match self.era_for(&call).await? {
             Era::Modern => self.call_modern(&call).await,
             Era::Legacy => self.call_legacy(&call).await,
         };
-        if matches!(&answered, Err(error) if error.code() == ErrorCode::Unavailable) {
+        if answered.as_ref().is_err_and(asks_for_a_look) {
             self.wake.notify_one();
         }
-        let reply = answered?.into_reply();
-        refuse_what_cannot_travel(&call, &reply)?;
-        Ok(reply)
+        Ok(answered?.into_reply())
+    }
+
+    /// A place among the calls in flight. As many may wait as may be in flight: whoever would stand further back is refused
+    /// at once, so that one slow upstream does not hold up the whole gateway.
+    async fn enter(&self, deadline: Instant) -> Result<SemaphorePermit<'_>, CallError> {
+        if let Ok(permit) = self.permits.try_acquire() {
+            return Ok(permit);
+        }
+        let Ok(_waiting) = self.waiting.try_acquire() else {
+            let message = format!("{} calls to this upstream are in flight and as many wait", self.settings.concurrency);
+            let overloaded = CallError::runtime(ErrorCode::Overloaded, Delivery::NotSent, message);
+            return Err(overloaded.with_retry_after(RETRY_AFTER));
+        };
+        match timeout_at(deadline, self.permits.acquire()).await {
+            Ok(entered) => entered.map_err(|_| stopping()),
+            Err(_) => {
+                let message = "the time given to this call is used up before the upstream had room for it";
+                Err(CallError::runtime(ErrorCode::DeadlineExceeded, Delivery::NotSent, message))
+            }
+        }
     }
 
     /// The client's own era when the upstream serves it, else the other.
@@ -141,13 +168,11 @@ impl Target {
             Support::No => Ok(Era::Modern),
             Support::Unknown => match self.session(&call.principal).await {
                 Ok(_) => Ok(Era::Legacy),
-                Err(error) if error.delivery() == runtime_api::Delivery::NotSent && error.code() == ErrorCode::Unavailable => {
-                    Err(error)
-                }
-                Err(_) => {
+                Err(error) if refuses_sessions(&error) => {
                     self.legacy.set(Support::No);
                     Ok(Era::Modern)
                 }
+                Err(error) => Err(error),
             },
         }
     }
@@ -235,22 +260,32 @@ impl Target {
         let message = envelope::request(id, handshake::DISCOVER, Some(handshake::own_params("")));
         let exchange = self.endpoint.post(self.modern_headers(handshake::DISCOVER, None), message).await?;
         let status = exchange.response.status();
-        // A server that is starting or a proxy before it: says nothing of the era.
-        if matches!(status.as_u16(), 502..=504) {
+        // Of a busy or starting server, or of a proxy before it, an answer says nothing of the era; and what was modern
+        // a minute ago is not legacy because of one fault.
+        let troubled = status == StatusCode::TOO_MANY_REQUESTS || matches!(status.as_u16(), 502..=504);
+        if troubled || (status.is_server_error() && self.modern.get() == Support::Yes) {
             return Err(refused(status));
         }
         let body = self.probe_body(exchange, id).await?;
         let verdict = judge(Some(status.as_u16()), body, id)?;
         match verdict {
             Verdict::Modern(facts) => {
-                self.modern.set(Support::Yes);
+                self.found(Support::Yes);
                 Ok(Some(facts))
             }
             Verdict::Legacy if self.settings.era == EraChoice::Modern => Err(refused(status)),
             Verdict::Legacy => {
-                self.modern.set(Support::No);
+                self.found(Support::No);
                 Ok(None)
             }
+        }
+    }
+
+    /// Remembers what a probe found. Another answer than the last one comes from another server: what was known of its
+    /// sessions is void.
+    fn found(&self, modern: Support) {
+        if self.modern.replace(modern) != modern && self.settings.era == EraChoice::Auto {
+            self.legacy.set(Support::Unknown);
         }
     }
 
@@ -258,7 +293,14 @@ impl Target {
         if kind(exchange.response.headers()) != Kind::Events {
             return self.endpoint.body(exchange).await;
         }
-        self.sse_reply(&Caller::none(), &self.endpoint.headers, id).read(exchange).await.map(|answer| answer.message)
+        match self.sse_reply(&Caller::none(), &self.endpoint.headers, id).read(exchange).await {
+            Ok(answer) => Ok(answer.message),
+            // An error is an answer to a probe, however it comes.
+            Err(error) => match error.answer() {
+                Some(answer) => Ok(envelope::failure(Some(&id.to_string()), answer.clone()).into_bytes()),
+                None => Err(error),
+            },
+        }
     }
 
     async fn open_session(self: &Arc<Self>) -> Result<Session, CallError> {
@@ -289,7 +331,13 @@ impl Target {
             return Err(CallError::gateway(ErrorCode::Unsupported, "this upstream is configured as modern only"));
         }
         // Boxed, as everything that a warm call does not do: a call's future is moved, and small is quick.
-        self.sessions.get(principal, || Box::pin(self.open_session())).await
+        let session = self.sessions.get(principal, || Box::pin(self.open_session())).await;
+        if session.as_ref().is_err_and(refuses_sessions) && self.settings.era == EraChoice::Auto {
+            // It served sessions once and is another server now.
+            self.legacy.set(Support::Unknown);
+            self.wake.notify_one();
+        }
+        session
     }
 
     async fn ask(self: &Arc<Self>, ask: Ask<'_>) -> Result<Incoming, AskError> {
@@ -306,6 +354,8 @@ impl Target {
         session: Option<&Arc<Session>>,
     ) -> Result<Incoming, AskError> {
         let status = exchange.response.status();
+        // Only a session that has an id can be unknown.
+        let in_session = session.is_some_and(|session| session.has_id());
         match kind(exchange.response.headers()) {
             Kind::Json if status == StatusCode::OK => Ok(Incoming::read(self.endpoint.body(exchange).await?, id)?),
             Kind::Events if status == StatusCode::OK => {
@@ -315,30 +365,15 @@ impl Target {
             }
             Kind::Json if status.is_client_error() => {
                 let body = self.endpoint.body(exchange).await?;
-                Err(self.client_error(status, &body, session.is_some()))
+                Err(client_error(status, &body, in_session))
             }
-            _ if status == StatusCode::NOT_FOUND && session.is_some() => Err(AskError::Expired),
+            _ if status == StatusCode::NOT_FOUND && in_session => Err(AskError::Expired),
             _ => Err(refused(status).into()),
         }
     }
 
-    /// A 4xx with a JSON body: an expired session, or the error that the upstream answers with.
-    fn client_error(&self, status: StatusCode, body: &Bytes, in_session: bool) -> AskError {
-        let failure = match envelope::parse(body) {
-            Ok(Message::Failure(failure)) => body.slice(failure.error),
-            _ if status == StatusCode::NOT_FOUND && in_session => return AskError::Expired,
-            _ => return refused(status).into(),
-        };
-        // The TypeScript SDK's servers refuse an unknown session with 400 and -32000, and so unseen.
-        let session_refused = status == StatusCode::BAD_REQUEST && matches!(error_code(&failure), Some(-32001 | -32000));
-        if in_session && (status == StatusCode::NOT_FOUND || session_refused) {
-            return AskError::Expired;
-        }
-        CallError::answered(failure).into()
-    }
-
     fn sse_reply<'a>(&'a self, caller: &'a Caller, session_headers: &'a HeaderMap, id: u64) -> SseReply<'a> {
-        SseReply { endpoint: &self.endpoint, background: &self.background, session_headers, caller, id }
+        SseReply { endpoint: &self.endpoint, session_headers, caller, id }
     }
 
     fn hop(&self, call: &Call, era: Era, id: u64) -> Hop {
@@ -390,12 +425,7 @@ impl Drop for Withdraw<'_> {
         }
         let params = format!(r#"{{"requestId":{},"reason":"the caller does not wait any more"}}"#, self.id);
         let message = envelope::notification("notifications/cancelled", Some(params.into_bytes().into()));
-        let (endpoint, session) = (Arc::clone(&self.target.endpoint), Arc::clone(self.session));
-        self.target.background.spawn(async move {
-            if let Ok(exchange) = endpoint.post(session.headers.clone(), message).await {
-                endpoint.body(exchange).await.ok();
-            }
-        });
+        self.target.endpoint.tell(self.session.headers.clone(), message);
     }
 }
 
@@ -409,32 +439,65 @@ impl AtomicSupport {
     }
 
     fn get(&self) -> Support {
-        match self.0.load(Ordering::Acquire) {
-            found if found == Support::Yes as u8 => Support::Yes,
-            found if found == Support::No as u8 => Support::No,
-            _ => Support::Unknown,
-        }
+        Self::read(self.0.load(Ordering::Acquire))
     }
 
     fn set(&self, support: Support) {
         self.0.store(support as u8, Ordering::Release);
     }
+
+    fn replace(&self, support: Support) -> Support {
+        Self::read(self.0.swap(support as u8, Ordering::AcqRel))
+    }
+
+    fn read(found: u8) -> Support {
+        match found {
+            found if found == Support::Yes as u8 => Support::Yes,
+            found if found == Support::No as u8 => Support::No,
+            _ => Support::Unknown,
+        }
+    }
+}
+
+/// A 4xx with a JSON body: an expired session, or the error that the upstream answers with.
+fn client_error(status: StatusCode, body: &Bytes, in_session: bool) -> AskError {
+    let failure = match envelope::parse(body) {
+        Ok(Message::Failure(failure)) => body.slice(failure.error),
+        _ if status == StatusCode::NOT_FOUND && in_session => return AskError::Expired,
+        _ => return refused(status).into(),
+    };
+    if in_session && (status == StatusCode::NOT_FOUND || refuses_session(status, &failure)) {
+        return AskError::Expired;
+    }
+    CallError::answered(failure).into()
+}
+
+/// Servers built on the TypeScript SDK refuse a session that they do not know with 400 and such a message, unseen. The
+/// code alone does not say so: -32000 is any server's error, and a call that may have run must not be made again.
+fn refuses_session(status: StatusCode, failure: &Bytes) -> bool {
+    let message = handshake::part(failure, "message").map(|raw| raw.to_ascii_lowercase()).unwrap_or_default();
+    let says = |what: &[u8]| message.windows(what.len()).any(|part| part == what);
+    status == StatusCode::BAD_REQUEST
+        && matches!(error_code(failure), Some(-32001 | -32000))
+        && (says(b"session") || says(b"not initialized"))
+}
+
+/// Whether an upstream has answered that it does not serve `initialize`, as against not being able to just now.
+fn refuses_sessions(error: &CallError) -> bool {
+    matches!(error.code(), ErrorCode::Upstream | ErrorCode::Protocol)
+}
+
+/// Whether an error may mean that the upstream is gone, or another one than it was.
+fn asks_for_a_look(error: &CallError) -> bool {
+    let of_another_era =
+        || error.answer().and_then(|answer| error_code(answer)).is_some_and(|code| (-32022..=-32020).contains(&code));
+    matches!(error.code(), ErrorCode::Unavailable | ErrorCode::Disconnected | ErrorCode::Protocol) || of_another_era()
 }
 
 /// Who the gateway is when it asks for itself.
 pub(crate) fn own_principal() -> Principal {
     // No configured client can have a colon in its name.
     Principal("gateway:".into())
-}
-
-/// A result that only a modern client can go on with has no way to a legacy one.
-fn refuse_what_cannot_travel(call: &Call, reply: &Reply) -> Result<(), CallError> {
-    let Some(result_type) = reply.result_type.clone() else { return Ok(()) };
-    if matches!(call.client, Client::Legacy(_)) && &reply.result[result_type] != b"\"complete\"" {
-        let message = "the upstream asks for more input, which cannot be passed to a client of this revision";
-        return Err(CallError::runtime(ErrorCode::Unsupported, runtime_api::Delivery::Answered, message));
-    }
-    Ok(())
 }
 
 fn trace_headers(trace: &TraceContext, headers: &mut HeaderMap) {

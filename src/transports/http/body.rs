@@ -10,7 +10,10 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, Sleep, sleep},
+};
 use twinway_proto::{rope::Rope, sse};
 
 use crate::mcp::{Running, Step};
@@ -31,7 +34,7 @@ pub(super) enum Answer {
 #[derive(Debug)]
 pub(super) struct Stream {
     first: Option<Rope>,
-    running: Option<Running>,
+    steps: Option<mpsc::Receiver<Step>>,
     keep_alive: Pin<Box<Sleep>>,
 }
 
@@ -43,12 +46,14 @@ impl Answer {
     /// A stream that begins with a notification.
     pub(super) fn stream(first: Rope, running: Running) -> Self {
         let keep_alive = Box::pin(sleep(KEEP_ALIVE));
-        Self::Stream(Box::new(Stream { first: Some(first), running: Some(running), keep_alive }))
+        // The call must not depend on how fast this body is read.
+        let steps = Some(running.into_steps());
+        Self::Stream(Box::new(Stream { first: Some(first), steps, keep_alive }))
     }
 
     /// A stream without any event.
     pub(super) fn silence() -> Self {
-        Self::Stream(Box::new(Stream { first: None, running: None, keep_alive: Box::pin(sleep(KEEP_ALIVE)) }))
+        Self::Stream(Box::new(Stream { first: None, steps: None, keep_alive: Box::pin(sleep(KEEP_ALIVE)) }))
     }
 }
 
@@ -57,18 +62,18 @@ impl Stream {
         if let Some(first) = self.first.take() {
             return Poll::Ready(Some(sse::write_event(&first)));
         }
-        let Some(running) = &mut self.running else { return Poll::Ready(None) };
-        match running.poll_next(cx) {
-            Poll::Ready(Step::Event(message)) => {
+        let Some(steps) = &mut self.steps else { return Poll::Ready(None) };
+        match steps.poll_recv(cx) {
+            Poll::Ready(Some(Step::Event(message))) => {
                 self.keep_alive.as_mut().reset(Instant::now() + KEEP_ALIVE);
                 Poll::Ready(Some(sse::write_event(&message)))
             }
-            Poll::Ready(Step::Done(outgoing)) => {
-                self.running = None;
+            Poll::Ready(Some(Step::Done(outgoing))) => {
+                self.steps = None;
                 Poll::Ready(Some(sse::write_event(&outgoing.message)))
             }
-            Poll::Ready(Step::Withdrawn) => {
-                self.running = None;
+            Poll::Ready(Some(Step::Withdrawn) | None) => {
+                self.steps = None;
                 Poll::Ready(None)
             }
             Poll::Pending => self.poll_keep_alive(cx),

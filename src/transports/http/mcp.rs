@@ -1,13 +1,15 @@
 //! One HTTP request: who sends it, where it goes, and what comes back.
 
-use std::{convert::Infallible, future::poll_fn, pin::Pin, sync::Arc};
+use std::{convert::Infallible, future::poll_fn, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body::Body as _;
+use http_body::{Body as _, Frame};
 use hyper::body::Incoming;
 use runtime_api::{ErrorCode, Principal};
 use serde_json::json;
+use tokio::time::timeout;
 use twinway_proto::{
     envelope::{error_object, failure},
     headers::MCP_SESSION_ID,
@@ -23,6 +25,9 @@ use crate::mcp::{Answer, Inbound, Outgoing, Running, Scope, Step, Way};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
+
+/// Longest pause within a body: who pauses longer holds a share of the byte budget for nothing.
+const BODY_PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// Pieces are joined in steps of at most this, however much a head announces.
 const RESERVE_BYTES_MAX: usize = 64 * 1024;
@@ -83,7 +88,15 @@ async fn post(front: &Arc<Front>, view: &str, principal: &Principal, request: Re
         Err(fault) => return unreadable(front, &fault),
     };
     let way = Way::Http { headers: &head.headers };
-    let inbound = Inbound { message, view, principal, way, scope: Scope::Everything };
+    let inbound = Inbound {
+        message,
+        view,
+        principal,
+        way,
+        scope: Scope::Everything,
+        answer_bytes_max: usize::MAX,
+        time_max: Duration::MAX,
+    };
     let answer = front.server.handle(&inbound);
     drop(inbound);
     match answer {
@@ -121,6 +134,7 @@ fn end_session(front: &Front, view: &str, principal: &Principal, headers: &Heade
 enum BodyFault {
     TooLarge { bytes_max: usize },
     NoRoom,
+    TooSlow,
     Broken(hyper::Error),
 }
 
@@ -133,7 +147,7 @@ async fn read(mut body: Incoming, bytes_max: usize, share: &mut Share) -> Result
     let mut whole = BytesMut::new();
     let mut first = Bytes::new();
     loop {
-        let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await else { break };
+        let Some(frame) = next_frame(&mut body).await? else { break };
         let Ok(data) = frame.map_err(BodyFault::Broken)?.into_data() else { continue };
         let length = first.len() + whole.len() + data.len();
         if length > bytes_max {
@@ -158,6 +172,15 @@ async fn read(mut body: Incoming, bytes_max: usize, share: &mut Share) -> Result
     Ok(if whole.is_empty() { first } else { whole.freeze() })
 }
 
+/// The next piece. Most bodies came with their head, and need no clock.
+async fn next_frame(body: &mut Incoming) -> Result<Option<Result<Frame<Bytes>, hyper::Error>>, BodyFault> {
+    let mut frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
+    if let Some(frame) = (&mut frame).now_or_never() {
+        return Ok(frame);
+    }
+    timeout(BODY_PAUSE_MAX, frame).await.map_err(|_| BodyFault::TooSlow)
+}
+
 fn unreadable(front: &Front, fault: &BodyFault) -> Response<Body> {
     let (reason, status, code, message) = match fault {
         BodyFault::TooLarge { bytes_max } => {
@@ -167,6 +190,10 @@ fn unreadable(front: &Front, fault: &BodyFault) -> Response<Body> {
         BodyFault::NoRoom => {
             let message = format!("request bodies of {} bytes are held already", budget::BYTES_MAX);
             ("body_budget", StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Overloaded, message)
+        }
+        BodyFault::TooSlow => {
+            let message = format!("nothing more of the body came within {} s", BODY_PAUSE_MAX.as_secs());
+            ("body_too_slow", StatusCode::REQUEST_TIMEOUT, ErrorCode::InvalidRequest, message)
         }
         BodyFault::Broken(error) => {
             ("body_broken", StatusCode::BAD_REQUEST, ErrorCode::InvalidRequest, format!("the body broke off: {error}"))

@@ -19,6 +19,13 @@ use super::{Front, mcp};
 /// Time for a client to send a request's head; slower ones hold a connection for nothing.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// HTTP/2 clients are asked this often whether they are there, and have so long to answer.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Pause before looking again at a connection that began with a part of the HTTP/2 preface.
+const PREFACE_PAUSE: Duration = Duration::from_millis(5);
+
 /// Pause after an accept that failed, most likely for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -59,7 +66,7 @@ impl Worker {
                     }
                 },
             };
-            accept(stream, &self.front, &graceful, &mut connections);
+            accept(stream, &self.front, &graceful, &self.stop, &mut connections);
         }
         drop(listener);
         let until = Instant::now() + self.drain_timeout;
@@ -73,17 +80,28 @@ impl Worker {
     }
 }
 
-fn accept(stream: TcpStream, front: &Arc<Front>, graceful: &GracefulShutdown, connections: &mut JoinSet<()>) {
+fn accept(
+    stream: TcpStream,
+    front: &Arc<Front>,
+    graceful: &GracefulShutdown,
+    stop: &CancellationToken,
+    connections: &mut JoinSet<()>,
+) {
     // An answer is one small write: waiting for more to send only adds latency.
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "the connection is gone already");
         return;
     }
     let front = Arc::clone(front);
-    let watcher = graceful.watcher();
+    let (watcher, stop) = (graceful.watcher(), stop.clone());
     connections.spawn(async move {
         // Clients come and go; only whoever looks for a fault wants to know.
-        match tokio::time::timeout(HEADER_TIMEOUT, is_http2(&stream)).await {
+        let looked = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            looked = tokio::time::timeout(HEADER_TIMEOUT, is_http2(&stream)) => looked,
+        };
+        match looked {
             Ok(Ok(is_http2)) => {
                 if let Err(error) = serve_connection(stream, is_http2, front, watcher).await {
                     debug!(%error, "a connection ended early");
@@ -101,8 +119,14 @@ async fn is_http2(stream: &TcpStream) -> io::Result<bool> {
     // The first bytes of the preface (RFC 9113, section 3.4); no method of HTTP/1.1 begins so.
     const PREFACE: &[u8] = b"PRI ";
     let mut first = [0; PREFACE.len()];
-    let count = stream.peek(&mut first).await?;
-    Ok(&first[..count] == PREFACE)
+    loop {
+        let count = stream.peek(&mut first).await?;
+        if count == 0 || count == PREFACE.len() || !PREFACE.starts_with(&first[..count]) {
+            return Ok(&first[..count] == PREFACE);
+        }
+        // One to three bytes of what may become the preface: readiness tells nothing of a fourth.
+        tokio::time::sleep(PREFACE_PAUSE).await;
+    }
 }
 
 async fn serve_connection(stream: TcpStream, is_http2: bool, front: Arc<Front>, watcher: Watcher) -> hyper::Result<()> {
@@ -110,7 +134,8 @@ async fn serve_connection(stream: TcpStream, is_http2: bool, front: Arc<Front>, 
     let io = TokioIo::new(stream);
     if is_http2 {
         let mut builder = http2::Builder::new(TokioExecutor::new());
-        builder.timer(TokioTimer::new());
+        // A client that vanished without a word would be kept for ever, and its calls with it.
+        builder.timer(TokioTimer::new()).keep_alive_interval(PING_INTERVAL).keep_alive_timeout(PING_TIMEOUT);
         return watcher.watch(builder.serve_connection(io, service)).await;
     }
     let mut builder = http1::Builder::new();
