@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// Smaller and steadier in memory than the system's under many threads, benches/README.md.
+/// As quick as the system's for small calls, within what can be measured; benches/README.md has the memory in use.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -95,7 +95,7 @@ mod tests {
         let nobody = erase(service_fn(|_: Call| async { Ok::<_, CallError>(Reply::new(Bytes::new())) }));
         let runtime = RuntimeId("http".into());
         let candidate = Candidate {
-            runtime: runtime.clone(),
+            runtime,
             target: "up".into(),
             name: "tool".into(),
             service: nobody,

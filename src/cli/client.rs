@@ -141,7 +141,8 @@ fn read(method: &str, status: StatusCode, body: &Bytes) -> Result<Box<RawValue>,
 fn blame(method: &str, status: StatusCode, fault: Fault) -> ClientError {
     // The modern revision gives this answer of an upstream the status of a missing page.
     let is_unknown_method = status == StatusCode::NOT_FOUND && fault.code == Some(-32601);
-    if !status.is_success() && !(is_unknown_method && method == CALL) {
+    let is_answer = status.is_success() || (is_unknown_method && method == CALL);
+    if !is_answer {
         ClientError::Refused { status, fault }
     } else if method == CALL && !fault.is_of_the_gateway() {
         ClientError::Upstream(fault)

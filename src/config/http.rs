@@ -19,7 +19,7 @@ pub struct Http {
     pub listen: SocketAddr,
     /// Lets everybody in on an address that is not loopback, when no client is configured.
     pub allow_anonymous: bool,
-    /// Accepted values of `Host`. Empty: the listen address, `localhost`, `127.0.0.1` and `[::1]`.
+    /// Values of `Host` that are accepted beside the listen address, `localhost`, `127.0.0.1` and `[::1]`.
     pub allowed_hosts: Vec<String>,
     /// Accepted values of `Origin`, such as `https://inspector.example`. Loopback origins and requests without one are always
     /// accepted.
@@ -65,7 +65,7 @@ pub struct Http {
 pub struct Client {
     /// Its name: the principal of its calls.
     pub name: Name,
-    /// Its token.
+    /// Its token, at least 16 characters.
     pub token: Secret,
 }
 

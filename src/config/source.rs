@@ -108,9 +108,13 @@ impl<'t> Source<'t> {
         let mut nodes: Vec<&Spanned<DeValue<'t>>> = Vec::new();
         for (depth, step) in path.split('.').enumerate() {
             let tables = nodes.iter().flat_map(|node| tables_in(node.get_ref()));
-            nodes = if depth == 0 { vec![self.table.get_ref().get(step)?] } else { tables.filter_map(|table| table.get(step)).collect() };
+            nodes = if depth == 0 {
+                vec![self.table.get_ref().get(step)?]
+            } else {
+                tables.filter_map(|table| table.get(step)).collect()
+            };
         }
-        nodes.into_iter().find(|node| node.span() == *span).map(Spanned::get_ref)
+        nodes.into_iter().find(|node| node.span().start <= span.start && span.end <= node.span().end).map(Spanned::get_ref)
     }
 
     /// The dotted path of the key or value that has exactly this span; empty for the whole document.

@@ -38,8 +38,9 @@ fn the_example_is_good_and_complete() {
     // What is commented out must be good as well: the line begins with `#` and no blank.
     let everything: String = text.lines().map(|line| format!("{}\n", uncomment(line))).collect();
     for text in [text, &everything] {
-        let config =
-            parse_with(text, [("TWINWAY_SEAL_KEY", &"k".repeat(32)), ("DESKTOP_TOKEN", LONG), ("EVERYTHING_TOKEN", "two")]);
+        let key = "k".repeat(32);
+        let keys = [("TWINWAY_SEAL_KEY", &*key), ("TWINWAY_SEAL_KEY_OLD", &*key)];
+        let config = parse_with(text, [keys[0], keys[1], ("DESKTOP_TOKEN", LONG), ("EVERYTHING_TOKEN", "two")]);
         config.unwrap_or_else(|error| panic!("{}\n{text}", message(&error)));
     }
 }
@@ -72,16 +73,22 @@ fn every_bad_configuration_has_one_message_with_its_place() {
             "3:1: unknown key `retry` in `tool`; known are `match`, `runtime`, `requires_p2p`, `category`, `priority`, `timeout`",
         ),
         // Types
-        ("[http]\nlisten = 8080", "2:10: `http.listen`: invalid type: integer `8080`, expected socket address"),
-        ("[http]\nlisten = \"localhost:8080\"", "2:10: `http.listen`: invalid socket address syntax"),
+        (
+            "[http]\nlisten = 8080",
+            "2:10: `http.listen`: invalid type: integer `8080`, expected socket address; write \"ADDRESS:PORT\" such as \"127.0.0.1:8080\"; host names are not taken",
+        ),
+        (
+            "[http]\nlisten = \"localhost:8080\"",
+            "2:10: `http.listen`: invalid socket address syntax; write \"ADDRESS:PORT\" such as \"127.0.0.1:8080\"; host names are not taken",
+        ),
         ("[http]\npage_size = 0", "2:13: `http.page_size`: invalid value: integer `0`, expected a nonzero usize"),
-        ("[http]\ndrain_timeout = 30", "2:17: `http.drain_timeout`: invalid type: integer `30`, expected a string"),
+        ("[http]\ndrain_timeout = 30", "2:17: `http.drain_timeout`: `30` has no unit; write \"30s\" for seconds"),
         (
             "[http]\ndrain_timeout = \"soon\"",
             "2:17: `http.drain_timeout`: `soon` is not a duration such as `30s` or `1m 30s`: expected number at 0",
         ),
         ("[http]\ndrain_timeout = \"0s\"", "2:17: `http.drain_timeout`: must be longer than 0 s"),
-        ("upstream = 1", "1:12: `upstream`: invalid type: integer `1`, expected a sequence"),
+        ("upstream = 1", "1:12: `upstream`: write `[[upstream]]`"),
         (
             "[[upstream]]\nname = \"a.b\"\nurl = \"http://a\"",
             "2:8: `upstream.name`: `a.b` is not a name: 1 to 32 letters, digits, `-` and `_`",
@@ -113,39 +120,63 @@ fn every_bad_configuration_has_one_message_with_its_place() {
             "[http]\nlisten = \"0.0.0.0:8080\"",
             "2:10: 0.0.0.0:8080 can be reached from other machines, so it needs a `[[http.client]]`, or `allow_anonymous = true`",
         ),
-        ("[http]\njson_depth_max = 129", "2:18: 129 is not within 1 to 128"),
-        ("[http]\nseparator = \" \"", "2:13: 1 to 4 characters that a tool's name may hold: letters, digits and `_.-/`"),
+        ("[http]\njson_depth_max = 129", "2:18: `http.json_depth_max`: 129 is not within 1 to 128"),
+        (
+            "[http]\nseparator = \" \"",
+            "2:13: `http.separator`: 1 to 4 characters that a tool's name may hold: letters, digits and `_.-/`",
+        ),
         (
             "[http]\nsession_idle = \"2h\"\nsession_ttl = \"1h\"",
-            "3:15: a session cannot end before it is idle: less than `session_idle`",
+            "3:15: `http.session_ttl`: a session cannot end before it is idle: less than `session_idle`",
         ),
-        ("[http]\nsession_idle = \"25h\"", "1:1: a session cannot end before it is idle: less than `session_idle`"),
+        (
+            "[http]\nsession_idle = \"25h\"",
+            "1:1: `http.session_ttl`: a session cannot end before it is idle: less than `session_idle`",
+        ),
         (
             "[[tool]]\nmatch = \"a\"\nruntime = \"fastapi\"\nrequires_p2p = true",
             "4:16: a tool cannot require a peer and the HTTP runtime at once",
         ),
-        ("[telemetry]\nsample_ratio = 1.5", "2:16: 1.5 is not within 0 to 1"),
-        ("[telemetry]\notlp = \"https://collector:4317\"", "2:8: spans are sent without TLS; the address begins with `http`"),
-        ("[telemetry]\nlog_filter = \"=\"", "2:14: `=` is not a log filter: invalid filter directive"),
+        ("[telemetry]\nsample_ratio = 1.5", "2:16: `telemetry.sample_ratio`: 1.5 is not within 0 to 1"),
+        (
+            "[telemetry]\notlp = \"https://collector:4317\"",
+            "2:8: `telemetry.otlp`: spans are sent without TLS; the address begins with `http`",
+        ),
+        ("[telemetry]\nlog_filter = \"=\"", "2:14: `telemetry.log_filter`: `=` is not a log filter: invalid filter directive"),
         (
             "[[upstream]]\nname = \"a\"\nurl = \"http://a\"\n[upstream.headers]\n\"x y\" = \"1\"",
             "5:9: `x y` is not the name of a header",
         ),
         // Remedies
-        ("[http]\nlisten = 127.0.0.1:8080", "2:?"),
-        ("[http]\nlisten = 127.0.0.1:8080 # here", "2:?"),
-        ("[upstream]\nname = \"a\"\nurl = \"http://a\"", "1:?"),
-        ("[http.client]\nname = \"a\"", "1:?"),
-        ("[p2p]\n[[p2p.allow]]\npeer = \"12D3\"\ntools = []", "3:?"),
-        ("[[tool]]\nmatch = \"a\"\ntimeout = 60", "3:?"),
+        (
+            "[http]\nlisten = 127.0.0.1:8080",
+            "2:15: invalid float, expected nothing; put it in quotes: listen = \"127.0.0.1:8080\"",
+        ),
+        (
+            "[http]\nlisten = 127.0.0.1:8080 # here",
+            "2:15: invalid float, expected nothing; put it in quotes: listen = \"127.0.0.1:8080\"",
+        ),
+        ("[upstream]\nname = \"a\"\nurl = \"http://a\"", "1:1: `upstream`: write `[[upstream]]`"),
+        ("[http.client]\nname = \"a\"", "1:1: `http.client`: write `[[http.client]]`"),
+        (
+            "[p2p]\n[[p2p.allow]]\npeer = \"12D3\"\ntools = []",
+            "3:8: `p2p.allow.peer`: `12D3` is not a PeerId (invalid multihash); `twinway id` prints one",
+        ),
+        ("[[tool]]\nmatch = \"a\"\ntimeout = 60", "3:11: `tool.timeout`: `60` has no unit; write \"60s\" for seconds"),
         ("[[tool]]\nmatch = \"a\"\ntimeout = \"25h\"", "3:11: a call may take 24h at most, and this is 1day 1h"),
         ("[admission]\ndefault_timeout = \"2days\"", "2:19: a call may take 24h at most, and this is 2days"),
-        ("[http]\nworkers = 0", "2:?"),
-        ("[http]\nworkers = \"two\"", "2:?"),
-        ("[telemetry]\nsample_ratio = \"all\"", "2:?"),
-        ("[http]\nseparator = 1", "2:?"),
-        ("[[upstream]]\nname = \"a\"\nurl = \"localhost:9100/mcp\"", "3:?"),
-        ("[p2p]\nlisten = [\"/ip4/127.0.0.1/tcp/1\", \"/ip4/0.0.0.0/tcp/1\"]\nauthority = \"open-loopback\"", "2:?"),
+        ("[http]\nworkers = 0", "2:11: `http.workers`: invalid value: integer `0`, expected a nonzero usize"),
+        ("[http]\nworkers = \"two\"", "2:11: `http.workers`: invalid type: string \"two\", expected a nonzero usize"),
+        ("[telemetry]\nsample_ratio = \"all\"", "2:16: `telemetry.sample_ratio`: invalid type: string \"all\", expected f64"),
+        ("[http]\nseparator = 1", "2:13: `http.separator`: invalid type: integer `1`, expected a string"),
+        (
+            "[[upstream]]\nname = \"a\"\nurl = \"localhost:9100/mcp\"",
+            "3:7: `upstream.url`: an address must begin with http:// or https://, such as http://127.0.0.1:9100/mcp",
+        ),
+        (
+            "[p2p]\nlisten = [\"/ip4/127.0.0.1/tcp/1\", \"/ip4/0.0.0.0/tcp/1\"]\nauthority = \"open-loopback\"",
+            "2:35: `/ip4/0.0.0.0/tcp/1` can be reached from other machines, which `authority = \"open-loopback\"` is not for; listen on /ip4/127.0.0.1, or use \"allowlist\"",
+        ),
         // Secrets
         (
             "[[http.client]]\nname = \"a\"\ntoken = \"hunter2\"",
@@ -160,12 +191,13 @@ fn every_bad_configuration_has_one_message_with_its_place() {
             "[[http.client]]\nname = \"a\"\ntoken = \"env:L\"\n[[http.client]]\nname = \"b\"\ntoken = \"env:L\"",
             "6:9: the token is the one of client `a`, so nobody could tell them apart",
         ),
-        ("[http]\nseal_key = \"env:T\"", "2:12: a key shorter than 32 characters can be guessed"),
+        ("[[http.client]]\nname = \"a\"\ntoken = \"env:T\"", "3:9: a token shorter than 16 characters can be guessed"),
+        ("[http]\nseal_key = \"env:T\"", "2:12: `http.seal_key`: a key shorter than 32 characters can be guessed"),
     ];
-    let mut miss = false;
     for (text, expected) in cases {
         let error = parse_with(text, [("T", "short"), ("L", LONG)]).expect_err(text);
-        if message(&error) != format!("{ORIGIN}:{expected}") { println!("MISS {text:?}\n  want {expected}\n  got  {}", message(&error)); miss = true; }
+
+        assert_eq!(message(&error), format!("{ORIGIN}:{expected}"), "{text}");
     }
 }
 
@@ -175,14 +207,14 @@ fn every_bad_peer_has_one_message_with_its_place() {
     let cases = [
         (good.clone(), "1:1: a peer needs the table `[p2p]`".to_owned()),
         (format!("[p2p]\n{good}{good}"), "6:8: another upstream or peer is already called `far`".to_owned()),
-        ("[p2p]\n[[peer]]\nname = \"far\"\naddress = \"far\"".to_owned(), "4:11: `peer.address`: invalid multiaddr".to_owned()),
+        ("[p2p]\n[[peer]]\nname = \"far\"\naddress = \"far\"".to_owned(), "4:11: `peer.address`: `far` is not a multiaddress such as `/ip4/127.0.0.1/tcp/4001`: invalid multiaddr".to_owned()),
         (
             "[p2p]\n[[peer]]\nname = \"far\"\naddress = \"/ip4/192.0.2.7/tcp/4001\"".to_owned(),
             "4:11: address `/ip4/192.0.2.7/tcp/4001` does not end in /p2p/ and the PeerId".to_owned(),
         ),
         (
             "[p2p]\nlisten = [\"/ip4/300.0.0.1/tcp/1\"]".to_owned(),
-            "2:11: `p2p.listen`: failed to parse: invalid IPv4 address syntax".to_owned(),
+            "2:11: `p2p.listen`: `/ip4/300.0.0.1/tcp/1` is not a multiaddress such as `/ip4/127.0.0.1/tcp/4001`: failed to parse: invalid IPv4 address syntax".to_owned(),
         ),
         (
             "[p2p]\nlisten = []\nautority = \"deny\"".to_owned(),
@@ -225,7 +257,11 @@ fn the_environment_overrides_the_file_and_is_named_when_it_is_wrong() {
     assert_eq!(config.telemetry.unwrap().log, telemetry::LogFormat::Json);
 
     let bad = [
-        ("TWINWAY__HTTP__LISTEN", "x", "`http.listen`: invalid socket address syntax"),
+        (
+            "TWINWAY__HTTP__LISTEN",
+            "x",
+            "`http.listen`: invalid socket address syntax; write \"ADDRESS:PORT\" such as \"127.0.0.1:8080\"; host names are not taken",
+        ),
         ("TWINWAY__HTTP__LISEN", "127.0.0.1:2", "unknown key `lisen` in `http`; did you mean `listen`?"),
         ("TWINWAY__UPSTREAM__1__URL", "http://b", "`upstream` has no entry `1`; entries count from 0"),
         ("TWINWAY__HTTP__LISTEN__PORT", "1", "`listen` is a value, not a table"),
@@ -239,16 +275,38 @@ fn the_environment_overrides_the_file_and_is_named_when_it_is_wrong() {
 }
 
 #[test]
+fn a_table_that_a_variable_makes_does_not_hide_the_key() {
+    let error = parse_with("", [("TWINWAY__HTTP__LISTEN", "x")]).unwrap_err();
+
+    assert!(message(&error).starts_with("TWINWAY__HTTP__LISTEN: `http.listen`: "), "{error}");
+}
+
+#[test]
+fn a_node_that_nobody_can_call_is_warned_of() {
+    let cases = [
+        ("", vec![]),
+        ("[p2p]", vec!["p2p"]),
+        ("[p2p]\nlisten = [\"/ip4/127.0.0.1/tcp/1\"]\nauthority = \"open-loopback\"", vec![]),
+        ("[p2p]\nlisten = [\"/ip4/127.0.0.1/tcp/1\"]\nauthority = \"allowlist\"", vec!["p2p.authority"]),
+    ];
+    for (text, expected) in cases {
+        let warnings = parse(text).unwrap().warnings();
+
+        assert_eq!(warnings.iter().map(|warning| &*warning.path).collect::<Vec<_>>(), expected, "{text}");
+    }
+}
+
+#[test]
 fn secrets_are_fetched_and_never_printed() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("token"), "from-a-file\n").unwrap();
+    std::fs::write(folder.path().join("token"), "from-a-file-long-enough\n").unwrap();
     let text = "[[http.client]]\nname = \"a\"\ntoken = \"file:token\"\n[[upstream]]\nname = \"u\"\nurl = \"http://u\"\nbearer = \"env:T\"\n\
                 headers = { x-key = \"env:K\", x-plain = \"plain\" }";
     let environment = [("T", "from-a-variable"), ("K", "from-another")].into();
 
     let config = Config::parse_within(text, &folder.path().join("twinway.toml"), &environment).unwrap();
 
-    assert_eq!(config.http.client[0].token.expose(), "from-a-file");
+    assert_eq!(config.http.client[0].token.expose(), "from-a-file-long-enough");
     assert_eq!(config.upstream[0].bearer.as_ref().unwrap().expose(), "from-a-variable");
     assert_eq!(config.upstream[0].headers["x-key"].expose(), "from-another");
     for printed in [format!("{config:?}"), config.to_toml().unwrap(), serde_json::to_string(&config).unwrap()] {

@@ -233,4 +233,25 @@ mod tests {
             r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progress":1,"progressToken":"mine","x":2.50}}"#;
         assert_eq!(message.into_bytes(), expected);
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_read_does_not_hold_its_call_beyond_the_deadline() {
+        let (held, dropped) = tokio::sync::oneshot::channel::<()>();
+        let (caller, events) = runtime_api::Caller::channel();
+        let answer = Box::pin(async move {
+            let _held = held;
+            std::future::pending::<Outgoing>().await
+        });
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let token = Bytes::from_static(b"1");
+        let running = Running::new(answer, Some((events, token)), deadline, TaskTracker::new());
+        for _ in 0..2 {
+            caller.notify("notifications/message", Bytes::from_static(b"{}")).await.expect("room");
+        }
+
+        let _unread = running.into_steps();
+
+        assert!(dropped.await.is_err());
+        assert_eq!(Instant::now(), deadline + READ_GRACE);
+    }
 }

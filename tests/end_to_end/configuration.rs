@@ -74,7 +74,7 @@ async fn each_bad_configuration_ends_with_one_message_that_says_where() {
         (
             "a bad address",
             "[p2p]\n[[peer]]\nname = \"far\"\naddress = \"far\"\n".to_owned(),
-            "4:11: `peer.address`: invalid multiaddr",
+            "4:11: `peer.address`: `far` is not a multiaddress such as `/ip4/127.0.0.1/tcp/4001`: invalid multiaddr",
         ),
         (
             "an address without a key",
@@ -219,6 +219,13 @@ async fn the_commands_of_a_client_speak_to_a_running_gateway() {
     let called = run(&["call", "up.greet", r#"{"whom":"you"}"#]).await;
     assert_eq!((called.code, &*called.stdout), (Some(0), "hi\n"), "{called:?}");
 
+    for view in ["/mcp", "/mcp/"] {
+        let ran = twinway(&["call", "up.greet", "--endpoint", &format!("{url}{view}")]).await;
+        assert_eq!((ran.code, &*ran.stdout), (Some(0), "hi\n"), "{view}: {ran:?}");
+    }
+    let alone = twinway(&["call", "greet", "--endpoint", &format!("{url}/mcp/up")]).await;
+    assert_eq!((alone.code, &*alone.stdout), (Some(0), "hi\n"), "one upstream alone, without prefixes: {alone:?}");
+
     let explained = run(&["call", "up.greet", r#"{"whom":"you"}"#, "--explain", "--json"]).await;
     assert_eq!(explained.json()["_meta"]["twinway/explain"]["runtime"], "http", "{explained:?}");
 
@@ -242,6 +249,19 @@ async fn a_gateway_that_is_not_there_has_an_exit_code_of_its_own() {
         assert_eq!(ran.code, Some(4), "{ran:?}");
         assert!(ran.stderr.contains(&endpoint), "{ran:?}");
     }
+}
+
+#[tokio::test]
+async fn a_gateway_that_took_the_call_and_said_nothing_is_not_called_unreachable() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", silent.local_addr().unwrap());
+
+    let late = twinway(&["call", "up.pay", "--json", "--timeout", "50ms", "--endpoint", &endpoint]).await;
+
+    assert_eq!(late.code, Some(1), "{late:?}");
+    let error: Value = serde_json::from_str(&late.stderr).unwrap();
+    assert_eq!(error["error"]["data"]["delivery"], "unknown", "{late:?}");
+    assert!(late.stderr.contains("the tool may have run"), "{late:?}");
 }
 
 #[tokio::test]

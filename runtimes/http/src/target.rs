@@ -532,3 +532,33 @@ fn path_and_query(settings: &Upstream) -> Result<http::Uri, Box<str>> {
 fn stopping() -> CallError {
     CallError::gateway(ErrorCode::Unavailable, "the gateway is stopping")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_session_that_the_upstream_refused_unseen_is_opened_anew() {
+        let error = |code: i32, message: &str| {
+            Bytes::from(format!(r#"{{"jsonrpc":"2.0","id":null,"error":{{"code":{code},"message":"{message}"}}}}"#))
+        };
+        let cases = [
+            (404, error(-32600, "Session not found"), true, true),
+            (404, Bytes::from_static(b"gone"), true, true),
+            (404, error(-32601, "Method not found"), false, false),
+            (400, error(-32000, "Bad Request: No valid session ID provided"), true, true),
+            (400, error(-32000, "Bad Request: Server not initialized"), true, true),
+            // Without a session id nothing can have expired.
+            (400, error(-32000, "Bad Request: No valid session ID provided"), false, false),
+            // Any server's error: the tool may have run.
+            (400, error(-32000, "write failed half way"), true, false),
+            (400, error(-32602, "no such session"), true, false),
+        ];
+        for (status, body, in_session, expected) in cases {
+            let status = StatusCode::from_u16(status).expect("a status");
+            let expired = matches!(client_error(status, &body, in_session), AskError::Expired);
+
+            assert_eq!(expired, expected, "{status} {} in_session: {in_session}", String::from_utf8_lossy(&body));
+        }
+    }
+}

@@ -71,8 +71,8 @@ impl IncomingStreams {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// The peer cannot be reached.
-    #[error("the peer cannot be reached: {0}")]
+    /// The peer cannot be reached, and why.
+    #[error("{0}")]
     Dial(Arc<str>),
     /// The peer does not speak the protocol.
     #[error("the peer does not speak /mcp+p2p/1.0.0")]

@@ -14,6 +14,7 @@
 //! A call waits while the peer is dialled and fails at once while it is down: a dead peer costs its callers nothing.
 
 mod actor;
+mod fresh;
 mod handshake;
 mod lane;
 
@@ -21,7 +22,7 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
 use libp2p::PeerId;
-use runtime_api::{Call, CallError, Delivery, ErrorCode, Reply};
+use runtime_api::{BoxError, Call, CallError, Delivery, ErrorCode, Reply};
 use runtime_mcp::{
     Incoming,
     outgoing::{self, Hop},
@@ -32,7 +33,7 @@ use tokio::{
     sync::{Notify, Semaphore, SemaphorePermit, watch},
     time::{Instant, timeout_at},
 };
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     config::{Config, ConfigError, PeerConfig},
@@ -40,6 +41,7 @@ use crate::{
     node::NodeHandle,
     refusals::{Refusal, RefusalCounters},
 };
+use fresh::Fresh;
 use handshake::Terms;
 use lane::{BulkLane, SmallLane};
 
@@ -76,6 +78,8 @@ pub(crate) struct Peer {
 struct Executor {
     runtime: Handle,
     tasks: TaskTracker,
+    /// Ends every stream, in whatever hands it is.
+    stop: CancellationToken,
 }
 
 /// Where the peer is on the picture above.
@@ -168,7 +172,7 @@ impl Peer {
                 match &*state.borrow_and_update() {
                     State::Down(reason) => {
                         self.nudge.notify_one();
-                        return Err(self.unavailable(reason));
+                        return Err(self.unavailable(&**reason));
                     }
                     State::Draining => return Err(self.unavailable("this gateway is stopping")),
                     State::Dialling | State::Connected => {}
@@ -183,7 +187,7 @@ impl Peer {
     }
 
     /// Opens a stream on the terms that are known, or that it finds out.
-    async fn open(&self, deadline: Instant) -> Result<Connection, CallError> {
+    async fn open(&self, deadline: Instant) -> Result<Fresh, CallError> {
         match self.terms.load_full() {
             Some(terms) => self.open_on(&terms, deadline).await,
             None => Err(self.unavailable("it has not answered yet")),
@@ -191,14 +195,14 @@ impl Peer {
     }
 
     /// Opens a stream and holds a conversation on it. Nothing is sent yet.
-    async fn converse(&self, deadline: Instant) -> Result<Connection, CallError> {
+    async fn converse(&self, deadline: Instant) -> Result<Fresh, CallError> {
         let executor = self.executor.get().ok_or_else(|| self.unavailable("this gateway is starting"))?;
         let opening = self.node.open_stream(self.id, vec![self.config.address.clone()], deadline);
-        let stream = opening.await.map_err(|error| self.unavailable(&error.to_string()).with_source(error))?;
+        let stream = opening.await.map_err(|error| self.unavailable(error))?;
         let (reader, writer) = framed(stream, self.frame_bytes_max);
         let counted = Arc::clone(&self.refusals);
         let reader = futures_util::StreamExt::inspect(reader, move |frame| count_bad_frame(&counted, frame));
-        Ok(Conversation::new(reader, writer, self.settings()).spawn_on(&executor.tasks, &executor.runtime))
+        Ok(executor.spawn(Conversation::new(reader, writer, self.settings())))
     }
 
     fn settings(&self) -> Settings {
@@ -210,9 +214,25 @@ impl Peer {
         Settings { on_fault, ..Settings::new(in_flight_max, self.frame_bytes_max) }
     }
 
-    fn unavailable(&self, reason: &str) -> CallError {
-        let text = format!("peer `{}` cannot be reached: {reason}", self.config.name);
-        CallError::runtime(ErrorCode::Unavailable, Delivery::NotSent, text)
+    fn unavailable(&self, reason: impl Into<BoxError>) -> CallError {
+        let text = format!("peer `{}` cannot be reached", self.config.name);
+        CallError::runtime(ErrorCode::Unavailable, Delivery::NotSent, text).with_source(reason)
+    }
+}
+
+impl Executor {
+    /// Lets a conversation run until somebody ends it, or the peer's actor stops.
+    fn spawn(&self, conversation: Conversation) -> Fresh {
+        let connection = conversation.spawn_on(&self.tasks, &self.runtime);
+        let (stop, stopped) = (self.stop.clone(), connection.clone());
+        let watch = async move {
+            tokio::select! {
+                () = stop.cancelled() => stopped.close(),
+                () = stopped.ended() => {}
+            }
+        };
+        self.tasks.spawn_on(watch, &self.runtime);
+        Fresh::new(connection)
     }
 }
 

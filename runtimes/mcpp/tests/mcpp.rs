@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod endings;
 mod support;
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};

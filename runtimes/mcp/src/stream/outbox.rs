@@ -120,16 +120,23 @@ impl Outbox {
     /// # Errors
     /// The sink failed.
     pub(super) fn poll(&self, pending: &Pending, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        // Waits for whoever writes now rather than passing by: its write may just have missed our wake-up.
-        let mut writer = self.writer.lock();
-        if !writer.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            writer.waker = Some(cx.waker().clone());
-        }
-        match self.drive(&mut writer, pending, cx) {
-            Err(error) => Poll::Ready(Err(error)),
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(())) if self.queue.lock().closed => writer.sink.as_mut().poll_close(cx),
-            Ok(Poll::Ready(())) => Poll::Pending,
+        loop {
+            // Waits for whoever writes now rather than passing by: its write may just have missed our wake-up.
+            let mut writer = self.writer.lock();
+            if !writer.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                writer.waker = Some(cx.waker().clone());
+            }
+            match self.drive(&mut writer, pending, cx) {
+                Err(error) => return Poll::Ready(Err(error)),
+                Ok(Poll::Pending) => return Poll::Pending,
+                Ok(Poll::Ready(())) if self.queue.lock().closed => return writer.sink.as_mut().poll_close(cx),
+                Ok(Poll::Ready(())) => {}
+            }
+            drop(writer);
+            // Looks once more, as `kick` relies on: who pushed while the lock was held has gone and wakes nobody.
+            if self.is_empty() {
+                return Poll::Pending;
+            }
         }
     }
 
@@ -184,5 +191,64 @@ impl Outbox {
                 Outgoing::Notification(message) | Outgoing::Reply(message) => return Some(message),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Weak};
+
+    use super::*;
+
+    /// Keeps what is written; in its first flush somebody else puts a message in and kicks, while the writer has the lock.
+    struct Interrupted {
+        outbox: Weak<Outbox>,
+        pending: Arc<Pending>,
+        second: Option<Rope>,
+        written: Arc<Mutex<Vec<Rope>>>,
+    }
+
+    impl Sink<Rope> for Interrupted {
+        type Error = BoxError;
+
+        fn poll_ready(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn start_send(self: Pin<&mut Self>, message: Rope) -> Result<(), BoxError> {
+            self.written.lock().push(message);
+            Ok(())
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+            if let Some(second) = self.second.take() {
+                let outbox = self.outbox.upgrade().unwrap();
+                outbox.push(Outgoing::Notification(second)).unwrap();
+                outbox.kick(&self.pending).unwrap();
+            }
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn a_message_put_in_while_the_writer_task_flushes_is_not_left_lying() {
+        let message = |text: &str| Rope::from(text.as_bytes().to_vec());
+        let (pending, written) = (Arc::new(Pending::default()), Arc::new(Mutex::new(Vec::new())));
+        let outbox = Arc::new_cyclic(|outbox| {
+            let (outbox, second) = (Weak::clone(outbox), Some(message("second")));
+            let sink = Interrupted { outbox, pending: Arc::clone(&pending), second, written: Arc::clone(&written) };
+            Outbox::new(Box::pin(sink))
+        });
+        outbox.push(Outgoing::Notification(message("first"))).unwrap();
+
+        let polled = outbox.poll(&pending, &mut Context::from_waker(Waker::noop()));
+
+        assert!(polled.is_pending());
+        let written: Vec<_> = std::mem::take(&mut *written.lock()).into_iter().map(Rope::into_bytes).collect();
+        assert_eq!(written, ["first", "second"]);
     }
 }

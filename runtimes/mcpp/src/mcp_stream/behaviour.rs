@@ -123,7 +123,7 @@ impl Behaviour {
         if self.connections.contains(&peer) {
             return;
         }
-        let reason: Arc<str> = describe(failure.error).into();
+        let reason: Arc<str> = describe(&peer, failure.error).into();
         for request in self.waiting_for_dial.remove(&peer).unwrap_or_default() {
             request.fail(OpenError::Dial(Arc::clone(&reason)));
         }
@@ -131,12 +131,13 @@ impl Behaviour {
 }
 
 /// The error in one line: the addresses are in the configuration, the cause is what is missing.
-fn describe(error: &DialError) -> String {
+fn describe(peer: &PeerId, error: &DialError) -> String {
     match error {
         DialError::Transport(attempts) => {
             let causes: Vec<_> = attempts.iter().map(|(_, cause)| innermost(cause)).collect();
             causes.join("; ")
         }
+        DialError::WrongPeerId { obtained, .. } => format!("it has the key {obtained}, the configured address names {peer}"),
         other => other.to_string(),
     }
 }

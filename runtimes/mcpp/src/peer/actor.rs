@@ -1,8 +1,8 @@
 //! Keeps one peer connected and its tools known.
 
-use std::{sync::Arc, time::Duration};
+use std::{error::Error as _, sync::Arc, time::Duration};
 
-use runtime_api::{CallError, Eras, Offers, Support, TargetId, TargetOffers, TargetState, Tool};
+use runtime_api::{CallError, Eras, ErrorCode, Offers, Support, TargetId, TargetOffers, TargetState, Tool};
 use tokio::{
     runtime::Handle,
     sync::watch,
@@ -54,7 +54,7 @@ impl Actor {
 
     /// Runs until `stop`, then ends the peer's streams and waits for their tasks.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
-        let executor = Executor { runtime: Handle::current(), tasks: TaskTracker::new() };
+        let executor = Executor { runtime: Handle::current(), tasks: TaskTracker::new(), stop: stop.clone() };
         let tasks = executor.tasks.clone();
         self.peer.executor.set(executor).expect("one actor for each peer");
         tokio::select! {
@@ -76,11 +76,11 @@ impl Actor {
             match timeout_at(begun + CONNECT_TIMEOUT, self.connect()).await {
                 Ok(Ok(period)) => {
                     self.peer.state.send_replace(State::Connected);
-                    tracing::info!(peer = self.peer.config.name, "connected");
+                    tracing::debug!(peer = self.peer.config.name, "connected");
                     self.keep(period).await;
                     self.lost(begun).await;
                 }
-                Ok(Err(error)) => self.down(&error.to_string()).await,
+                Ok(Err(error)) => self.down(&reason(&error)).await,
                 Err(_) => self.down("it did not answer within 10 s").await,
             }
         }
@@ -92,7 +92,7 @@ impl Actor {
         let (connection, terms) = self.peer.meet(deadline).await?;
         let listed = self.list(&connection, &terms, deadline).await?;
         let period = self.period(&listed);
-        self.board.answers(self.place, &terms, listed.tools);
+        self.publish(&terms, listed.tools);
         self.peer.terms.store(Some(Arc::new(terms)));
         self.peer.small.add(connection);
         Ok(period)
@@ -112,7 +112,8 @@ impl Actor {
 
     /// Until every stream has ended: opens more when they are crowded, lists the tools anew when told or in time.
     async fn keep(&self, mut period: Duration) {
-        let mut list_at = Instant::now() + period;
+        let mut listed_at = Instant::now();
+        let mut list_at = listed_at + period;
         while let Some(connection) = self.peer.small.prune() {
             let changes = connection.changes();
             tokio::select! {
@@ -121,10 +122,12 @@ impl Actor {
                     self.peer.small.thin_out();
                     self.peer.bulk.close();
                     period = self.refresh(&connection).await.unwrap_or(period);
-                    list_at = Instant::now() + period;
+                    listed_at = Instant::now();
+                    list_at = listed_at + period;
                 }
+                // Each listing may make the whole catalogue anew, so a peer that changes at every one has to wait.
                 changed = changes.next() => if changed.is_some_and(|changed| changed.tools) {
-                    period = self.refresh(&connection).await.unwrap_or(period);
+                    list_at = list_at.min(listed_at + LIST_PAUSE_MIN);
                 },
                 () = self.peer.nudge.notified() => self.grow().await,
             }
@@ -136,14 +139,25 @@ impl Actor {
         match self.list(connection, &terms, Instant::now() + LIST_TIMEOUT).await {
             Ok(listed) => {
                 let period = self.period(&listed);
-                self.board.answers(self.place, &terms, listed.tools);
+                self.publish(&terms, listed.tools);
                 Some(period)
             }
             // The streams say whether the peer is there; a list that fails leaves the last one standing.
             Err(error) => {
-                tracing::warn!(peer = self.peer.config.name, %error, "its tools could not be listed");
+                tracing::warn!(peer = self.peer.config.name, error = reason(&error), "its tools could not be listed");
                 None
             }
+        }
+    }
+
+    /// Publishes what the peer offers, and says so when it was not ready before.
+    fn publish(&self, terms: &Terms, tools: Vec<Tool>) {
+        let (peer, tools_count) = (&self.peer.config.name, tools.len());
+        let Some(state) = self.board.answers(self.place, terms, tools) else { return };
+        tracing::info!(peer, state, tools = tools_count, "peer changed its state");
+        if tools_count == 0 {
+            let own = self.peer.node.peer_id();
+            tracing::warn!(peer, peer_id = %own, "peer offers no tools: it may not allow this node's PeerId");
         }
     }
 
@@ -159,7 +173,7 @@ impl Actor {
         }
         match self.peer.open(Instant::now() + LIST_TIMEOUT).await {
             Ok(connection) => self.peer.small.add(connection),
-            Err(error) => tracing::debug!(peer = self.peer.config.name, %error, "no further stream"),
+            Err(error) => tracing::debug!(peer = self.peer.config.name, error = reason(&error), "no further stream"),
         }
     }
 
@@ -185,10 +199,13 @@ impl Actor {
 
     /// Says why the peer is down and waits for the next try.
     async fn down_for(&self, reason: &str, wait: Duration) {
-        tracing::warn!(peer = self.peer.config.name, reason, wait_ms = wait.as_millis(), "it cannot be reached");
+        let (peer, wait_ms) = (&self.peer.config.name, wait.as_millis());
         let reason: Arc<str> = reason.into();
         self.peer.small.close();
-        self.board.fails(self.place, &reason);
+        match self.board.fails(self.place, &reason) {
+            Some(state) => tracing::warn!(peer, state, %reason, wait_ms, "peer cannot be used"),
+            None => tracing::debug!(peer, %reason, wait_ms, "peer still cannot be used"),
+        }
         self.peer.state.send_replace(State::Down(reason));
         let earliest = Instant::now() + DIAL_INTERVAL_MIN;
         let nudged = async {
@@ -216,17 +233,19 @@ impl Board {
         self.offers.subscribe()
     }
 
-    fn answers(&self, place: usize, terms: &Terms, tools: Vec<Tool>) {
+    /// Returns the name of the state when it is another than before.
+    fn answers(&self, place: usize, terms: &Terms, tools: Vec<Tool>) -> Option<&'static str> {
         self.edit(place, |target| TargetOffers {
             state: TargetState::Ready,
             eras: terms.eras(),
             server_info: terms.facts.server_info.clone(),
             tools: if same(&target.tools, &tools) { Arc::clone(&target.tools) } else { tools.into() },
             target: target.target.clone(),
-        });
+        })
     }
 
-    fn fails(&self, place: usize, reason: &Arc<str>) {
+    /// Returns the name of the state when it is another than before.
+    fn fails(&self, place: usize, reason: &Arc<str>) -> Option<&'static str> {
         self.edit(place, |target| {
             let reason = Arc::clone(reason);
             let state = match target.state {
@@ -234,14 +253,16 @@ impl Board {
                 TargetState::Ready | TargetState::Stale(_) => TargetState::Stale(reason),
             };
             TargetOffers { state, ..target.clone() }
-        });
+        })
     }
 
-    /// Publishes only what differs: each publication makes the catalogue anew.
-    fn edit(&self, place: usize, change: impl FnOnce(&TargetOffers) -> TargetOffers) {
+    /// Publishes only what differs: each publication makes the catalogue anew. Returns the name of a new state.
+    fn edit(&self, place: usize, change: impl FnOnce(&TargetOffers) -> TargetOffers) -> Option<&'static str> {
+        let mut entered = None;
         self.offers.send_if_modified(|offers| {
             let before = &offers.targets[place];
             let after = change(before);
+            entered = (after.state.as_str() != before.state.as_str()).then(|| after.state.as_str());
             let differs = after.state != before.state
                 || after.eras != before.eras
                 || after.server_info != before.server_info
@@ -253,6 +274,15 @@ impl Board {
             }
             differs
         });
+        entered
+    }
+}
+
+/// Why a peer is down. That it cannot be reached is said by whoever tells of it.
+fn reason(error: &CallError) -> String {
+    match error.source() {
+        Some(cause) if error.code() == ErrorCode::Unavailable => cause.to_string(),
+        _ => error.to_string(),
     }
 }
 

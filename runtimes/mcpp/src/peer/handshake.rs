@@ -16,7 +16,7 @@ use runtime_mcp::{
 use tokio::time::Instant;
 use twinway_proto::rope::Rope;
 
-use super::Peer;
+use super::{Fresh, Peer};
 
 /// A peer that knows nothing of `server/discover` may also say nothing. Half of the time a handshake has.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -41,19 +41,19 @@ pub(super) struct Terms {
 
 impl Peer {
     /// Opens a stream and finds out the terms.
-    pub(super) async fn meet(&self, deadline: Instant) -> Result<(Connection, Terms), CallError> {
+    pub(super) async fn meet(&self, deadline: Instant) -> Result<(Fresh, Terms), CallError> {
         let connection = self.converse(deadline).await?;
         if let Some(facts) = discover(&connection, deadline).await? {
             return Ok((connection, Terms::new(Era::Modern, facts)));
         }
-        connection.close();
+        drop(connection);
         let connection = self.converse(deadline).await?;
         let facts = initialize(&connection, deadline).await?;
         Ok((connection, Terms::new(Era::Legacy, facts)))
     }
 
     /// Opens a stream on known terms.
-    pub(super) async fn open_on(&self, terms: &Terms, deadline: Instant) -> Result<Connection, CallError> {
+    pub(super) async fn open_on(&self, terms: &Terms, deadline: Instant) -> Result<Fresh, CallError> {
         let connection = self.converse(deadline).await?;
         if terms.era == Era::Legacy {
             // A session belongs to its stream.
