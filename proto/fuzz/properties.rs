@@ -10,7 +10,7 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use twinway_proto::{
     envelope::{self, EnvelopeError, Message},
-    frame, headers, json,
+    frame, headers, jcs, json,
     meta::{self, RequestMeta},
     rope::Rope,
     sse,
@@ -38,6 +38,15 @@ pub(crate) fn scanner(bytes: &[u8]) {
         assert_eq!((&*member.key.text(), member.value), (key.as_str(), value.get()));
         assert_eq!(&text[member.range.clone()], member.value);
     }
+}
+
+/// Only JSON has a canonical form, which is JSON and its own canonical form.
+pub(crate) fn canonical(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Ok(form) = jcs::canonical(text) else { return };
+    assert_eq!(json::check(bytes), Ok(()), "{text}");
+    let form = String::from_utf8(form).expect("a canonical form is UTF-8");
+    assert_eq!(jcs::canonical(&form).map(String::from_utf8), Ok(Ok(form.clone())), "{text}");
 }
 
 /// The envelope parser and `serde_json` find the same members; what it accepts can be written and read again.

@@ -256,6 +256,10 @@ impl<'a> Scanner<'a> {
         if self.peek()? != b'{' {
             return Err(self.fault(Fault::NotObject));
         }
+        self.enter()
+    }
+
+    fn enter(&mut self) -> Result<(), JsonError> {
         if self.depth == self.depth_max {
             return Err(self.fault(Fault::Depth));
         }
@@ -287,9 +291,7 @@ impl<'a> Scanner<'a> {
         if self.peek()? != b'[' {
             return Err(self.fault(Fault::NotArray));
         }
-        self.depth += 1;
-        self.at += 1;
-        Ok(())
+        self.enter()
     }
 
     /// Stands before the next element, or took the closing bracket.

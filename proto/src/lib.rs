@@ -15,6 +15,7 @@ pub mod envelope;
 pub mod frame;
 pub mod grpc;
 pub mod headers;
+pub mod jcs;
 pub mod json;
 pub mod meta;
 pub mod revision;

@@ -180,6 +180,11 @@ proptest! {
     }
 
     #[test]
+    fn a_canonical_form_is_its_own(bytes in json_bytes()) {
+        properties::canonical(&bytes);
+    }
+
+    #[test]
     fn an_envelope_is_read_like_by_a_full_parser(bytes in json_bytes()) {
         properties::envelope(&bytes);
     }
@@ -212,6 +217,7 @@ fn the_properties_hold_around_the_depth_bound() {
             for inner in ["1", "{}", "[]"] {
                 let text = [&open.repeat(depth), inner, &close.repeat(depth)].concat();
                 properties::scanner(text.as_bytes());
+                properties::canonical(text.as_bytes());
                 properties::envelope(text.as_bytes());
                 properties::request_meta(text.as_bytes());
             }
