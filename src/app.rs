@@ -16,9 +16,11 @@ use crate::{
     config::{self, Config, EraChoice, Trust},
     mcp::{Binding, SealError, Server},
     pipeline,
+    readiness::Readiness,
     telemetry::{Metrics, metrics::NodeRefusals},
     transports::{
-        http::{BindError, Http, Readiness},
+        BindError,
+        http::Http,
         libp2p::{Libp2p, Rules},
     },
 };

@@ -12,6 +12,7 @@ pub mod layers;
 pub mod mcp;
 pub mod metadata;
 pub mod pipeline;
+pub mod readiness;
 pub mod router;
 pub mod telemetry;
 pub mod transports;

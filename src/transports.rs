@@ -1,4 +1,8 @@
 //! The ways in: adapters between a wire and the server side of MCP, without logic of their own.
 
+mod accept;
+mod auth;
 pub mod http;
 pub mod libp2p;
+
+pub use accept::BindError;

@@ -3,7 +3,6 @@
 //! One current_thread runtime for each core, each with its own listener on the same port (SO_REUSEPORT): a call that
 //! stays on HTTP never crosses threads and wakes nobody else.
 
-mod auth;
 mod body;
 mod budget;
 mod guard;
@@ -21,30 +20,16 @@ use std::{
 use futures_util::future::BoxFuture;
 use runtime_api::{PartError, Transport};
 use socket2::{Domain, Protocol, Socket, Type};
-use thiserror::Error;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-pub use health::Readiness;
-
-use crate::{config::Config, mcp::Server};
-use auth::Auth;
+use super::{accept::BindError, auth::Auth};
+use crate::{config::Config, mcp::Server, readiness::Readiness};
 use budget::Budget;
 use guard::Guard;
 
 /// Connections that wait to be accepted; the kernel's own limit is usually 4096.
 const BACKLOG: i32 = 1024;
-
-/// The address cannot be listened on.
-#[derive(Debug, Error)]
-#[error("cannot listen on {address}")]
-pub struct BindError {
-    /// Which.
-    pub address: SocketAddr,
-    /// Why.
-    #[source]
-    pub source: io::Error,
-}
 
 /// The bound HTTP transport.
 #[derive(Debug)]

@@ -1,43 +1,10 @@
 //! `/health`, `/health/ready`, `/health/runtime`.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
 
 use crate::catalog::Catalog;
-
-/// Whether requests should be sent here.
-#[derive(Debug, Clone, Default)]
-pub struct Readiness {
-    ready: Arc<std::sync::atomic::AtomicBool>,
-    draining: CancellationToken,
-}
-
-impl Readiness {
-    /// Not ready; not again once `draining` is cancelled.
-    #[must_use]
-    pub fn new(draining: CancellationToken) -> Self {
-        Self { ready: Arc::default(), draining }
-    }
-
-    /// Says that listeners are bound and targets had their chance to answer.
-    pub fn set_ready(&self) {
-        self.ready.store(true, std::sync::atomic::Ordering::Release);
-    }
-
-    /// `ready`, `starting` or `draining`.
-    #[must_use]
-    pub fn status(&self) -> &'static str {
-        if self.draining.is_cancelled() {
-            "draining"
-        } else if self.ready.load(std::sync::atomic::Ordering::Acquire) {
-            "ready"
-        } else {
-            "starting"
-        }
-    }
-}
 
 /// Each runtime and its targets.
 pub(super) fn runtimes(catalog: &Catalog) -> Value {

@@ -15,19 +15,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{Front, mcp};
+use crate::transports::accept::{PING_INTERVAL, PING_TIMEOUT, accept_until};
 
 /// Time for a client to send a request's head; slower ones hold a connection for nothing.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// HTTP/2 clients are asked this often whether they are there, and have so long to answer.
-const PING_INTERVAL: Duration = Duration::from_secs(20);
-const PING_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// Pause before looking again at a connection that began with a part of the HTTP/2 preface.
 const PREFACE_PAUSE: Duration = Duration::from_millis(5);
-
-/// Pause after an accept that failed, most likely for want of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Connections of one worker. Each costs some 10 KiB and a file descriptor.
 const CONNECTIONS_MAX: usize = 16 * 1024;
@@ -52,23 +46,8 @@ impl Worker {
         let listener = tokio::net::TcpListener::from_std(self.listener)?;
         let graceful = GracefulShutdown::new();
         let mut connections = JoinSet::new();
-        loop {
-            let stream = tokio::select! {
-                biased;
-                () = self.stop.cancelled() => break,
-                Some(_) = connections.join_next() => continue,
-                accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
-                    Ok((stream, _)) => stream,
-                    Err(error) => {
-                        warn!(%error, "a connection could not be accepted");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                        continue;
-                    }
-                },
-            };
-            accept(stream, &self.front, &graceful, &self.stop, &mut connections);
-        }
-        drop(listener);
+        let serve = |stream, connections: &mut JoinSet<()>| accept(stream, &self.front, &graceful, &self.stop, connections);
+        accept_until(listener, &self.stop, &mut connections, CONNECTIONS_MAX, serve).await;
         let until = Instant::now() + self.drain_timeout;
         if tokio::time::timeout_at(until, graceful.shutdown()).await.is_err() {
             warn!("calls were cut off: they did not end within the drain timeout");
@@ -87,11 +66,6 @@ fn accept(
     stop: &CancellationToken,
     connections: &mut JoinSet<()>,
 ) {
-    // An answer is one small write: waiting for more to send only adds latency.
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!(%error, "the connection is gone already");
-        return;
-    }
     let front = Arc::clone(front);
     let (watcher, stop) = (graceful.watcher(), stop.clone());
     connections.spawn(async move {
@@ -134,7 +108,6 @@ async fn serve_connection(stream: TcpStream, is_http2: bool, front: Arc<Front>, 
     let io = TokioIo::new(stream);
     if is_http2 {
         let mut builder = http2::Builder::new(TokioExecutor::new());
-        // A client that vanished without a word would be kept for ever, and its calls with it.
         builder.timer(TokioTimer::new()).keep_alive_interval(PING_INTERVAL).keep_alive_timeout(PING_TIMEOUT);
         return watcher.watch(builder.serve_connection(io, service)).await;
     }

@@ -1,4 +1,4 @@
-//! Tells by its bearer token who a client is.
+//! Tells by its bearer token who a client is, on each way in that knows clients by tokens.
 
 use http::{HeaderMap, header};
 use runtime_api::Principal;
@@ -7,13 +7,13 @@ use subtle::ConstantTimeEq;
 use crate::config;
 
 /// The configured clients. With none, everybody is `anonymous`.
-pub(super) struct Auth {
+pub(crate) struct Auth {
     clients: Vec<(Principal, Vec<u8>)>,
     anonymous: Principal,
 }
 
 impl Auth {
-    pub(super) fn new(clients: &[config::Client]) -> Self {
+    pub(crate) fn new(clients: &[config::Client]) -> Self {
         let clients = clients.iter().map(|client| {
             let token = client.token.expose().as_bytes().to_vec();
             (Principal(client.name.as_str().into()), token)
@@ -22,7 +22,7 @@ impl Auth {
     }
 
     /// Who sends these headers; `None` when that cannot be told and has to be.
-    pub(super) fn principal(&self, headers: &HeaderMap) -> Option<&Principal> {
+    pub(crate) fn principal(&self, headers: &HeaderMap) -> Option<&Principal> {
         if self.clients.is_empty() {
             return Some(&self.anonymous);
         }
