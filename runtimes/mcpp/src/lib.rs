@@ -8,11 +8,13 @@ pub mod authority;
 mod backoff;
 mod behaviour;
 pub mod config;
+mod directory;
 pub mod framed;
 pub mod identity;
 mod mcp_stream;
 mod node;
 mod peer;
+mod presence;
 pub mod quotas;
 mod refusals;
 mod runtime;
@@ -20,10 +22,12 @@ mod text;
 
 pub use authority::Authority;
 pub use config::{Config, PeerConfig};
+pub use directory::{Directory, KnownPeer};
 pub use framed::{FrameReader, FrameWriter, framed};
 pub use identity::Identity;
 pub use mcp_stream::{InboundStream, IncomingStreams, OpenError};
 pub use node::{BindError, Node, NodeHandle};
+pub use presence::{Link, Sighting};
 pub use refusals::{Refusal, RefusalCounters};
 pub use runtime::McppRuntime;
 

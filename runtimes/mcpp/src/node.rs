@@ -2,7 +2,13 @@
 //!
 //! Architecture invariant: nothing in the event arm awaits. Streams, once open, do not pass through this task.
 
-use std::{collections::HashMap, io, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    io,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use arc_swap::ArcSwap;
 use futures_util::StreamExt as _;
@@ -26,6 +32,7 @@ use crate::{
     config::Config,
     identity::Identity,
     mcp_stream::{IncomingStreams, OpenError, OpenRequest},
+    presence::{Presence, Sighting},
     refusals::RefusalCounters,
 };
 
@@ -68,6 +75,7 @@ struct Facts {
     peer_id: PeerId,
     listen_addrs: ArcSwap<Vec<Multiaddr>>,
     refusals: Arc<RefusalCounters>,
+    presence: Presence,
 }
 
 /// Why a node cannot listen.
@@ -104,7 +112,7 @@ impl Node {
         let peer_id = identity.peer_id();
         let (swarm, incoming) = build(config, identity, Arc::clone(&refusals))?;
         let (sender, commands) = mpsc::channel(COMMANDS_WAITING_MAX);
-        let facts = Facts { peer_id, listen_addrs: ArcSwap::default(), refusals };
+        let facts = Facts { peer_id, listen_addrs: ArcSwap::default(), refusals, presence: Presence::default() };
         let handle = NodeHandle { commands: sender, facts: Arc::new(facts) };
         let mut node = Self { swarm, commands, handle, pings_lost: HashMap::new() };
         node.listen(&config.listen).await?;
@@ -163,6 +171,7 @@ impl Node {
     fn on_command(&mut self, command: Command) {
         match command {
             Command::Open { peer, addresses, request } => {
+                self.handle.facts.presence.wanted(peer);
                 self.swarm.behaviour_mut().mcp_stream.open(peer, addresses, request);
             }
         }
@@ -174,11 +183,13 @@ impl Node {
             SwarmEvent::NewListenAddr { .. } | SwarmEvent::ExpiredListenAddr { .. } | SwarmEvent::ListenerClosed { .. } => {
                 self.handle.facts.listen_addrs.store(Arc::new(self.swarm.listeners().cloned().collect()));
             }
-            SwarmEvent::ConnectionEstablished { peer_id, endpoint, .. } => {
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                self.handle.facts.presence.opened(peer_id, connection_id, &endpoint, SystemTime::now());
                 tracing::debug!(peer = %peer_id, address = %endpoint.get_remote_address(), "a connection is open");
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, .. } => {
                 self.pings_lost.remove(&connection_id);
+                self.handle.facts.presence.closed(&peer_id, connection_id);
                 tracing::debug!(peer = %peer_id, cause = cause.map(tracing::field::display), "a connection closed");
             }
             SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
@@ -194,6 +205,7 @@ impl Node {
             Ok(round_trip) => {
                 self.pings_lost.remove(&event.connection);
                 self.swarm.behaviour_mut().mcp_stream.measured(&event.peer, event.connection, *round_trip);
+                self.handle.facts.presence.measured(&event.peer, event.connection, *round_trip, SystemTime::now());
             }
             // A peer without ping is told dead by its transport alone.
             Err(ping::Failure::Unsupported) => {}
@@ -264,6 +276,12 @@ impl NodeHandle {
     #[must_use]
     pub fn listen_addrs(&self) -> Arc<Vec<Multiaddr>> {
         self.facts.listen_addrs.load_full()
+    }
+
+    /// What this node has seen of a peer since it started.
+    #[must_use]
+    pub fn sighting(&self, peer: &PeerId) -> Sighting {
+        self.facts.presence.sighting(peer)
     }
 
     /// What was turned away so far.

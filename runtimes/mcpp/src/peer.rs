@@ -21,7 +21,7 @@ mod lane;
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
-use libp2p::PeerId;
+use libp2p::{Multiaddr, PeerId};
 use runtime_api::{BoxError, Call, CallError, Delivery, ErrorCode, Reply};
 use runtime_mcp::{
     Incoming,
@@ -108,6 +108,20 @@ impl Peer {
             executor: OnceLock::new(),
             config: peer.clone(),
         })
+    }
+
+    /// Who it is.
+    pub(crate) const fn id(&self) -> PeerId {
+        self.id
+    }
+
+    /// Where it is dialled, without its PeerId.
+    pub(crate) fn addresses(&self) -> Vec<Multiaddr> {
+        let without_id = |mut address: Multiaddr| {
+            address.pop();
+            address
+        };
+        vec![without_id(self.config.address.clone())]
     }
 
     /// Makes a call.

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{Config, ConfigError, PeerConfig},
+    directory::Directory,
     node::{Node, NodeHandle},
     peer::{Actor, Board, Peer},
 };
@@ -49,6 +50,12 @@ impl McppRuntime {
     #[must_use]
     pub fn node(&self) -> NodeHandle {
         self.handle.clone()
+    }
+
+    /// Tells of the configured peers.
+    #[must_use]
+    pub fn directory(&self) -> Directory {
+        Directory { peers: Arc::clone(&self.peers), offers: self.board.subscribe(), node: self.handle.clone() }
     }
 }
 
