@@ -84,7 +84,6 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::RuntimeChoice,
         metadata::Metadata,
         router::{Candidate, Reason},
     };
@@ -101,17 +100,10 @@ mod tests {
             service: nobody,
             metrics: metrics.route("http", "up"),
         };
-        let metadata = Metadata {
-            runtime: RuntimeChoice::Auto,
-            requires_p2p: false,
-            category: "general".into(),
-            priority: Priority::default(),
-            timeout: TIMEOUT,
-        };
         let entry = Entry {
             public: "up.tool".into(),
             definition: Bytes::new(),
-            metadata,
+            metadata: Metadata { timeout: TIMEOUT, ..Metadata::default() },
             candidates: vec![candidate],
             route: Ok((0, Reason::OnlyCandidate)),
             decisions: None,

@@ -191,15 +191,10 @@ fn route(entry: &Entry) -> Result<(&Candidate, Reason), CallError> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use runtime_api::Priority;
-
     use super::*;
 
     fn metadata(runtime: RuntimeChoice, requires_p2p: bool) -> Metadata {
-        let timeout = Duration::from_secs(1);
-        Metadata { runtime, requires_p2p, category: "general".into(), priority: Priority::default(), timeout }
+        Metadata { runtime, requires_p2p, ..Metadata::default() }
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! `[[peer]]`: a libp2p peer to call tools on.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{
+    num::{NonZeroU32, NonZeroUsize},
+    time::Duration,
+};
 
 use runtime_mcpp::{Multiaddr, PeerConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Name, Prefix, Trust, duration};
+use super::{Breaker, Name, Prefix, TargetLimits, Trust, duration, limits};
 
 /// A libp2p peer to call tools on.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
@@ -25,11 +28,27 @@ pub struct Peer {
     pub trust: Trust,
     /// Calls out to it at one time; more wait within their deadline. Absent: what a peer grants by default.
     #[serde(default)]
-    pub calls_in_flight_max: Option<NonZeroU32>,
+    pub concurrency: Option<NonZeroU32>,
     /// How often its tools are listed anew without being told of a change. Absent: often enough to keep its stream warm.
     #[serde(default, with = "duration::option")]
     #[schemars(with = "Option<String>")]
     pub refresh: Option<Duration>,
+    /// Calls of `memory_intensive` tools to it at one time; a few more wait within their deadline.
+    #[serde(default = "limits::default::memory_intensive")]
+    pub memory_intensive: NonZeroUsize,
+    /// Calls of `cpu_intensive` tools to it at one time.
+    #[serde(default = "limits::default::cpu_intensive")]
+    pub cpu_intensive: NonZeroUsize,
+    /// Calls of `io_intensive` tools to it at one time.
+    #[serde(default = "limits::default::io_intensive")]
+    pub io_intensive: NonZeroUsize,
+    /// When it is left alone because it cannot be reached.
+    #[serde(default)]
+    pub breaker: Breaker,
+    /// Retries for each hundred calls of its tools that have a retry policy, 0 to 100.
+    #[serde(default = "limits::default::retry_budget_percent")]
+    #[schemars(range(max = 100))]
+    pub retry_budget_percent: u8,
 }
 
 const fn distrust() -> Trust {
@@ -40,15 +59,39 @@ impl Peer {
     /// A peer with every default.
     #[must_use]
     pub fn new(name: Name, address: Multiaddr) -> Self {
-        Self { name, address, prefix: Prefix::default(), trust: distrust(), calls_in_flight_max: None, refresh: None }
+        Self {
+            name,
+            address,
+            prefix: Prefix::default(),
+            trust: distrust(),
+            concurrency: None,
+            refresh: None,
+            memory_intensive: limits::default::memory_intensive(),
+            cpu_intensive: limits::default::cpu_intensive(),
+            io_intensive: limits::default::io_intensive(),
+            breaker: Breaker::default(),
+            retry_budget_percent: limits::default::retry_budget_percent(),
+        }
     }
 
     /// What the MCP++ runtime needs to know of it.
     #[must_use]
     pub fn to_runtime(&self) -> PeerConfig {
         let mut config = PeerConfig::new(self.name.as_str(), self.address.clone());
-        config.calls_in_flight_max = self.calls_in_flight_max.unwrap_or(config.calls_in_flight_max);
+        config.calls_in_flight_max = self.concurrency.unwrap_or(config.calls_in_flight_max);
         config.refresh = self.refresh.unwrap_or(config.refresh);
         config
+    }
+
+    /// What it is asked at most.
+    #[must_use]
+    pub fn limits(&self) -> TargetLimits {
+        TargetLimits {
+            memory_intensive: self.memory_intensive,
+            cpu_intensive: self.cpu_intensive,
+            io_intensive: self.io_intensive,
+            breaker: self.breaker.clone(),
+            retry_budget_percent: self.retry_budget_percent,
+        }
     }
 }

@@ -68,10 +68,7 @@ fn every_bad_configuration_has_one_message_with_its_place() {
             "1:2: unknown key `grpc`; known are `http`, `admission`, `p2p`, `telemetry`, `upstream`, `peer`, `tool`",
         ),
         ("[[upstream]]\nname = \"a\"", "1:1: `upstream`: missing field `url`"),
-        (
-            "[[tool]]\nmatch = \"a\"\nretry = \"fixed\"",
-            "3:1: unknown key `retry` in `tool`; known are `match`, `runtime`, `requires_p2p`, `category`, `priority`, `timeout`",
-        ),
+        ("[[tool]]\nmatch = \"a\"\npriorty = 3", "3:1: unknown key `priorty` in `tool`; did you mean `priority`?"),
         // Types
         (
             "[http]\nlisten = 8080",
@@ -109,6 +106,38 @@ fn every_bad_configuration_has_one_message_with_its_place() {
         (
             "[[tool]]\nmatch = \"a{\"",
             "2:9: `tool.match`: not a pattern: unclosed alternate group; missing '}' (maybe escape '{' with '[{]'?)",
+        ),
+        (
+            "[[tool]]\nmatch = \"a\"\nretry = 3",
+            "3:9: `tool.retry`: invalid type: integer `3`, expected a policy such as \"exponential\", or a table such as { policy = \"fixed\", attempts = 3 }",
+        ),
+        ("[[tool]]\nmatch = \"a\"\nretry = \"fixd\"", "3:9: `tool.retry` cannot be `fixd`; did you mean `fixed`?"),
+        (
+            "[[tool]]\nmatch = \"a\"\nretry = { policy = \"fixed\", attempt = 3 }",
+            "3:29: unknown key `attempt` in `tool.retry`; did you mean `attempts`?",
+        ),
+        (
+            "[[tool]]\nmatch = \"a\"\nretry = { policy = \"fixed\", attempts = 11 }",
+            "3:40: `retry.attempts`: 11 is not within 2 to 10; the first try counts",
+        ),
+        (
+            "[[tool]]\nmatch = \"a\"\nretry = { policy = \"fixed\", jitter = 1.5 }",
+            "3:38: `retry.jitter`: 1.5 is not within 0 to 1",
+        ),
+        (
+            "[[tool]]\nmatch = \"a\"\nretry = { policy = \"fixed\", delay = \"9s\" }",
+            "3:9: `retry.max_delay`: the longest wait, 5s, is shorter than the first, 9s",
+        ),
+        ("[[tool]]\nmatch = \"a\"\nread_only = true\nidempotent = false", "4:14: what is read-only can always run twice"),
+        (
+            "[[tool]]\nmatch = \"a\"\ncache_ttl = \"1m\"\nread_only = false",
+            "3:13: only results of read-only tools are kept, and this rule says `read_only = false`",
+        ),
+        ("[[tool]]\nmatch = \"a\"\ndeprecation_message = \"old\"", "3:23: nobody is told this without `deprecated = true`"),
+        ("[[upstream]]\nname = \"a\"\nurl = \"http://a\"\nretry_budget_percent = 101", "4:24: 101 is not within 0 to 100"),
+        (
+            "[[upstream]]\nname = \"a\"\nurl = \"http://a\"\nmemory_intensive = 0",
+            "4:20: `upstream.memory_intensive`: invalid value: integer `0`, expected a nonzero usize",
         ),
         ("[[tool]]\nmatch = \"a\"\npriority = 11", "3:12: `tool.priority`: 11 is not within 0 to 10"),
         // Values that do not fit together

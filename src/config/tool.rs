@@ -7,7 +7,7 @@ use runtime_api::Priority;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
-use super::{Name, duration};
+use super::{Name, Retry, duration, retry};
 
 /// A rule. What it leaves out is taken from the tool's own metadata, as far as its target is trusted, or from the defaults.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
@@ -30,6 +30,31 @@ pub struct ToolRule {
     #[serde(default, with = "duration::option")]
     #[schemars(with = "Option<String>")]
     pub timeout: Option<Duration>,
+    /// Whether and when a call that failed is made once more: `none`, `fixed`, `linear`, `exponential`, or a table. What may
+    /// have run is tried again only if the tool is read-only or idempotent.
+    #[serde(default)]
+    #[schemars(with = "Option<retry::Written>")]
+    pub retry: Option<Retry>,
+    /// Its calls take places among the `memory_intensive` ones of their target.
+    pub memory_intensive: Option<bool>,
+    /// Its calls take places among the `cpu_intensive` ones of their target.
+    pub cpu_intensive: Option<bool>,
+    /// Its calls take places among the `io_intensive` ones of their target.
+    pub io_intensive: Option<bool>,
+    /// How long a result may be given to the same caller for the same arguments. Read-only tools only.
+    #[serde(default, with = "duration::option")]
+    #[schemars(with = "Option<String>")]
+    pub cache_ttl: Option<Duration>,
+    /// Clients are told to stop using it.
+    pub deprecated: Option<bool>,
+    /// What they are told.
+    pub deprecation_message: Option<String>,
+    /// The version of its definition.
+    pub schema_version: Option<String>,
+    /// It changes nothing, so it may run twice.
+    pub read_only: Option<bool>,
+    /// Running it twice is the same as once.
+    pub idempotent: Option<bool>,
 }
 
 /// Which runtime the calls of a tool go to.

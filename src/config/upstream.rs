@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, num::NonZeroUsize, time::Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{HeaderText, HttpUrl, Name, Secret, duration};
+use super::{Breaker, HeaderText, HttpUrl, Name, Secret, TargetLimits, duration, limits};
 
 /// A server to call tools on.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
@@ -48,6 +48,22 @@ pub struct Upstream {
     /// Calls in flight to it at one time.
     #[serde(default = "default::concurrency")]
     pub concurrency: NonZeroUsize,
+    /// Calls of `memory_intensive` tools to it at one time; a few more wait within their deadline.
+    #[serde(default = "limits::default::memory_intensive")]
+    pub memory_intensive: NonZeroUsize,
+    /// Calls of `cpu_intensive` tools to it at one time.
+    #[serde(default = "limits::default::cpu_intensive")]
+    pub cpu_intensive: NonZeroUsize,
+    /// Calls of `io_intensive` tools to it at one time.
+    #[serde(default = "limits::default::io_intensive")]
+    pub io_intensive: NonZeroUsize,
+    /// When it is left alone because it cannot be reached.
+    #[serde(default)]
+    pub breaker: Breaker,
+    /// Retries for each hundred calls of its tools that have a retry policy, 0 to 100.
+    #[serde(default = "limits::default::retry_budget_percent")]
+    #[schemars(range(max = 100))]
+    pub retry_budget_percent: u8,
 }
 
 impl Upstream {
@@ -67,6 +83,23 @@ impl Upstream {
             list_timeout: default::list_timeout(),
             refresh: default::refresh(),
             concurrency: default::concurrency(),
+            memory_intensive: limits::default::memory_intensive(),
+            cpu_intensive: limits::default::cpu_intensive(),
+            io_intensive: limits::default::io_intensive(),
+            breaker: Breaker::default(),
+            retry_budget_percent: limits::default::retry_budget_percent(),
+        }
+    }
+
+    /// What it is asked at most.
+    #[must_use]
+    pub fn limits(&self) -> TargetLimits {
+        TargetLimits {
+            memory_intensive: self.memory_intensive,
+            cpu_intensive: self.cpu_intensive,
+            io_intensive: self.io_intensive,
+            breaker: self.breaker.clone(),
+            retry_budget_percent: self.retry_budget_percent,
         }
     }
 }

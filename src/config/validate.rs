@@ -8,7 +8,7 @@ use runtime_mcpp::{
     identity::IdentityError,
 };
 
-use super::{Config, Environment, HeaderText, Http, Invalid, Name, RuntimeChoice, Upstream};
+use super::{Config, Environment, HeaderText, Http, Invalid, Name, RuntimeChoice, ToolRule, Upstream};
 
 /// Characters of a seal key: 32 hold 128 bits even as hexadecimal digits.
 const SEAL_KEY_CHARS_MIN: usize = 32;
@@ -57,16 +57,10 @@ impl Config {
         }
         self.validate_names()?;
         self.upstream.iter().enumerate().try_for_each(|(index, upstream)| upstream.validate(index))?;
+        self.validate_budgets()?;
         self.validate_p2p()?;
         bounded("admission.default_timeout", self.admission.default_timeout)?;
-        for (index, rule) in self.tool.iter().enumerate() {
-            rule.timeout.map_or(Ok(()), |timeout| bounded(&format!("tool.{index}.timeout"), timeout))?;
-            if rule.requires_p2p == Some(true) && rule.runtime == Some(RuntimeChoice::Http) {
-                let what = "a tool cannot require a peer and the HTTP runtime at once";
-                return Err(Invalid::new(format!("tool.{index}.requires_p2p"), what));
-            }
-        }
-        Ok(())
+        self.tool.iter().enumerate().try_for_each(|(index, rule)| rule.validate(index))
     }
 
     /// What is not wrong and yet hardly meant.
@@ -88,6 +82,18 @@ impl Config {
         let upstreams = self.upstream.iter().enumerate().map(|(index, one)| (format!("upstream.{index}.name"), &one.name));
         let peers = self.peer.iter().enumerate().map(|(index, one)| (format!("peer.{index}.name"), &one.name));
         unique("upstream or peer", upstreams.chain(peers))
+    }
+
+    fn validate_budgets(&self) -> Result<(), Invalid> {
+        let upstreams =
+            self.upstream.iter().enumerate().map(|(index, one)| (format!("upstream.{index}"), one.retry_budget_percent));
+        let peers = self.peer.iter().enumerate().map(|(index, one)| (format!("peer.{index}"), one.retry_budget_percent));
+        match upstreams.chain(peers).find(|(_, percent)| *percent > 100) {
+            Some((path, percent)) => {
+                Err(Invalid::new(format!("{path}.retry_budget_percent"), format!("{percent} is not within 0 to 100")))
+            }
+            None => Ok(()),
+        }
     }
 
     fn validate_p2p(&self) -> Result<(), Invalid> {
@@ -195,6 +201,29 @@ impl Http {
                 self.listen
             );
             return Err(Invalid::new("http.listen", what));
+        }
+        Ok(())
+    }
+}
+
+impl ToolRule {
+    fn validate(&self, index: usize) -> Result<(), Invalid> {
+        let wrong = |key: &str, what: &str| Err(Invalid::new(format!("tool.{index}.{key}"), what));
+        self.timeout.map_or(Ok(()), |timeout| bounded(&format!("tool.{index}.timeout"), timeout))?;
+        if self.requires_p2p == Some(true) && self.runtime == Some(RuntimeChoice::Http) {
+            return wrong("requires_p2p", "a tool cannot require a peer and the HTTP runtime at once");
+        }
+        if let Some((key, what)) = self.retry.as_ref().and_then(|retry| retry.check().err()) {
+            return wrong(&format!("retry.{key}"), &format!("`retry.{key}`: {what}"));
+        }
+        if self.read_only == Some(true) && self.idempotent == Some(false) {
+            return wrong("idempotent", "what is read-only can always run twice");
+        }
+        if self.cache_ttl.is_some() && self.read_only == Some(false) {
+            return wrong("cache_ttl", "only results of read-only tools are kept, and this rule says `read_only = false`");
+        }
+        if self.deprecation_message.is_some() && self.deprecated != Some(true) {
+            return wrong("deprecation_message", "nobody is told this without `deprecated = true`");
         }
         Ok(())
     }

@@ -186,7 +186,7 @@ async fn five_hundred_calls_of_a_peer_answered_backwards_find_their_ids() {
 #[tokio::test]
 async fn five_hundred_calls_on_a_peer_that_answers_backwards_find_their_callers() {
     let (address, _peer) = backwards_peer().await;
-    let tables = format!("[p2p]\n[[peer]]\nname = \"far\"\naddress = \"{address}\"\ncalls_in_flight_max = 600\n");
+    let tables = format!("[p2p]\n[[peer]]\nname = \"far\"\naddress = \"{address}\"\nconcurrency = 600\n");
     let gateway = Gateway::start(Setup::new().tables(&tables)).await;
     gateway.target_is("far", "ready").await;
     let client = gateway.modern();
