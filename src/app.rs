@@ -13,7 +13,7 @@ use tracing::{info, warn};
 
 use crate::{
     catalog::{self, Catalog},
-    config::{self, Config, EraChoice, Trust},
+    config::{self, Config, EraChoice, Kind, Trust},
     mcp::{Binding, SealError, Server},
     pipeline,
     readiness::Readiness,
@@ -299,10 +299,8 @@ fn upstream(config: &config::Upstream) -> Result<Upstream, BuildError> {
     let target = TargetId::from(config.name.as_str());
     let mut upstream = Upstream::new(target, config.url.as_url().clone());
     upstream.headers = headers(config)?;
-    upstream.era = match config.era {
-        EraChoice::Auto => runtime_http::EraChoice::Auto,
-        EraChoice::Legacy => runtime_http::EraChoice::Legacy,
-        EraChoice::Modern => runtime_http::EraChoice::Modern,
+    upstream.kind = match config.kind {
+        Kind::Mcp => runtime_http::Kind::Mcp { era: era(config.era) },
     };
     upstream.trusted = config.trust == Trust::Hints;
     upstream.connect_timeout = config.connect_timeout;
@@ -310,6 +308,14 @@ fn upstream(config: &config::Upstream) -> Result<Upstream, BuildError> {
     upstream.refresh = config.refresh;
     upstream.concurrency = config.concurrency.get();
     Ok(upstream)
+}
+
+const fn era(choice: EraChoice) -> runtime_http::EraChoice {
+    match choice {
+        EraChoice::Auto => runtime_http::EraChoice::Auto,
+        EraChoice::Legacy => runtime_http::EraChoice::Legacy,
+        EraChoice::Modern => runtime_http::EraChoice::Modern,
+    }
 }
 
 fn headers(config: &config::Upstream) -> Result<Vec<(HeaderName, HeaderValue)>, BuildError> {

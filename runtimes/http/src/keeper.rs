@@ -1,33 +1,20 @@
 //! Keeps what one upstream offers up to date.
 //!
 //! ```text
-//! Connecting --probe, list--> Ready --refresh, or woken--> Ready
+//! Connecting ----look-----> Ready --refresh, or woken--> Ready
 //!     |                         | fails
 //!     | fails                   v
 //!     +------> Failed       Stale (the last known list is served)     both: try again with growing pauses
 //! ```
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use futures_util::future::join_all;
-use http::Method;
-use runtime_api::{CallError, ErrorCode, Offers, TargetOffers, TargetState, Tool};
-use runtime_mcp::{
-    handshake::ServerFacts,
-    listing::{Listing, Next},
-};
+use runtime_api::{CallError, Delivery, ErrorCode, Offers, TargetOffers, TargetState};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
-use twinway_proto::{
-    headers::{InvalidParamHeader, ParamHeaders},
-    rope::Rope,
-};
 
-use crate::{
-    session::Session,
-    target::{Target, own_principal},
-};
+use crate::target::{Found, Target};
 
 /// First and longest pause between attempts to reach a dead upstream. Short at first, because most are just restarting.
 const PAUSE_MIN: Duration = Duration::from_millis(250);
@@ -49,7 +36,7 @@ pub(crate) async fn keep(target: Arc<Target>, offers: watch::Sender<Arc<Offers>>
             Ok(found) => {
                 pause = PAUSE_MIN;
                 publish(&offers, ready(&target, found));
-                target.settings.refresh
+                target.site.settings.refresh
             }
             Err(error) => {
                 publish_failure(&offers, &target, &error);
@@ -61,12 +48,12 @@ pub(crate) async fn keep(target: Arc<Target>, offers: watch::Sender<Arc<Offers>>
             break;
         }
     }
-    end_sessions(&target, true).await;
+    target.close().await;
 }
 
 /// Waits; `false` when it is time to stop. A call that failed ends the wait early, but not at once: a dead upstream must
 /// not be asked by every call.
-async fn rest(target: &Arc<Target>, wait: Duration, stop: &CancellationToken) -> bool {
+async fn rest(target: &Target, wait: Duration, stop: &CancellationToken) -> bool {
     let wait = tokio::time::sleep(wait);
     tokio::pin!(wait);
     loop {
@@ -74,84 +61,32 @@ async fn rest(target: &Arc<Target>, wait: Duration, stop: &CancellationToken) ->
             biased;
             () = stop.cancelled() => return false,
             () = &mut wait => return true,
-            () = target.wake.notified() => {
+            () = target.site.wake.notified() => {
                 tokio::time::sleep(PAUSE_MIN).await;
                 return true;
             }
-            () = tokio::time::sleep(SWEEP) => {
-                target.endpoint.pool.sweep();
-                end_sessions(target, false).await;
-            }
+            () = tokio::time::sleep(SWEEP) => target.sweep().await,
         }
     }
 }
 
-/// What a look at an upstream found.
-struct Found {
-    facts: Option<ServerFacts>,
-    tools: Vec<Tool>,
-}
-
-async fn look(target: &Arc<Target>) -> Result<Found, CallError> {
-    let limit = target.settings.list_timeout;
-    tokio::time::timeout(limit, ask_everything(target)).await.unwrap_or_else(|_| {
+async fn look(target: &Target) -> Result<Found, CallError> {
+    let limit = target.site.settings.list_timeout;
+    tokio::time::timeout(limit, target.look()).await.unwrap_or_else(|_| {
         let message = format!("no answer to the list of tools within {} ms", limit.as_millis());
-        Err(CallError::runtime(ErrorCode::DeadlineExceeded, runtime_api::Delivery::Unknown, message))
+        Err(CallError::runtime(ErrorCode::DeadlineExceeded, Delivery::Unknown, message))
     })
 }
 
-async fn ask_everything(target: &Arc<Target>) -> Result<Found, CallError> {
-    let mut facts = target.probe_modern().await?;
-    if facts.is_none() {
-        facts = Some(target.session(&own_principal()).await?.facts.clone());
-    }
-    let mut listing = Listing::default();
-    if facts.as_ref().is_some_and(|facts| !facts.has("tools")) {
-        return Ok(Found { facts, tools: listing.finish() });
-    }
-    let mut members = String::new();
-    loop {
-        let page = target.ask_for_itself("tools/list", &members).await?;
-        match listing.take(&page)? {
-            Next::Page(cursor) => members = format!(r#""cursor":{cursor}"#),
-            Next::Done => return Ok(Found { facts, tools: listing.finish() }),
-        }
-    }
-}
-
-fn ready(target: &Target, mut found: Found) -> TargetOffers {
-    found.tools.retain(|tool| is_usable(target, tool));
-    target.param_headers.store(Arc::new(mirrored(&found.tools)));
+fn ready(target: &Target, found: Found) -> TargetOffers {
+    let Found { tools, eras, server_info } = found;
     TargetOffers {
-        target: target.settings.target.clone(),
+        target: target.site.settings.target.clone(),
         state: TargetState::Ready,
-        eras: target.eras(),
-        server_info: found.facts.and_then(|facts| facts.server_info),
-        tools: found.tools.into(),
+        eras,
+        server_info,
+        tools: tools.into(),
     }
-}
-
-/// A tool whose schema breaks the rules of `x-mcp-header` must not be offered (2026-07-28, Streamable HTTP): its headers
-/// and its arguments could say different things.
-fn is_usable(target: &Target, tool: &Tool) -> bool {
-    let Err(error) = param_headers(tool) else { return true };
-    warn!(target_name = %target.settings.target, tool = %tool.name, %error, "tool is not offered: its `x-mcp-header` is invalid");
-    false
-}
-
-fn param_headers(tool: &Tool) -> Result<ParamHeaders, InvalidParamHeader> {
-    let schema = runtime_mcp::handshake::part(&tool.definition, "inputSchema");
-    let schema = schema.as_deref().and_then(|schema| std::str::from_utf8(schema).ok());
-    schema.map_or_else(|| Ok(ParamHeaders::default()), ParamHeaders::from_schema)
-}
-
-/// The tools that want arguments mirrored in headers.
-fn mirrored(tools: &[Tool]) -> HashMap<Arc<str>, ParamHeaders> {
-    let headers_of = |tool: &Tool| {
-        let headers = param_headers(tool).ok()?;
-        (!headers.is_empty()).then(|| (tool.name.clone(), headers))
-    };
-    tools.iter().filter_map(headers_of).collect()
 }
 
 /// Publishes what changed; a refresh that finds the same wakes nobody.
@@ -171,15 +106,15 @@ fn publish(offers: &watch::Sender<Arc<Offers>>, new: TargetOffers) {
 
 fn publish_failure(offers: &watch::Sender<Arc<Offers>>, target: &Target, error: &CallError) {
     let reason: Arc<str> = chain(error).into();
-    debug!(target_name = %target.settings.target, %reason, "upstream does not answer");
-    let last = offers.borrow().targets.iter().find(|offered| offered.target == target.settings.target).cloned();
+    debug!(target_name = %target.site.settings.target, %reason, "upstream does not answer");
+    let last = offers.borrow().targets.iter().find(|offered| offered.target == target.site.settings.target).cloned();
     let Some(last) = last else { return };
     let state = match last.state {
         TargetState::Ready | TargetState::Stale(_) => TargetState::Stale(reason.clone()),
         TargetState::Connecting | TargetState::Failed(_) => TargetState::Failed(reason.clone()),
     };
     if last.state.as_str() != state.as_str() {
-        warn!(target_name = %target.settings.target, url = %target.settings.url, %reason, "upstream cannot be used");
+        warn!(target_name = %target.site.settings.target, url = %target.site.settings.url, %reason, "upstream cannot be used");
     }
     publish(offers, TargetOffers { state, ..(*last).clone() });
 }
@@ -198,22 +133,4 @@ fn chain(error: &CallError) -> String {
         cause = error.source();
     }
     text
-}
-
-async fn end_sessions(target: &Arc<Target>, all: bool) {
-    let sessions = target.sessions.take_idle(all);
-    join_all(sessions.iter().map(|session| end_session(target, session))).await;
-}
-
-/// DELETE, as far as the upstream takes it (405 is allowed). One second is enough for a courtesy.
-async fn end_session(target: &Arc<Target>, session: &Session) {
-    if !session.has_id() {
-        return;
-    }
-    let ending = async {
-        let exchange = target.endpoint.send(Method::DELETE, session.headers.clone(), Rope::default()).await?;
-        target.endpoint.body(exchange).await
-    };
-    let ended = tokio::time::timeout(Duration::from_secs(1), ending).await;
-    debug!(target_name = %target.settings.target, ended = matches!(ended, Ok(Ok(_))), "ended a session upstream");
 }

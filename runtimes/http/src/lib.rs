@@ -1,19 +1,23 @@
 //! Calls tools on servers that speak HTTP.
 //!
-//! An [`Upstream`] is an MCP server over Streamable HTTP, of either era or of both. [`HttpRuntime`] keeps what it offers
-//! up to date and makes calls over warm pooled connections; a call costs one round trip once a connection is open.
+//! An [`Upstream`] is one of a closed set of [`Kind`]s: an MCP server over Streamable HTTP, of either era or of both.
+//! [`HttpRuntime`] keeps what it offers up to date and makes calls over warm pooled connections; a call costs one round trip
+//! once a connection is open. What all kinds share (connections, places, looking at it anew) is written once; `target` is
+//! the only file that tells them apart.
 
 mod body;
 mod connect;
 mod exchange;
 mod keeper;
+mod mcp;
 mod pool;
 mod runtime;
-mod session;
 mod settings;
-mod sse_reply;
+mod site;
+mod slots;
 mod target;
+mod targets;
 
 pub use pool::enter_worker;
 pub use runtime::{HttpRuntime, SetupError};
-pub use settings::{EraChoice, Upstream};
+pub use settings::{EraChoice, Kind, Upstream};

@@ -1,6 +1,6 @@
 //! The HTTP runtime behind the seam.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use runtime_api::{
@@ -11,13 +11,12 @@ use thiserror::Error;
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{keeper, settings::Upstream, target::Target};
+use crate::{keeper, settings::Upstream, target::Target, targets::Targets};
 
-/// Calls tools on MCP servers over HTTP.
+/// Calls tools on servers that speak HTTP.
 #[derive(Debug)]
 pub struct HttpRuntime {
-    targets: Arc<HashMap<TargetId, Arc<Target>>>,
-    order: Vec<TargetId>,
+    targets: Targets,
     offers: watch::Sender<Arc<Offers>>,
     background: TaskTracker,
 }
@@ -39,17 +38,15 @@ impl HttpRuntime {
     /// [`SetupError`] when a URL cannot be used.
     pub fn new(upstreams: Vec<Upstream>) -> Result<Self, SetupError> {
         let background = TaskTracker::new();
-        let order: Vec<_> = upstreams.iter().map(|upstream| upstream.target.clone()).collect();
-        let mut targets = HashMap::new();
+        let unheard = upstreams.iter().map(|upstream| Arc::new(unheard_of(upstream.target.clone()))).collect();
+        let mut targets = Vec::with_capacity(upstreams.len());
         for upstream in upstreams {
             let id = upstream.target.clone();
             let target = Target::new(upstream, background.clone());
-            let target = target.map_err(|what| SetupError { target: id.clone(), what })?;
-            targets.insert(id, Arc::new(target));
+            targets.push(target.map_err(|what| SetupError { target: id, what })?);
         }
-        let unknown = order.iter().map(|target| Arc::new(unheard_of(target.clone()))).collect();
-        let (offers, _) = watch::channel(Arc::new(Offers { targets: unknown }));
-        Ok(Self { targets: Arc::new(targets), order, offers, background })
+        let (offers, _) = watch::channel(Arc::new(Offers { targets: unheard }));
+        Ok(Self { targets: Targets::new(targets.into_iter()), offers, background })
     }
 }
 
@@ -63,9 +60,9 @@ impl Runtime for HttpRuntime {
     }
 
     fn service(&self) -> CallService {
-        let targets = Arc::clone(&self.targets);
+        let targets = self.targets.clone();
         erase(tower::service_fn(move |call: Call| {
-            let target = targets.get(&call.target).map(Arc::clone);
+            let target = targets.get(&call.target);
             async move {
                 let target = target.ok_or_else(|| unknown(&call.target))?;
                 target.call(call).await
@@ -76,14 +73,13 @@ impl Runtime for HttpRuntime {
     fn run(self: Box<Self>, stop: CancellationToken) -> BoxFuture<'static, Result<(), PartError>> {
         Box::pin(async move {
             let mut keepers = JoinSet::new();
-            for id in &self.order {
-                let target = Arc::clone(&self.targets[id]);
-                keepers.spawn(keeper::keep(target, self.offers.clone(), stop.clone()));
+            for target in self.targets.all() {
+                keepers.spawn(keeper::keep(Arc::clone(target), self.offers.clone(), stop.clone()));
             }
             stop.cancelled().await;
             while keepers.join_next().await.is_some() {}
-            for target in self.targets.values() {
-                target.endpoint.pool.sweep();
+            for target in self.targets.all() {
+                target.site.endpoint.pool.sweep();
             }
             self.background.close();
             Ok(())

@@ -6,17 +6,17 @@ use http::{HeaderName, HeaderValue};
 use runtime_api::TargetId;
 use url::Url;
 
-/// An MCP server over Streamable HTTP.
+/// A server that tools are called on.
 #[derive(Debug, Clone)]
 pub struct Upstream {
     /// Its name in the gateway.
     pub target: TargetId,
-    /// Its endpoint, `http` or `https`. No other origin is ever called.
+    /// What it speaks.
+    pub kind: Kind,
+    /// Where it is, `http` or `https`. No other origin is ever called.
     pub url: Url,
     /// Sent with every request: credentials and the like. Values marked sensitive are not logged.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// Which eras may be used with it.
-    pub era: EraChoice,
     /// `baggage` may be passed on.
     pub trusted: bool,
     /// Time to open a connection.
@@ -32,14 +32,14 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// An upstream with the defaults.
+    /// An MCP server with the defaults.
     #[must_use]
     pub fn new(target: TargetId, url: Url) -> Self {
         Self {
             target,
+            kind: Kind::default(),
             url,
             headers: Vec::new(),
-            era: EraChoice::Auto,
             trusted: true,
             // Five seconds cover two lost SYN packets; a caller's deadline is usually thirty.
             connect_timeout: Duration::from_secs(5),
@@ -50,6 +50,23 @@ impl Upstream {
             // As large as what the entrance takes.
             answer_bytes_max: 16 * 1024 * 1024,
         }
+    }
+}
+
+/// What an upstream speaks, and the settings that only this kind has.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Kind {
+    /// MCP over Streamable HTTP; the url is its endpoint.
+    Mcp {
+        /// Which eras may be used with it.
+        era: EraChoice,
+    },
+}
+
+impl Default for Kind {
+    fn default() -> Self {
+        Self::Mcp { era: EraChoice::default() }
     }
 }
 

@@ -1,0 +1,294 @@
+//! An MCP server over Streamable HTTP: its eras, its sessions, and calls to it.
+
+mod fault;
+mod look;
+mod session;
+mod sse_reply;
+mod support;
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use arc_swap::ArcSwap;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use runtime_api::{Call, CallError, Caller, Era, Eras, ErrorCode, Principal, Reply, Support};
+use runtime_mcp::{
+    Incoming, handshake,
+    outgoing::{self, Hop},
+};
+use twinway_proto::{
+    envelope,
+    headers::{MCP_METHOD, MCP_NAME, MCP_PROTOCOL_VERSION, MCP_SESSION_ID, ParamHeaders, encode_value},
+    revision,
+    rope::Rope,
+};
+
+use self::{
+    fault::{AskError, client_error, of_another_era, refuses_sessions},
+    session::{Session, Sessions},
+    sse_reply::SseReply,
+    support::AtomicSupport,
+};
+use crate::{
+    exchange::{Kind, kind, refused},
+    pool::Exchange,
+    settings::EraChoice,
+    site::{Site, trace_headers},
+};
+
+/// What an answer may be.
+pub(crate) const ACCEPT: &str = "application/json, text/event-stream";
+
+#[derive(Debug)]
+pub(crate) struct McpServer {
+    site: Arc<Site>,
+    /// Which eras may be used.
+    era: EraChoice,
+    sessions: Sessions,
+    /// Tools whose arguments are mirrored in headers.
+    param_headers: ArcSwap<HashMap<Arc<str>, ParamHeaders>>,
+    ids: AtomicU64,
+    modern: AtomicSupport,
+    legacy: AtomicSupport,
+}
+
+/// A request on its way to the upstream.
+struct Ask<'a> {
+    id: u64,
+    method: &'a str,
+    params: Option<Rope>,
+    headers: HeaderMap,
+    caller: &'a Caller,
+    session: Option<&'a Arc<Session>>,
+}
+
+impl McpServer {
+    pub(crate) fn new(site: Arc<Site>, era: EraChoice) -> Self {
+        let (modern, legacy) = match era {
+            EraChoice::Auto => (Support::Unknown, Support::Unknown),
+            EraChoice::Legacy => (Support::No, Support::Yes),
+            EraChoice::Modern => (Support::Yes, Support::No),
+        };
+        Self {
+            site,
+            era,
+            sessions: Sessions::new(),
+            param_headers: ArcSwap::default(),
+            ids: AtomicU64::new(1),
+            modern: AtomicSupport::new(modern),
+            legacy: AtomicSupport::new(legacy),
+        }
+    }
+
+    /// Which eras it serves, as far as known.
+    fn eras(&self) -> Eras {
+        Eras { modern: self.modern.get(), legacy: self.legacy.get() }
+    }
+
+    /// Makes a call. Dropping the future cancels it upstream.
+    pub(crate) async fn call(&self, call: &Call) -> Result<Reply, CallError> {
+        let answered = match self.era_for(call).await? {
+            Era::Modern => self.call_modern(call).await,
+            Era::Legacy => self.call_legacy(call).await,
+        };
+        if answered.as_ref().is_err_and(of_another_era) {
+            self.site.wake.notify_one();
+        }
+        Ok(answered?.into_reply())
+    }
+
+    /// The client's own era when the upstream serves it, else the other.
+    async fn era_for(&self, call: &Call) -> Result<Era, CallError> {
+        if self.modern.get() == Support::Unknown {
+            Box::pin(self.probe_modern()).await?;
+        }
+        if call.client.era() == Era::Modern || self.modern.get() == Support::No {
+            let era = if self.modern.get() == Support::Yes { Era::Modern } else { Era::Legacy };
+            return Ok(era);
+        }
+        // A modern server may serve sessions too and says so nowhere: the first legacy client finds out.
+        match self.legacy.get() {
+            Support::Yes => Ok(Era::Legacy),
+            Support::No => Ok(Era::Modern),
+            Support::Unknown => match self.session(&call.principal).await {
+                Ok(_) => Ok(Era::Legacy),
+                Err(error) if refuses_sessions(&error) => {
+                    self.legacy.set(Support::No);
+                    Ok(Era::Modern)
+                }
+                Err(error) => Err(error),
+            },
+        }
+    }
+
+    async fn call_modern(&self, call: &Call) -> Result<Incoming, CallError> {
+        let id = self.next_id();
+        let params = outgoing::params(call, self.hop(call, Era::Modern, id))?;
+        let mut headers = self.modern_headers(call.method.as_str(), Some(&call.name));
+        self.mirror_arguments(call, &mut headers);
+        trace_headers(&call.trace, &mut headers);
+        let ask = Ask { id, method: call.method.as_str(), params: Some(params), headers, caller: &call.caller, session: None };
+        self.ask(ask).await.map_err(AskError::finally)
+    }
+
+    /// A session that expired is opened anew and the call repeated once: the upstream refused it unseen.
+    async fn call_legacy(&self, call: &Call) -> Result<Incoming, CallError> {
+        match self.call_in_session(call).await {
+            Err(AskError::Expired) => {}
+            Err(AskError::Failed(error)) => return Err(error),
+            Ok(answer) => return Ok(answer),
+        }
+        self.site.wake.notify_one();
+        self.call_in_session(call).await.map_err(AskError::finally)
+    }
+
+    async fn call_in_session(&self, call: &Call) -> Result<Incoming, AskError> {
+        let session = self.session(&call.principal).await?;
+        let id = self.next_id();
+        let params = outgoing::params(call, self.hop(call, Era::Legacy, id))?;
+        let mut headers = session.headers.clone();
+        trace_headers(&call.trace, &mut headers);
+        let withdraw = Withdraw { server: self, session: &session, id, armed: true };
+        let ask = Ask {
+            id,
+            method: call.method.as_str(),
+            params: Some(params),
+            headers,
+            caller: &call.caller,
+            session: Some(&session),
+        };
+        let answered = self.ask(ask).await;
+        withdraw.disarm();
+        if matches!(answered, Err(AskError::Expired)) {
+            self.sessions.forget(&call.principal, &session);
+        }
+        answered
+    }
+
+    async fn open_session(&self) -> Result<Session, CallError> {
+        let id = self.next_id();
+        let params = handshake::initialize_params(revision::LATEST_LEGACY, "{}", handshake::CLIENT_INFO);
+        let message = envelope::request(id, handshake::INITIALIZE, Some(params));
+        let exchange = self.site.endpoint.post(self.site.endpoint.headers.clone(), message).await?;
+        let session_id = exchange.response.headers().get(MCP_SESSION_ID).cloned();
+        let answer = self.read(exchange, id, &Caller::none(), None).await.map_err(AskError::finally)?;
+        let session = Session::new(self.site.endpoint.headers.clone(), session_id, handshake::read_initialized(&answer)?);
+        let ready = envelope::notification(handshake::INITIALIZED, None);
+        let exchange = self.site.endpoint.post(session.headers.clone(), ready).await?;
+        let status = exchange.response.status();
+        if !status.is_success() {
+            return Err(refused(status));
+        }
+        self.site.endpoint.body(exchange).await?;
+        self.legacy.set(Support::Yes);
+        Ok(session)
+    }
+
+    /// The principal's session, opened when there is none.
+    async fn session(&self, principal: &Principal) -> Result<Arc<Session>, CallError> {
+        if self.era == EraChoice::Modern {
+            return Err(CallError::gateway(ErrorCode::Unsupported, "this upstream is configured as modern only"));
+        }
+        // Boxed, as everything that a warm call does not do: a call's future is moved, and small is quick.
+        let session = self.sessions.get(principal, || Box::pin(self.open_session())).await;
+        if session.as_ref().is_err_and(refuses_sessions) && self.era == EraChoice::Auto {
+            // It served sessions once and is another server now.
+            self.legacy.set(Support::Unknown);
+            self.site.wake.notify_one();
+        }
+        session
+    }
+
+    async fn ask(&self, ask: Ask<'_>) -> Result<Incoming, AskError> {
+        let message = envelope::request(ask.id, ask.method, ask.params);
+        let exchange = self.site.endpoint.post(ask.headers, message).await?;
+        self.read(exchange, ask.id, ask.caller, ask.session).await
+    }
+
+    async fn read(
+        &self,
+        exchange: Exchange,
+        id: u64,
+        caller: &Caller,
+        session: Option<&Arc<Session>>,
+    ) -> Result<Incoming, AskError> {
+        let status = exchange.response.status();
+        // Only a session that has an id can be unknown.
+        let in_session = session.is_some_and(|session| session.has_id());
+        match kind(exchange.response.headers()) {
+            Kind::Json if status == StatusCode::OK => Ok(Incoming::read(self.site.endpoint.body(exchange).await?, id)?),
+            Kind::Events if status == StatusCode::OK => {
+                let headers = session.map_or(&self.site.endpoint.headers, |session| &session.headers);
+                let reply = self.sse_reply(caller, headers, id);
+                Ok(Box::pin(reply.read(exchange)).await?)
+            }
+            Kind::Json if status.is_client_error() => {
+                let body = self.site.endpoint.body(exchange).await?;
+                Err(client_error(status, &body, in_session))
+            }
+            _ if status == StatusCode::NOT_FOUND && in_session => Err(AskError::Expired),
+            _ => Err(refused(status).into()),
+        }
+    }
+
+    fn sse_reply<'a>(&'a self, caller: &'a Caller, session_headers: &'a HeaderMap, id: u64) -> SseReply<'a> {
+        SseReply { endpoint: &self.site.endpoint, session_headers, caller, id }
+    }
+
+    fn hop(&self, call: &Call, era: Era, id: u64) -> Hop {
+        let progress_token = call.caller.listens().then_some(id);
+        Hop { era, progress_token, gateway: false, trusted: self.site.settings.trusted }
+    }
+
+    fn mirror_arguments(&self, call: &Call, headers: &mut HeaderMap) {
+        let index = self.param_headers.load();
+        let Some(mirrored) = index.get(&call.name) else { return };
+        let raw = call.params.arguments.clone().and_then(|range| std::str::from_utf8(&call.params.raw[range]).ok());
+        // Arguments that cannot be mirrored do not fit the tool's schema: the upstream says so better.
+        headers.extend(mirrored.from_arguments(raw.unwrap_or("{}")).unwrap_or_default());
+    }
+
+    fn modern_headers(&self, method: &'static str, name: Option<&str>) -> HeaderMap {
+        let mut headers = self.site.endpoint.headers.clone();
+        headers.insert(MCP_PROTOCOL_VERSION, HeaderValue::from_static(revision::MODERN));
+        headers.insert(MCP_METHOD, HeaderValue::from_static(method));
+        if let Some(name) = name {
+            headers.insert(MCP_NAME, encode_value(name));
+        }
+        headers
+    }
+
+    fn next_id(&self) -> u64 {
+        self.ids.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// Tells a legacy upstream that nobody waits any more, if the call is dropped before its answer.
+struct Withdraw<'a> {
+    server: &'a McpServer,
+    session: &'a Arc<Session>,
+    id: u64,
+    armed: bool,
+}
+
+impl Withdraw<'_> {
+    fn disarm(mut self) {
+        self.armed = false;
+    }
+}
+
+impl Drop for Withdraw<'_> {
+    fn drop(&mut self) {
+        if !self.armed || tokio::runtime::Handle::try_current().is_err() {
+            return;
+        }
+        let params = format!(r#"{{"requestId":{},"reason":"the caller does not wait any more"}}"#, self.id);
+        let message = envelope::notification("notifications/cancelled", Some(params.into_bytes().into()));
+        self.server.site.endpoint.tell(self.session.headers.clone(), message);
+    }
+}

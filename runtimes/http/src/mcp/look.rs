@@ -1,0 +1,183 @@
+//! Finds out which eras an MCP server serves and which tools it offers, and ends sessions that nobody uses.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use http::{Method, StatusCode};
+use runtime_api::{CallError, Caller, Principal, Support, Tool};
+use runtime_mcp::{
+    Incoming,
+    era::{Verdict, judge},
+    handshake::{self, ServerFacts},
+    listing::{Listing, Next},
+};
+use tracing::{debug, warn};
+use twinway_proto::{
+    envelope,
+    headers::{InvalidParamHeader, ParamHeaders},
+    rope::Rope,
+};
+
+use super::{Ask, McpServer, fault::AskError, session::Session};
+use crate::{
+    exchange::{Kind, kind, refused},
+    pool::Exchange,
+    settings::EraChoice,
+    target::Found,
+};
+
+impl McpServer {
+    /// Asks for everything the server offers.
+    pub(crate) async fn look(&self) -> Result<Found, CallError> {
+        let mut facts = self.probe_modern().await?;
+        if facts.is_none() {
+            facts = Some(self.session(&own_principal()).await?.facts.clone());
+        }
+        let mut tools = Vec::new();
+        if facts.as_ref().is_none_or(|facts| facts.has("tools")) {
+            tools = self.list().await?;
+        }
+        tools.retain(|tool| self.is_usable(tool));
+        self.param_headers.store(Arc::new(mirrored(&tools)));
+        Ok(Found { tools, eras: self.eras(), server_info: facts.and_then(|facts| facts.server_info) })
+    }
+
+    async fn list(&self) -> Result<Vec<Tool>, CallError> {
+        let mut listing = Listing::default();
+        let mut members = String::new();
+        loop {
+            let page = self.ask_for_itself("tools/list", &members).await?;
+            match listing.take(&page)? {
+                Next::Page(cursor) => members = format!(r#""cursor":{cursor}"#),
+                Next::Done => return Ok(listing.finish()),
+            }
+        }
+    }
+
+    /// A tool whose schema breaks the rules of `x-mcp-header` must not be offered (2026-07-28, Streamable HTTP): its
+    /// headers and its arguments could say different things.
+    fn is_usable(&self, tool: &Tool) -> bool {
+        let Err(error) = param_headers(tool) else { return true };
+        let target = &self.site.settings.target;
+        warn!(target_name = %target, tool = %tool.name, %error, "tool is not offered: its `x-mcp-header` is invalid");
+        false
+    }
+
+    /// A request that the gateway makes for itself, in the era that the upstream serves.
+    async fn ask_for_itself(&self, method: &'static str, members: &str) -> Result<Incoming, CallError> {
+        for _ in 0..2 {
+            let id = self.next_id();
+            let modern = self.modern.get() == Support::Yes;
+            let (params, headers, session) = if modern {
+                (handshake::own_params(members), self.modern_headers(method, None), None)
+            } else {
+                let session = self.session(&own_principal()).await?;
+                let params = format!("{{{members}}}").into_bytes().into();
+                (params, session.headers.clone(), Some(session))
+            };
+            let caller = Caller::none();
+            let ask = Ask { id, method, params: Some(params), headers, caller: &caller, session: session.as_ref() };
+            match (self.ask(ask).await, session) {
+                (Ok(answer), _) => return Ok(answer),
+                (Err(AskError::Failed(error)), _) => return Err(error),
+                (Err(AskError::Expired), Some(session)) => self.sessions.forget(&own_principal(), &session),
+                (Err(AskError::Expired), None) => break,
+            }
+        }
+        Err(refused(StatusCode::NOT_FOUND))
+    }
+
+    /// Asks whether the upstream speaks the modern revision; remembers the answer.
+    pub(super) async fn probe_modern(&self) -> Result<Option<ServerFacts>, CallError> {
+        if self.era == EraChoice::Legacy {
+            return Ok(None);
+        }
+        let id = self.next_id();
+        let message = envelope::request(id, handshake::DISCOVER, Some(handshake::own_params("")));
+        let exchange = self.site.endpoint.post(self.modern_headers(handshake::DISCOVER, None), message).await?;
+        let status = exchange.response.status();
+        // Of a busy or starting server, or of a proxy before it, an answer says nothing of the era; and what was modern
+        // a minute ago is not legacy because of one fault.
+        let troubled = status == StatusCode::TOO_MANY_REQUESTS || matches!(status.as_u16(), 502..=504);
+        if troubled || (status.is_server_error() && self.modern.get() == Support::Yes) {
+            return Err(refused(status));
+        }
+        let body = self.probe_body(exchange, id).await?;
+        let verdict = judge(Some(status.as_u16()), body, id)?;
+        match verdict {
+            Verdict::Modern(facts) => {
+                self.found(Support::Yes);
+                Ok(Some(facts))
+            }
+            Verdict::Legacy if self.era == EraChoice::Modern => Err(refused(status)),
+            Verdict::Legacy => {
+                self.found(Support::No);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Remembers what a probe found. Another answer than the last one comes from another server: what was known of its
+    /// sessions is void.
+    fn found(&self, modern: Support) {
+        if self.modern.replace(modern) != modern && self.era == EraChoice::Auto {
+            self.legacy.set(Support::Unknown);
+        }
+    }
+
+    async fn probe_body(&self, exchange: Exchange, id: u64) -> Result<Bytes, CallError> {
+        if kind(exchange.response.headers()) != Kind::Events {
+            return self.site.endpoint.body(exchange).await;
+        }
+        match self.sse_reply(&Caller::none(), &self.site.endpoint.headers, id).read(exchange).await {
+            Ok(answer) => Ok(answer.message),
+            // An error is an answer to a probe, however it comes.
+            Err(error) => match error.answer() {
+                Some(answer) => Ok(envelope::failure(Some(&id.to_string()), answer.clone()).into_bytes()),
+                None => Err(error),
+            },
+        }
+    }
+
+    /// Ends the sessions that nobody used lately, or all.
+    pub(crate) async fn end_sessions(&self, all: bool) {
+        let sessions = self.sessions.take_idle(all);
+        join_all(sessions.iter().map(|session| self.end_session(session))).await;
+    }
+
+    /// DELETE, as far as the upstream takes it (405 is allowed). One second is enough for a courtesy.
+    async fn end_session(&self, session: &Session) {
+        if !session.has_id() {
+            return;
+        }
+        let endpoint = &self.site.endpoint;
+        let ending = async {
+            let exchange = endpoint.send(Method::DELETE, session.headers.clone(), Rope::default()).await?;
+            endpoint.body(exchange).await
+        };
+        let ended = tokio::time::timeout(Duration::from_secs(1), ending).await;
+        debug!(target_name = %self.site.settings.target, ended = matches!(ended, Ok(Ok(_))), "ended a session upstream");
+    }
+}
+
+/// Who the gateway is when it asks for itself.
+fn own_principal() -> Principal {
+    // No configured client can have a colon in its name.
+    Principal("gateway:".into())
+}
+
+fn param_headers(tool: &Tool) -> Result<ParamHeaders, InvalidParamHeader> {
+    let schema = runtime_mcp::handshake::part(&tool.definition, "inputSchema");
+    let schema = schema.as_deref().and_then(|schema| std::str::from_utf8(schema).ok());
+    schema.map_or_else(|| Ok(ParamHeaders::default()), ParamHeaders::from_schema)
+}
+
+/// The tools that want arguments mirrored in headers.
+fn mirrored(tools: &[Tool]) -> HashMap<Arc<str>, ParamHeaders> {
+    let headers_of = |tool: &Tool| {
+        let headers = param_headers(tool).ok()?;
+        (!headers.is_empty()).then(|| (tool.name.clone(), headers))
+    };
+    tools.iter().filter_map(headers_of).collect()
+}
