@@ -161,6 +161,7 @@ pub(crate) fn call_params(tool: &str, text: &str) -> Params {
         name: Some(name_range),
         arguments: Some(arguments_range),
         meta: Some(meta_start..meta_start + MODERN_META.len()),
+        meta_passes: true,
     }
 }
 

@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use crate::{
     json::{self, DEPTH_MAX, JsonError, Key, Scanner},
+    meta::RequestMeta,
     rope::{Builder, Rope},
 };
 
@@ -38,6 +39,8 @@ pub struct Request<'a> {
     pub method: Cow<'a, str>,
     /// The parameters, always an object in MCP.
     pub params: Option<ParamsIndex>,
+    /// What `params._meta` says; nothing when it is missing or not an object.
+    pub meta: RequestMeta<'a>,
 }
 
 /// A notification.
@@ -147,11 +150,12 @@ pub fn parse_within(bytes: &[u8], depth_max: usize) -> Result<Message<'_>, Envel
 
 /// The members of an envelope as they were found.
 #[derive(Default)]
-struct Parts {
+struct Parts<'a> {
     version: Option<Range<usize>>,
     id: Option<Range<usize>>,
     method: Option<Range<usize>>,
     params: Option<ParamsIndex>,
+    meta: RequestMeta<'a>,
     params_malformed: bool,
     result: Option<ResultIndex>,
     result_malformed: bool,
@@ -159,8 +163,8 @@ struct Parts {
     twice: Option<&'static str>,
 }
 
-impl Parts {
-    fn read(scanner: &mut Scanner<'_>) -> Result<Self, JsonError> {
+impl<'a> Parts<'a> {
+    fn read(scanner: &mut Scanner<'a>) -> Result<Self, JsonError> {
         let mut parts = Self::default();
         scanner.open_object()?;
         let mut first = true;
@@ -171,7 +175,7 @@ impl Parts {
         Ok(parts)
     }
 
-    fn member(&mut self, key: &Key<'_>, scanner: &mut Scanner<'_>) -> Result<(), JsonError> {
+    fn member(&mut self, key: &Key<'_>, scanner: &mut Scanner<'a>) -> Result<(), JsonError> {
         let name = key.text();
         match &*name {
             "jsonrpc" => self.version = self.once("jsonrpc", self.version.is_some(), scanner.value()?),
@@ -179,7 +183,7 @@ impl Parts {
             "method" => self.method = self.once("method", self.method.is_some(), scanner.value()?),
             "error" => self.error = self.once("error", self.error.is_some(), scanner.value()?),
             "params" if scanner.peek()? == b'{' => {
-                let params = read_params(scanner, &mut self.twice)?;
+                let params = read_params(scanner, &mut self.meta, &mut self.twice)?;
                 self.params = self.once("params", self.params.is_some(), params);
             }
             "result" if scanner.peek()? == b'{' => {
@@ -202,7 +206,7 @@ impl Parts {
         Some(value)
     }
 
-    fn message(self, text: &str) -> Result<Message<'_>, EnvelopeError> {
+    fn message(self, text: &'a str) -> Result<Message<'a>, EnvelopeError> {
         let raw_id = self.id.clone().map(|range| &text[range]);
         let usable_id = raw_id.filter(|id| is_id(id));
         let invalid = |what| EnvelopeError::Invalid { what, id: usable_id.map(Box::from) };
@@ -226,7 +230,7 @@ impl Parts {
                 }
                 match (raw_id, usable_id) {
                     (None, _) => Ok(Message::Notification(Notification { method, params: self.params })),
-                    (Some(_), Some(id)) => Ok(Message::Request(Request { id, method, params: self.params })),
+                    (Some(_), Some(id)) => Ok(Message::Request(Request { id, method, params: self.params, meta: self.meta })),
                     (Some(_), None) => Err(invalid("`id` of a request is null")),
                 }
             }
@@ -258,15 +262,25 @@ fn is_id(raw: &str) -> bool {
     raw.len() <= ID_BYTES_MAX && (raw.starts_with('"') || integer(raw))
 }
 
-fn read_params(scanner: &mut Scanner<'_>, twice: &mut Option<&'static str>) -> Result<ParamsIndex, JsonError> {
+fn read_params<'a>(
+    scanner: &mut Scanner<'a>,
+    meta: &mut RequestMeta<'a>,
+    twice: &mut Option<&'static str>,
+) -> Result<ParamsIndex, JsonError> {
     let mut index = ParamsIndex::default();
     let start = scanner.position();
     scanner.open_object()?;
     let mut first = true;
     while let Some(key) = scanner.next_key(first)? {
         first = false;
-        let value = scanner.value()?;
         let name = key.text();
+        let value = if &*name == "_meta" && scanner.peek()? == b'{' {
+            let from = scanner.position();
+            *meta = RequestMeta::take(scanner)?;
+            from..scanner.position()
+        } else {
+            scanner.value()?
+        };
         let part = match &*name {
             "name" => &mut index.name,
             "uri" => &mut index.uri,

@@ -81,6 +81,11 @@ pub fn string(raw: &str) -> Option<Cow<'_, str>> {
 
 /// Appends `text` as a JSON string.
 pub fn write_string(out: &mut Vec<u8>, text: &str) {
+    if plain_prefix(text.as_bytes()) == text.len() {
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        return out.push(b'"');
+    }
     // Writing to a vector does not fail, and a string always serializes.
     serde_json::to_writer(out, text).expect("a string always serializes");
 }

@@ -1,6 +1,6 @@
 //! `_meta`: what a gateway reads of it, and how it is written anew for the next hop.
 
-use crate::json::{self, JsonError, Key, members};
+use crate::json::{DEPTH_MAX, JsonError, Key, Scanner, members};
 
 /// Names of `_meta` members.
 pub mod key {
@@ -49,6 +49,8 @@ pub struct RequestMeta<'a> {
     pub explain: Option<&'a str>,
     pub deadline_ms: Option<&'a str>,
     pub idempotency_key: Option<&'a str>,
+    /// A member belongs, or may belong, to one hop only: what goes on has to be written anew.
+    pub of_one_hop: bool,
 }
 
 impl<'a> RequestMeta<'a> {
@@ -57,11 +59,24 @@ impl<'a> RequestMeta<'a> {
     /// # Errors
     /// [`JsonError`] when it is not an object.
     pub fn read(raw: &'a str) -> Result<Self, JsonError> {
+        let mut scanner = Scanner::new(raw, DEPTH_MAX);
+        let meta = Self::take(&mut scanner)?;
+        scanner.end()?;
+        Ok(meta)
+    }
+
+    /// The same on the way through a larger text: the scanner stands before the object, and behind it afterwards.
+    pub(crate) fn take(scanner: &mut Scanner<'a>) -> Result<Self, JsonError> {
         let mut meta = Self::default();
-        for member in members(raw) {
-            let member = member?;
-            if let Some(field) = meta.field(&member.key.text()) {
-                *field = Some(member.value);
+        scanner.open_object()?;
+        let mut first = true;
+        while let Some(key) = scanner.next_key(first)? {
+            first = false;
+            let value = scanner.value()?;
+            let name = key.text();
+            meta.of_one_hop |= belongs_to_a_hop(&name);
+            if let Some(field) = meta.field(&name) {
+                *field = Some(scanner.slice(value));
             }
         }
         Ok(meta)
@@ -85,6 +100,12 @@ impl<'a> RequestMeta<'a> {
     }
 }
 
+/// Whether a member of `_meta` is meant for the next hop alone, and has to be replaced there or taken out.
+#[must_use]
+pub fn belongs_to_a_hop(name: &str) -> bool {
+    matches!(name, key::PROGRESS_TOKEN | key::TRACEPARENT | key::TRACESTATE | key::BAGGAGE) || name.starts_with(key::OURS)
+}
+
 /// Writes an object anew: the members of `raw` that `keep` wants, byte for byte and in their order, then `added`.
 ///
 /// `added` holds keys without need of escapes and raw JSON values. Returns the object, `{}` when nothing is left.
@@ -106,12 +127,18 @@ pub fn rewrite(raw: Option<&str>, keep: impl Fn(&Key<'_>) -> bool, added: &[(&st
     }
     for (key, value) in added {
         comma(&mut out);
-        json::write_string(&mut out, key);
-        out.push(b':');
-        out.extend_from_slice(value);
+        write_member(&mut out, key, value);
     }
     out.push(b'}');
     Ok(out)
+}
+
+/// Appends a member. The key needs no escapes, and the value is raw JSON.
+pub fn write_member(out: &mut Vec<u8>, key: &str, value: &[u8]) {
+    out.push(b'"');
+    out.extend_from_slice(key.as_bytes());
+    out.extend_from_slice(b"\":");
+    out.extend_from_slice(value);
 }
 
 fn comma(out: &mut Vec<u8>) {
@@ -144,6 +171,7 @@ mod tests {
             protocol_version: Some("\"2026-07-28\""),
             progress_token: Some("\"a\""),
             traceparent: Some("\"t\""),
+            of_one_hop: true,
             ..RequestMeta::default()
         };
         assert_eq!(meta, expected);

@@ -46,13 +46,7 @@ struct Asked {
 }
 
 impl Server {
-    pub(super) fn call_tool(
-        &self,
-        inbound: &Inbound<'_>,
-        request: &Request<'_>,
-        spoken: &Spoken,
-        meta: RequestMeta<'_>,
-    ) -> Answer {
+    pub(super) fn call_tool(&self, inbound: &Inbound<'_>, request: &Request<'_>, spoken: &Spoken) -> Answer {
         let invalid = |what: &str| answer::error(200, Some(request.id), -32602, what, None);
         let Some(index) = &request.params else { return invalid("`tools/call` has no `params`") };
         let raw = inbound.message.slice(index.range.clone());
@@ -78,11 +72,12 @@ impl Server {
                 return answer::error(400, Some(request.id), HEADER_MISMATCH, &fault.to_string(), None);
             }
         }
-        self.begin(&Found { inbound, request, spoken, entry, index, raw: &raw, meta })
+        self.begin(&Found { inbound, request, spoken, entry, index, raw: &raw })
     }
 
     fn begin(&self, found: &Found<'_>) -> Answer {
-        let Found { inbound, request, spoken, entry, index, raw, meta } = found;
+        let Found { inbound, request, spoken, entry, index, raw } = found;
+        let meta = &request.meta;
         let (span, trace) = self.trace(found, incoming_trace(inbound, meta));
         let token = meta.progress_token.map(|token| inbound.message.slice_ref(token.as_bytes()));
         let (caller, events) = way_back(token.as_ref());
@@ -99,6 +94,7 @@ impl Server {
             name: index.name.clone(),
             arguments: index.arguments.clone(),
             meta: index.meta.clone(),
+            meta_passes: !meta.of_one_hop,
         };
         let call = Call {
             method: Method::ToolsCall,
@@ -159,7 +155,6 @@ struct Found<'a> {
     entry: Arc<Entry>,
     index: &'a ParamsIndex,
     raw: &'a Bytes,
-    meta: RequestMeta<'a>,
 }
 
 impl Asked {

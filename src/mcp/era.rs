@@ -82,20 +82,15 @@ impl Refused {
     }
 }
 
-/// Decides the era and checks what that era demands of every request. `_meta` is read on the way, once.
-pub(super) fn of_request<'a>(
-    inbound: &'a Inbound<'_>,
-    request: &Request<'_>,
-    sessions: &Sessions,
-) -> Result<(Spoken, RequestMeta<'a>), Refused> {
-    let params = request.params.as_ref();
-    let meta = read_meta(inbound, params)?;
+/// Decides the era and checks what that era demands of every request.
+pub(super) fn of_request(inbound: &Inbound<'_>, request: &Request<'_>, sessions: &Sessions) -> Result<Spoken, Refused> {
+    check_kind_of_meta(inbound, request.params.as_ref())?;
+    let meta = &request.meta;
     let named = meta.protocol_version.and_then(json::string);
-    let spoken = match &inbound.way {
-        Way::Http { headers } => http(inbound, headers, request, &meta, named.as_deref(), sessions)?,
-        Way::Stream { session, binding } => stream(session, *binding, inbound, request, &meta, named.as_deref())?,
-    };
-    Ok((spoken, meta))
+    match &inbound.way {
+        Way::Http { headers } => http(inbound, headers, request, meta, named.as_deref(), sessions),
+        Way::Stream { session, binding } => stream(session, *binding, inbound, request, meta, named.as_deref()),
+    }
 }
 
 fn http(
@@ -191,11 +186,12 @@ fn check_opening(binding: Binding, inbound: &Inbound<'_>, request: &Request<'_>,
     }
 }
 
-fn read_meta<'a>(inbound: &'a Inbound<'_>, params: Option<&ParamsIndex>) -> Result<RequestMeta<'a>, Refused> {
-    let Some(params) = params else { return Ok(RequestMeta::default()) };
-    let Some(meta) = params.meta.clone() else { return Ok(RequestMeta::default()) };
-    let raw = text(&inbound.message[params.range.clone()][meta]);
-    RequestMeta::read(raw).map_err(|_| Refused::new("bad_meta", 400, -32602, "`params._meta` is not an object"))
+fn check_kind_of_meta(inbound: &Inbound<'_>, params: Option<&ParamsIndex>) -> Result<(), Refused> {
+    let Some((params, meta)) = params.and_then(|params| Some((params, params.meta.as_ref()?))) else { return Ok(()) };
+    if inbound.message[params.range.start + meta.start] == b'{' {
+        return Ok(());
+    }
+    Err(Refused::new("bad_meta", 400, -32602, "`params._meta` is not an object"))
 }
 
 fn check_version(version: Option<&str>) -> Result<(), Refused> {

@@ -95,6 +95,8 @@ pub struct Params {
     pub arguments: Option<Range<usize>>,
     /// Value of `_meta`.
     pub meta: Option<Range<usize>>,
+    /// No member of `_meta` belongs to one hop only: it may go on as it is. `false` where nobody looked.
+    pub meta_passes: bool,
 }
 
 impl Params {

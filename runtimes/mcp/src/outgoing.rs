@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use twinway_proto::{
     envelope::{Edit, splice},
     json::{JsonError, Key},
-    meta::{key, rewrite},
+    meta::{belongs_to_a_hop, key, rewrite, write_member},
     revision,
     rope::{Builder, Rope},
 };
@@ -90,8 +90,27 @@ fn meta(call: &Call, hop: Hop) -> Result<Option<MetaEdit>, JsonError> {
     let Some(raw) = raw else {
         return Ok((count > 0).then(|| insertion(call, &rewrite_added(&added[..count]))));
     };
-    let rewritten = rewrite(Some(raw), |key| keep(key, hop.era), &added[..count])?;
-    Ok(call.params.meta.clone().map(|range| (range, rewritten)))
+    let range = call.params.meta.clone().unwrap_or_default();
+    if call.params.meta_passes && hop.era == Era::Modern && call.client.era() == Era::Modern {
+        return Ok((count > 0).then(|| (range.start + 1..range.start + 1, write_first(raw, &added[..count]))));
+    }
+    Ok(Some((range, rewrite(Some(raw), |key| keep(key, hop.era), &added[..count])?)))
+}
+
+/// Members to stand before those of `raw`.
+fn write_first(raw: &str, added: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(added.iter().map(|(key, value)| key.len() + value.len() + 4).sum());
+    for (place, (key, value)) in added.iter().enumerate() {
+        if place > 0 {
+            out.push(b',');
+        }
+        write_member(&mut out, key, value);
+    }
+    let empty = raw[1..raw.len() - 1].bytes().all(|byte| byte.is_ascii_whitespace());
+    if !empty {
+        out.push(b',');
+    }
+    out
 }
 
 /// Where `_meta` goes and what stands there.
@@ -103,9 +122,8 @@ const _: () = assert!(MODERN_QUOTED.len() == revision::MODERN.len() + 2);
 fn keep(key: &Key<'_>, era: Era) -> bool {
     let name = key.text();
     match &*name {
-        key::PROGRESS_TOKEN | key::TRACEPARENT | key::TRACESTATE | key::BAGGAGE => false,
         key::PROTOCOL_VERSION | key::CLIENT_CAPABILITIES | key::CLIENT_INFO | key::LOG_LEVEL => era == Era::Modern,
-        name => !name.starts_with(key::OURS),
+        name => !belongs_to_a_hop(name),
     }
 }
 
@@ -173,7 +191,13 @@ mod tests {
             method: Method::ToolsCall,
             target: TargetId::from("up"),
             name: "tool".into(),
-            params: Params { raw, name: index.name, arguments: index.arguments, meta: index.meta },
+            params: Params {
+                raw,
+                name: index.name,
+                arguments: index.arguments,
+                meta: index.meta,
+                meta_passes: !request.meta.of_one_hop,
+            },
             principal: Principal::anonymous(),
             client,
             deadline: Instant::now() + Duration::from_secs(30),
@@ -220,6 +244,28 @@ mod tests {
             r#""name":"tool","arguments":{"a":1}}"#
         );
         assert_eq!(written(&call, hop), expected);
+    }
+
+    #[test]
+    fn what_may_pass_stays_byte_for_byte_behind_what_the_hop_adds() {
+        let trace = TraceContext::parse(TRACE).unwrap();
+        let cases = [
+            (
+                r#"{"_meta":{ "x" : [1.0]}}"#,
+                r#"{"_meta":{"traceparent":"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "x" : [1.0]}}"#,
+            ),
+            (r#"{"_meta":{ }}"#, r#"{"_meta":{"traceparent":"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01" }}"#),
+            // Spelled with an escape, a member of ours is one of ours still.
+            (
+                r#"{"_meta":{"twinway\/path":[],"x":1}}"#,
+                r#"{"_meta":{"x":1,"traceparent":"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}}"#,
+            ),
+        ];
+        for (text, expected) in cases {
+            let call = Call { trace: trace.clone(), ..call(text, Client::Modern) };
+
+            assert_eq!(written(&call, hop(Era::Modern)), expected);
+        }
     }
 
     #[test]

@@ -282,7 +282,7 @@ pub(crate) fn call(tool: &str, arguments: &str) -> Call {
         method: Method::ToolsCall,
         target: TargetId::from("far"),
         name: tool.into(),
-        params: Params { raw: Bytes::from(raw), name: Some(name), arguments: Some(arguments), meta: None },
+        params: Params { raw: Bytes::from(raw), name: Some(name), arguments: Some(arguments), meta: None, meta_passes: true },
         principal: Principal::anonymous(),
         client: Client::Modern,
         deadline: Instant::now() + PATIENCE,
