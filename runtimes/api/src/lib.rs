@@ -27,5 +27,5 @@ pub use error::{BoxError, CallError, Delivery, ErrorCode, Origin};
 pub use offers::{Eras, Offers, Support, TargetOffers, TargetState, Tool};
 pub use reply::Reply;
 pub use runtime::{PartError, Runtime, RuntimeId, Transport};
-pub use service::{CallService, erase};
+pub use service::{CallFuture, CallService, erase};
 pub use trace::TraceContext;
