@@ -117,8 +117,8 @@ impl Server {
     }
 
     fn request(&self, inbound: &Inbound<'_>, request: &Request<'_>) -> Answer {
-        let (spoken, meta) = match era::of_request(inbound, request, &self.shared.sessions) {
-            Ok(found) => found,
+        let spoken = match era::of_request(inbound, request, &self.shared.sessions) {
+            Ok(spoken) => spoken,
             Err(refused) => {
                 self.shared.metrics.request_refused(refused.reason);
                 return refused.answer(Some(request.id));
@@ -129,7 +129,7 @@ impl Server {
             ("server/discover", Era::Modern) => self.discover(inbound, request),
             ("ping", Era::Legacy) => answer::result(request.id, b"{}".to_vec().into()),
             ("tools/list", _) => self.list_tools(inbound, request, &spoken),
-            ("tools/call", _) => self.call_tool(inbound, request, &spoken, meta),
+            ("tools/call", _) => self.call_tool(inbound, request, &spoken),
             (method, era) => answer::unknown_method(request.id, method, era),
         };
         match answer {

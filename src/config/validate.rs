@@ -8,7 +8,7 @@ use runtime_mcpp::{
     identity::IdentityError,
 };
 
-use super::{Config, Environment, HeaderText, Http, Invalid, Name, Peer, RuntimeChoice, Secret, ToolRule, Upstream};
+use super::{Config, Environment, HeaderText, Http, Invalid, Name, RuntimeChoice, ToolRule, Upstream};
 
 /// Characters of a seal key: 32 hold 128 bits even as hexadecimal digits.
 const SEAL_KEY_CHARS_MIN: usize = 32;
@@ -19,61 +19,62 @@ const JSON_DEPTH_LIMIT: usize = 128;
 /// Characters of a client's token: 16 hold 64 bits even as hexadecimal digits, too many to try over a network.
 const TOKEN_CHARS_MIN: usize = 16;
 
+/// Headers of a request that say how it is framed, or what this one call is about: a second one could say something else.
+const OWN_HEADERS: [&str; 10] = [
+    "connection",
+    "content-length",
+    "transfer-encoding",
+    "upgrade",
+    "mcp-protocol-version",
+    "mcp-session-id",
+    "mcp-method",
+    "mcp-name",
+    "traceparent",
+    "tracestate",
+];
+
 /// 24 h: a call that takes longer is a job, whose tool should answer with something to ask after.
 const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Config {
-    /// Every secret and the path of its value.
-    pub(super) fn secrets_mut(&mut self) -> Vec<(String, &mut Secret)> {
-        let mut secrets = Vec::new();
+    /// Fetches secrets and makes relative paths relative to `base`.
+    pub(super) fn resolve(&mut self, base: &Path, environment: &Environment) -> Result<(), Invalid> {
         for (secret, key) in [(&mut self.http.seal_key, "seal_key"), (&mut self.http.seal_key_previous, "seal_key_previous")] {
-            secrets.extend(secret.as_mut().map(|secret| (format!("http.{key}"), secret)));
+            secret.as_mut().map_or(Ok(()), |secret| secret.resolve(&format!("http.{key}"), base, environment))?;
         }
         for (index, client) in self.http.client.iter_mut().enumerate() {
-            secrets.push((format!("http.client.{index}.token"), &mut client.token));
+            client.token.resolve(&format!("http.client.{index}.token"), base, environment)?;
         }
         for (index, upstream) in self.upstream.iter_mut().enumerate() {
-            secrets.extend(upstream.bearer.as_mut().map(|bearer| (format!("upstream.{index}.bearer"), bearer)));
+            if let Some(bearer) = &mut upstream.bearer {
+                bearer.resolve(&format!("upstream.{index}.bearer"), base, environment)?;
+            }
             for (name, value) in &mut upstream.headers {
                 if let HeaderText::Secret(secret) = value {
-                    secrets.push((format!("upstream.{index}.headers.{name}"), secret));
+                    secret.resolve(&format!("upstream.{index}.headers.{name}"), base, environment)?;
                 }
             }
         }
-        secrets
-    }
-
-    /// Fetches secrets and makes relative paths relative to `base`. Returns what could not be fetched.
-    pub(super) fn resolve(&mut self, base: &Path, environment: &Environment) -> Vec<Invalid> {
         if let Some(p2p) = &mut self.p2p {
             p2p.key_file = base.join(&p2p.key_file);
         }
-        let resolve = |(path, secret): (String, &mut Secret)| secret.resolve(&path, base, environment).err();
-        self.secrets_mut().into_iter().filter_map(resolve).collect()
+        Ok(())
     }
 
-    /// Whatever is wrong that the types cannot say; of each table the first mistake.
-    pub(crate) fn mistakes(&self) -> Vec<Invalid> {
-        let telemetry = self.telemetry.iter().map(|telemetry| {
+    /// Checks what the types cannot.
+    pub(crate) fn validate(&self) -> Result<(), Invalid> {
+        self.http.validate()?;
+        if let Some(telemetry) = &self.telemetry {
             telemetry
                 .validate()
-                .map_err(|(key, what)| Invalid::new(format!("telemetry.{key}"), format!("`telemetry.{key}`: {what}")))
-        });
-        let peers = self.peer.iter().enumerate().map(|(index, peer)| self.validate_peer(index, peer));
-        let checks = [
-            self.http.validate(),
-            self.http.validate_keys(),
-            self.http.validate_clients(),
-            self.http.validate_address(),
-            self.validate_names(),
-            self.validate_budgets(),
-            self.validate_p2p(),
-            bounded("admission.default_timeout", self.admission.default_timeout),
-        ];
-        let upstreams = self.upstream.iter().enumerate().map(|(index, upstream)| upstream.validate(index));
-        let rules = self.tool.iter().enumerate().map(|(index, rule)| rule.validate(index));
-        let checks = checks.into_iter().chain(telemetry).chain(upstreams).chain(peers).chain(rules);
-        checks.filter_map(Result::err).collect()
+                .map_err(|(key, what)| Invalid::new(format!("telemetry.{key}"), format!("`telemetry.{key}`: {what}")))?;
+        }
+        self.validate_names()?;
+        self.upstream.iter().enumerate().try_for_each(|(index, upstream)| upstream.validate(index))?;
+        self.validate_budgets()?;
+        self.validate_p2p()?;
+        bounded("admission.default_timeout", self.admission.default_timeout)?;
+        self.tool.iter().enumerate().try_for_each(|(index, rule)| rule.validate(index))
     }
 
     /// What is not wrong and yet hardly meant.
@@ -109,16 +110,14 @@ impl Config {
         }
     }
 
-    fn validate_peer(&self, index: usize, peer: &Peer) -> Result<(), Invalid> {
-        let complain = |error| Invalid::new(format!("peer.{index}.address"), format!("{error}"));
-        peer.to_runtime().validate().map_err(complain)?;
-        if self.p2p.is_none() {
-            return Err(Invalid::new(format!("peer.{index}"), "a peer needs the table `[p2p]`"));
-        }
-        Ok(())
-    }
-
     fn validate_p2p(&self) -> Result<(), Invalid> {
+        for (index, peer) in self.peer.iter().enumerate() {
+            let complain = |error| Invalid::new(format!("peer.{index}.address"), format!("{error}"));
+            peer.to_runtime().validate().map_err(complain)?;
+            if self.p2p.is_none() {
+                return Err(Invalid::new(format!("peer.{index}"), "a peer needs the table `[p2p]`"));
+            }
+        }
         let Some(p2p) = &self.p2p else { return Ok(()) };
         p2p.validate().map_err(|error| Invalid::new(p2p_path(&error), error.to_string()))?;
         if p2p.authority == AuthorityMode::OpenLoopback {
@@ -183,14 +182,6 @@ impl Http {
         if !(1..=4).contains(&self.separator.len()) || !self.separator.bytes().all(fits) {
             return wrong("separator", "1 to 4 characters that a tool's name may hold: letters, digits and `_.-/`".to_owned());
         }
-        if self.session_ttl < self.session_idle {
-            return wrong("session_ttl", "a session cannot end before it is idle: less than `session_idle`".to_owned());
-        }
-        Ok(())
-    }
-
-    fn validate_keys(&self) -> Result<(), Invalid> {
-        let wrong = |key: &str, what: String| Err(Invalid::new(format!("http.{key}"), format!("`http.{key}`: {what}")));
         for (key, secret) in [("seal_key", &self.seal_key), ("seal_key_previous", &self.seal_key_previous)] {
             if secret.as_ref().is_some_and(|secret| secret.expose().len() < SEAL_KEY_CHARS_MIN) {
                 return wrong(key, format!("a key shorter than {SEAL_KEY_CHARS_MIN} characters can be guessed"));
@@ -199,7 +190,10 @@ impl Http {
         if self.seal_key_previous.is_some() && self.seal_key.is_none() {
             return wrong("seal_key_previous", "a previous key without `seal_key`".to_owned());
         }
-        Ok(())
+        if self.session_ttl < self.session_idle {
+            return wrong("session_ttl", "a session cannot end before it is idle: less than `session_idle`".to_owned());
+        }
+        self.validate_clients()
     }
 
     fn validate_clients(&self) -> Result<(), Invalid> {
@@ -215,10 +209,6 @@ impl Http {
                 return Err(Invalid::new(format!("http.client.{index}.token"), what));
             }
         }
-        Ok(())
-    }
-
-    fn validate_address(&self) -> Result<(), Invalid> {
         if self.client.is_empty() && !self.allow_anonymous && !self.listen.ip().is_loopback() {
             let what = format!(
                 "{} can be reached from other machines, so it needs a `[[http.client]]`, or `allow_anonymous = true`",
@@ -265,6 +255,9 @@ impl Upstream {
             }
             if self.bearer.is_some() && name.eq_ignore_ascii_case("authorization") {
                 return Err(Invalid::new(path, "`bearer` sets this header already"));
+            }
+            if OWN_HEADERS.iter().any(|own| name.eq_ignore_ascii_case(own)) {
+                return Err(Invalid::new(path, format!("the gateway writes `{name}` itself, as each request needs it")));
             }
         }
         Ok(())

@@ -2,19 +2,13 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use hyper::{
-    client::conn::http1::{Builder, SendRequest},
-    rt::{Read, Write},
-};
-use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_util::task::TaskTracker;
 use url::Url;
 
-use crate::body::RopeBody;
+use crate::h1::{Connection, Stream};
 
 /// No connection could be opened; nothing was sent.
 #[derive(Debug, Error)]
@@ -25,8 +19,6 @@ pub(crate) enum ConnectError {
     Tcp { origin: Box<str>, source: io::Error },
     #[error("no secure connection to {origin}")]
     Tls { origin: Box<str>, source: io::Error },
-    #[error("HTTP cannot begin with {origin}")]
-    Http { origin: Box<str>, source: hyper::Error },
 }
 
 /// A scheme, host and port: the only place an upstream's requests go to.
@@ -57,39 +49,23 @@ impl Origin {
         Ok(Self { host: host.into(), port, tls, name, timeout })
     }
 
-    /// Opens a connection and spawns what drives it into `drivers`.
-    pub(crate) async fn connect(&self, drivers: &TaskTracker) -> Result<SendRequest<RopeBody>, ConnectError> {
-        let opening = self.open(drivers);
-        let Ok(opened) = tokio::time::timeout(self.timeout, opening).await else {
+    /// Opens a connection. It lives on the runtime of whoever opens it.
+    pub(crate) async fn connect(&self) -> Result<Connection, ConnectError> {
+        let Ok(opened) = tokio::time::timeout(self.timeout, self.open()).await else {
             return Err(ConnectError::Timeout { origin: self.name.clone(), limit: self.timeout });
         };
-        opened
+        opened.map(Connection::new)
     }
 
-    async fn open(&self, drivers: &TaskTracker) -> Result<SendRequest<RopeBody>, ConnectError> {
+    async fn open(&self) -> Result<Stream, ConnectError> {
         let tcp = |source| ConnectError::Tcp { origin: self.name.clone(), source };
         let stream = TcpStream::connect((&*self.host, self.port)).await.map_err(tcp)?;
         // A call is one small write each way: waiting for more to send only adds latency.
         stream.set_nodelay(true).map_err(tcp)?;
-        match &self.tls {
-            None => self.handshake(TokioIo::new(stream), drivers).await,
-            Some((connector, name)) => {
-                let secured = connector.connect(name.clone(), stream).await;
-                let secured = secured.map_err(|source| ConnectError::Tls { origin: self.name.clone(), source })?;
-                self.handshake(TokioIo::new(secured), drivers).await
-            }
-        }
-    }
-
-    async fn handshake<I>(&self, io: I, drivers: &TaskTracker) -> Result<SendRequest<RopeBody>, ConnectError>
-    where
-        I: Read + Write + Unpin + Send + 'static,
-    {
-        let handshake = Builder::new().handshake(io).await;
-        let (sender, driver) = handshake.map_err(|source| ConnectError::Http { origin: self.name.clone(), source })?;
-        // Whoever waits for an answer on this connection is told of its end; there is nobody else to tell.
-        drivers.spawn(async move { driver.await.is_ok() });
-        Ok(sender)
+        let Some((connector, name)) = &self.tls else { return Ok(Stream::Plain(stream)) };
+        let secured = connector.connect(name.clone(), stream).await;
+        let secured = secured.map_err(|source| ConnectError::Tls { origin: self.name.clone(), source })?;
+        Ok(Stream::Tls(Box::new(secured)))
     }
 
     /// `host` or `host:port`, for the Host header.

@@ -5,9 +5,9 @@
 //! once a connection is open. What all kinds share (connections, places, looking at it anew) is written once; `target` is
 //! the only file that tells them apart.
 
-mod body;
 mod connect;
 mod exchange;
+mod h1;
 mod keeper;
 mod mcp;
 mod pool;

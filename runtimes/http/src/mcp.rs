@@ -15,8 +15,8 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use http::{HeaderMap, HeaderValue, StatusCode};
-use runtime_api::{Call, CallError, Caller, Era, Eras, ErrorCode, Principal, Reply, Support};
+use http::{HeaderValue, StatusCode};
+use runtime_api::{Call, CallError, Caller, Era, Eras, ErrorCode, Method, Principal, Reply, Support};
 use runtime_mcp::{
     Incoming, handshake,
     outgoing::{self, Hop},
@@ -36,9 +36,9 @@ use self::{
 };
 use crate::{
     exchange::{Kind, kind, refused},
-    pool::Exchange,
+    h1::{Exchange, RequestHead},
     settings::EraChoice,
-    site::{Site, trace_headers},
+    site::{Site, add_trace},
 };
 
 /// What an answer may be.
@@ -50,6 +50,8 @@ pub(crate) struct McpServer {
     /// Which eras may be used.
     era: EraChoice,
     sessions: Sessions,
+    /// What the modern requests begin with that call a tool.
+    tool_call: RequestHead,
     /// Tools whose arguments are mirrored in headers.
     param_headers: ArcSwap<HashMap<Arc<str>, ParamHeaders>>,
     ids: AtomicU64,
@@ -62,7 +64,7 @@ struct Ask<'a> {
     id: u64,
     method: &'a str,
     params: Option<Rope>,
-    headers: HeaderMap,
+    head: RequestHead,
     caller: &'a Caller,
     session: Option<&'a Arc<Session>>,
 }
@@ -75,6 +77,7 @@ impl McpServer {
             EraChoice::Modern => (Support::Yes, Support::No),
         };
         Self {
+            tool_call: modern_head(&site, Method::ToolsCall.as_str()),
             site,
             era,
             sessions: Sessions::new(),
@@ -129,10 +132,14 @@ impl McpServer {
     async fn call_modern(&self, call: &Call) -> Result<Incoming, CallError> {
         let id = self.next_id();
         let params = outgoing::params(call, self.hop(call, Era::Modern, id))?;
-        let mut headers = self.modern_headers(call.method.as_str(), Some(&call.name));
-        self.mirror_arguments(call, &mut headers);
-        trace_headers(&call.trace, &mut headers);
-        let ask = Ask { id, method: call.method.as_str(), params: Some(params), headers, caller: &call.caller, session: None };
+        let mut head = match call.method {
+            Method::ToolsCall => self.tool_call.begin(),
+            other => self.modern_head(other.as_str()),
+        };
+        head.add(&MCP_NAME, &encode_value(&call.name));
+        self.mirror_arguments(call, &mut head);
+        add_trace(&call.trace, &mut head);
+        let ask = Ask { id, method: call.method.as_str(), params: Some(params), head, caller: &call.caller, session: None };
         self.ask(ask).await.map_err(AskError::finally)
     }
 
@@ -151,17 +158,11 @@ impl McpServer {
         let session = self.session(&call.principal).await?;
         let id = self.next_id();
         let params = outgoing::params(call, self.hop(call, Era::Legacy, id))?;
-        let mut headers = session.headers.clone();
-        trace_headers(&call.trace, &mut headers);
+        let mut head = session.head.begin();
+        add_trace(&call.trace, &mut head);
         let withdraw = Withdraw { server: self, session: &session, id, armed: true };
-        let ask = Ask {
-            id,
-            method: call.method.as_str(),
-            params: Some(params),
-            headers,
-            caller: &call.caller,
-            session: Some(&session),
-        };
+        let ask =
+            Ask { id, method: call.method.as_str(), params: Some(params), head, caller: &call.caller, session: Some(&session) };
         let answered = self.ask(ask).await;
         withdraw.disarm();
         if matches!(answered, Err(AskError::Expired)) {
@@ -174,17 +175,18 @@ impl McpServer {
         let id = self.next_id();
         let params = handshake::initialize_params(revision::LATEST_LEGACY, "{}", handshake::CLIENT_INFO);
         let message = envelope::request(id, handshake::INITIALIZE, Some(params));
-        let exchange = self.site.endpoint.post(self.site.endpoint.headers.clone(), message).await?;
-        let session_id = exchange.response.headers().get(MCP_SESSION_ID).cloned();
+        let endpoint = &self.site.endpoint;
+        let exchange = endpoint.post(endpoint.post_head(&endpoint.headers), message).await?;
+        let session_id = exchange.head.get(MCP_SESSION_ID.as_str()).and_then(|id| HeaderValue::from_bytes(id).ok());
         let answer = self.read(exchange, id, &Caller::none(), None).await.map_err(AskError::finally)?;
-        let session = Session::new(self.site.endpoint.headers.clone(), session_id, handshake::read_initialized(&answer)?);
+        let session = Session::new(endpoint, session_id, handshake::read_initialized(&answer)?);
         let ready = envelope::notification(handshake::INITIALIZED, None);
-        let exchange = self.site.endpoint.post(session.headers.clone(), ready).await?;
-        let status = exchange.response.status();
+        let exchange = endpoint.post(session.head.begin(), ready).await?;
+        let status = exchange.head.status;
         if !status.is_success() {
             return Err(refused(status));
         }
-        self.site.endpoint.body(exchange).await?;
+        endpoint.body(exchange).await?;
         self.legacy.set(Support::Yes);
         Ok(session)
     }
@@ -206,7 +208,7 @@ impl McpServer {
 
     async fn ask(&self, ask: Ask<'_>) -> Result<Incoming, AskError> {
         let message = envelope::request(ask.id, ask.method, ask.params);
-        let exchange = self.site.endpoint.post(ask.headers, message).await?;
+        let exchange = self.site.endpoint.post(ask.head, message).await?;
         self.read(exchange, ask.id, ask.caller, ask.session).await
     }
 
@@ -217,14 +219,13 @@ impl McpServer {
         caller: &Caller,
         session: Option<&Arc<Session>>,
     ) -> Result<Incoming, AskError> {
-        let status = exchange.response.status();
+        let status = exchange.head.status;
         // Only a session that has an id can be unknown.
         let in_session = session.is_some_and(|session| session.has_id());
-        match kind(exchange.response.headers()) {
+        match kind(&exchange.head) {
             Kind::Json if status == StatusCode::OK => Ok(Incoming::read(self.site.endpoint.body(exchange).await?, id)?),
             Kind::Events if status == StatusCode::OK => {
-                let headers = session.map_or(&self.site.endpoint.headers, |session| &session.headers);
-                let reply = self.sse_reply(caller, headers, id);
+                let reply = self.sse_reply(caller, session.map(|session| &session.head), id);
                 Ok(Box::pin(reply.read(exchange)).await?)
             }
             Kind::Json if status.is_client_error() => {
@@ -236,8 +237,8 @@ impl McpServer {
         }
     }
 
-    fn sse_reply<'a>(&'a self, caller: &'a Caller, session_headers: &'a HeaderMap, id: u64) -> SseReply<'a> {
-        SseReply { endpoint: &self.site.endpoint, session_headers, caller, id }
+    fn sse_reply<'a>(&'a self, caller: &'a Caller, session_head: Option<&'a RequestHead>, id: u64) -> SseReply<'a> {
+        SseReply { endpoint: &self.site.endpoint, session_head, caller, id }
     }
 
     fn hop(&self, call: &Call, era: Era, id: u64) -> Hop {
@@ -245,27 +246,31 @@ impl McpServer {
         Hop { era, progress_token, gateway: false, trusted: self.site.settings.trusted }
     }
 
-    fn mirror_arguments(&self, call: &Call, headers: &mut HeaderMap) {
+    fn mirror_arguments(&self, call: &Call, head: &mut RequestHead) {
         let index = self.param_headers.load();
         let Some(mirrored) = index.get(&call.name) else { return };
         let raw = call.params.arguments.clone().and_then(|range| std::str::from_utf8(&call.params.raw[range]).ok());
         // Arguments that cannot be mirrored do not fit the tool's schema: the upstream says so better.
-        headers.extend(mirrored.from_arguments(raw.unwrap_or("{}")).unwrap_or_default());
+        for (name, value) in mirrored.from_arguments(raw.unwrap_or("{}")).unwrap_or_default() {
+            head.add(&name, &value);
+        }
     }
 
-    fn modern_headers(&self, method: &'static str, name: Option<&str>) -> HeaderMap {
-        let mut headers = self.site.endpoint.headers.clone();
-        headers.insert(MCP_PROTOCOL_VERSION, HeaderValue::from_static(revision::MODERN));
-        headers.insert(MCP_METHOD, HeaderValue::from_static(method));
-        if let Some(name) = name {
-            headers.insert(MCP_NAME, encode_value(name));
-        }
-        headers
+    fn modern_head(&self, method: &str) -> RequestHead {
+        modern_head(&self.site, method)
     }
 
     fn next_id(&self) -> u64 {
         self.ids.fetch_add(1, Ordering::Relaxed)
     }
+}
+
+/// What a modern request of that method begins with.
+fn modern_head(site: &Site, method: &str) -> RequestHead {
+    let mut head = site.endpoint.post_head(&site.endpoint.headers);
+    head.add(&MCP_PROTOCOL_VERSION, &HeaderValue::from_static(revision::MODERN));
+    head.add(&MCP_METHOD, &encode_value(method));
+    head
 }
 
 /// Tells a legacy upstream that nobody waits any more, if the call is dropped before its answer.
@@ -289,6 +294,6 @@ impl Drop for Withdraw<'_> {
         }
         let params = format!(r#"{{"requestId":{},"reason":"the caller does not wait any more"}}"#, self.id);
         let message = envelope::notification("notifications/cancelled", Some(params.into_bytes().into()));
-        self.server.site.endpoint.tell(self.session.headers.clone(), message);
+        self.server.site.endpoint.tell(self.session.head.begin(), message);
     }
 }

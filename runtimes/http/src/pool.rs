@@ -1,18 +1,18 @@
 //! Warm connections to one origin, a stack of them for each worker thread.
 //!
-//! A connection is driven by the worker that opened it; kept apart, a call never crosses threads. The stack is behind a
+//! A connection belongs to the runtime of the worker that opened it; kept apart, a call never crosses threads. The stack is behind a
 //! mutex that only its own worker takes, except for calls that come from outside the workers and share the last stack.
 
 use std::{cell::Cell, time::Duration};
 
-use http::{Request, Response};
-use hyper::{body::Incoming, client::conn::http1::SendRequest};
 use parking_lot::Mutex;
 use runtime_api::{CallError, Delivery, ErrorCode};
 use tokio::time::Instant;
-use tokio_util::task::TaskTracker;
 
-use crate::{body::RopeBody, connect::Origin};
+use crate::{
+    connect::Origin,
+    h1::{Connection, Exchange, Request, SendError},
+};
 
 /// Stacks for workers; more workers share stacks, which costs speed only.
 const STACKS: usize = 64;
@@ -37,76 +37,58 @@ pub fn enter_worker(index: usize) {
 pub(crate) struct Pool {
     origin: Origin,
     stacks: Box<[Mutex<Vec<Idle>>]>,
-    drivers: TaskTracker,
 }
 
 #[derive(Debug)]
 struct Idle {
-    sender: SendRequest<RopeBody>,
+    connection: Connection,
     since: Instant,
 }
 
-/// An exchange that has begun: the head of the answer, and the connection to give back after its body.
-#[derive(Debug)]
-pub(crate) struct Exchange {
-    pub(crate) response: Response<Incoming>,
-    pub(crate) sender: SendRequest<RopeBody>,
-}
-
 impl Pool {
-    pub(crate) fn new(origin: Origin, drivers: TaskTracker) -> Self {
+    pub(crate) fn new(origin: Origin) -> Self {
         let stacks = (0..=STACKS).map(|_| Mutex::default()).collect();
-        Self { origin, stacks, drivers }
+        Self { origin, stacks }
     }
 
     /// Sends a request and waits for the head of the answer. Dropping the future closes the connection.
     ///
     /// A connection that turns out closed before the request left is replaced; that is the only repetition here.
-    pub(crate) async fn send(&self, mut request: Request<RopeBody>) -> Result<Exchange, CallError> {
+    pub(crate) async fn send(&self, mut request: Request) -> Result<Exchange, CallError> {
         loop {
-            let (mut sender, fresh) = match self.take() {
-                Some(sender) => (sender, false),
+            let (connection, fresh) = match self.take() {
+                Some(connection) => (connection, false),
                 // Boxed: a warm call does not connect, and its future should not have room for it.
-                None => (Box::pin(self.origin.connect(&self.drivers)).await.map_err(unreachable)?, true),
+                None => (Box::pin(self.origin.connect()).await.map_err(unreachable)?, true),
             };
-            if sender.ready().await.is_err() {
-                if fresh {
-                    return Err(unreachable("the connection was closed at once"));
-                }
-                continue;
-            }
-            match sender.try_send_request(request).await {
-                Ok(response) => return Ok(Exchange { response, sender }),
-                Err(mut failed) => match failed.take_message() {
-                    Some(unsent) if !fresh => request = unsent,
-                    Some(_) => return Err(unreachable(failed.into_error())),
-                    None => return Err(broken(failed.into_error())),
-                },
+            match connection.exchange(&mut request).await {
+                Ok(exchange) => return Ok(exchange),
+                Err(SendError::Unsent(_)) if !fresh => {}
+                Err(unsent @ SendError::Unsent(_)) => return Err(unreachable(unsent)),
+                Err(sent) => return Err(broken(sent)),
             }
         }
     }
 
-    /// Gives back a connection whose answer was read to its end.
-    pub(crate) fn give_back(&self, sender: SendRequest<RopeBody>) {
-        if sender.is_closed() {
-            return;
-        }
+    /// Gives back the connection of an exchange that was read to its end; any other is closed.
+    pub(crate) fn give_back(&self, exchange: Exchange) {
+        let Some(connection) = exchange.into_connection() else { return };
         let mut stack = self.stack().lock();
         if stack.len() < IDLE_COUNT_MAX {
-            stack.push(Idle { sender, since: Instant::now() });
+            stack.push(Idle { connection, since: Instant::now() });
         }
     }
 
-    fn take(&self) -> Option<SendRequest<RopeBody>> {
+    fn take(&self) -> Option<Connection> {
         let mut stack = self.stack().lock();
-        while let Some(idle) = stack.pop() {
+        while let Some(mut idle) = stack.pop() {
             if idle.since.elapsed() > IDLE_MAX {
                 // Those below have waited longer still.
                 stack.clear();
                 return None;
             }
-            if !idle.sender.is_closed() {
-                return Some(idle.sender);
+            if idle.connection.is_quiet() {
+                return Some(idle.connection);
             }
         }
         None
@@ -115,7 +97,7 @@ impl Pool {
     /// Closes idle connections that waited too long.
     pub(crate) fn sweep(&self) {
         for stack in &self.stacks {
-            stack.lock().retain(|idle| idle.since.elapsed() <= IDLE_MAX && !idle.sender.is_closed());
+            stack.lock().retain_mut(|idle| idle.since.elapsed() <= IDLE_MAX && idle.connection.is_quiet());
         }
     }
 

@@ -1,11 +1,10 @@
 //! The HTTP runtime behind the seam.
 
-use std::sync::Arc;
+use std::{future::ready, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use runtime_api::{
     Call, CallError, CallService, Eras, ErrorCode, Offers, PartError, Runtime, RuntimeId, TargetId, TargetOffers, TargetState,
-    erase,
 };
 use thiserror::Error;
 use tokio::{sync::watch, task::JoinSet};
@@ -61,13 +60,10 @@ impl Runtime for HttpRuntime {
 
     fn service(&self) -> CallService {
         let targets = self.targets.clone();
-        erase(tower::service_fn(move |call: Call| {
-            let target = targets.get(&call.target);
-            async move {
-                let target = target.ok_or_else(|| unknown(&call.target))?;
-                target.call(call).await
-            }
-        }))
+        CallService::new(move |call: Call| match targets.get(&call.target) {
+            Some(target) => Box::pin(target.call(call)),
+            None => Box::pin(ready(Err(unknown(&call.target)))),
+        })
     }
 
     fn run(self: Box<Self>, stop: CancellationToken) -> BoxFuture<'static, Result<(), PartError>> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use runtime_api::{CallError, ErrorCode, TraceContext};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::task::TaskTracker;
@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     connect::Origin,
     exchange::{Endpoint, TELLING_MAX, value},
+    h1::RequestHead,
     pool::Pool,
     settings::Upstream,
     slots::Slots,
@@ -33,10 +34,10 @@ impl Site {
     pub(crate) fn new(settings: Upstream, accept: &'static str, background: TaskTracker) -> Result<Self, Box<str>> {
         let origin = Origin::new(&settings.url, settings.connect_timeout)?;
         let endpoint = Endpoint {
-            pool: Pool::new(origin, background.clone()),
+            pool: Pool::new(origin),
             background,
             telling: Arc::new(Semaphore::new(TELLING_MAX)),
-            uri: path_and_query(&settings)?,
+            path_and_query: path_and_query(&settings),
             headers: fixed_headers(&settings, accept)?,
             answer_bytes_max: settings.answer_bytes_max,
         };
@@ -46,15 +47,15 @@ impl Site {
 }
 
 /// Tells the upstream which trace a call belongs to.
-pub(crate) fn trace_headers(trace: &TraceContext, headers: &mut HeaderMap) {
+pub(crate) fn add_trace(trace: &TraceContext, head: &mut RequestHead) {
     if !trace.exists() {
         return;
     }
     if let Ok(traceparent) = HeaderValue::from_bytes(&trace.traceparent()) {
-        headers.insert(TRACEPARENT, traceparent);
+        head.add(&TRACEPARENT, &traceparent);
     }
     if let Some(Ok(state)) = trace.state.clone().map(HeaderValue::from_maybe_shared) {
-        headers.insert(TRACESTATE, state);
+        head.add(&TRACESTATE, &state);
     }
 }
 
@@ -64,8 +65,7 @@ pub(crate) fn asks_for_a_look(error: &CallError) -> bool {
 }
 
 fn fixed_headers(settings: &Upstream, accept: &'static str) -> Result<HeaderMap, Box<str>> {
-    // Room for what single requests add, so that a clone never grows.
-    let mut headers = HeaderMap::with_capacity(16);
+    let mut headers = HeaderMap::new();
     let authority = Origin::authority(&settings.url);
     headers.insert(header::HOST, value(&authority).map_err(|error| error.to_string())?);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -74,8 +74,8 @@ fn fixed_headers(settings: &Upstream, accept: &'static str) -> Result<HeaderMap,
     Ok(headers)
 }
 
-fn path_and_query(settings: &Upstream) -> Result<Uri, Box<str>> {
+/// A parsed URL has nothing in its path that would have to be encoded.
+fn path_and_query(settings: &Upstream) -> Box<str> {
     let url = &settings.url;
-    let text = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
-    text.parse().map_err(|error| format!("the url's path cannot be used: {error}").into())
+    url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path())).into()
 }

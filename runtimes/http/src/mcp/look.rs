@@ -22,7 +22,7 @@ use twinway_proto::{
 use super::{Ask, McpServer, fault::AskError, session::Session};
 use crate::{
     exchange::{Kind, kind, refused},
-    pool::Exchange,
+    h1::Exchange,
     settings::EraChoice,
     target::Found,
 };
@@ -69,15 +69,15 @@ impl McpServer {
         for _ in 0..2 {
             let id = self.next_id();
             let modern = self.modern.get() == Support::Yes;
-            let (params, headers, session) = if modern {
-                (handshake::own_params(members), self.modern_headers(method, None), None)
+            let (params, head, session) = if modern {
+                (handshake::own_params(members), self.modern_head(method), None)
             } else {
                 let session = self.session(&own_principal()).await?;
                 let params = format!("{{{members}}}").into_bytes().into();
-                (params, session.headers.clone(), Some(session))
+                (params, session.head.begin(), Some(session))
             };
             let caller = Caller::none();
-            let ask = Ask { id, method, params: Some(params), headers, caller: &caller, session: session.as_ref() };
+            let ask = Ask { id, method, params: Some(params), head, caller: &caller, session: session.as_ref() };
             match (self.ask(ask).await, session) {
                 (Ok(answer), _) => return Ok(answer),
                 (Err(AskError::Failed(error)), _) => return Err(error),
@@ -95,8 +95,8 @@ impl McpServer {
         }
         let id = self.next_id();
         let message = envelope::request(id, handshake::DISCOVER, Some(handshake::own_params("")));
-        let exchange = self.site.endpoint.post(self.modern_headers(handshake::DISCOVER, None), message).await?;
-        let status = exchange.response.status();
+        let exchange = self.site.endpoint.post(self.modern_head(handshake::DISCOVER), message).await?;
+        let status = exchange.head.status;
         // Of a busy or starting server, or of a proxy before it, an answer says nothing of the era; and what was modern
         // a minute ago is not legacy because of one fault.
         let troubled = status == StatusCode::TOO_MANY_REQUESTS || matches!(status.as_u16(), 502..=504);
@@ -127,10 +127,10 @@ impl McpServer {
     }
 
     async fn probe_body(&self, exchange: Exchange, id: u64) -> Result<Bytes, CallError> {
-        if kind(exchange.response.headers()) != Kind::Events {
+        if kind(&exchange.head) != Kind::Events {
             return self.site.endpoint.body(exchange).await;
         }
-        match self.sse_reply(&Caller::none(), &self.site.endpoint.headers, id).read(exchange).await {
+        match self.sse_reply(&Caller::none(), None, id).read(exchange).await {
             Ok(answer) => Ok(answer.message),
             // An error is an answer to a probe, however it comes.
             Err(error) => match error.answer() {
@@ -153,7 +153,7 @@ impl McpServer {
         }
         let endpoint = &self.site.endpoint;
         let ending = async {
-            let exchange = endpoint.send(Method::DELETE, session.headers.clone(), Rope::default()).await?;
+            let exchange = endpoint.send(&Method::DELETE, &session.headers, Rope::default()).await?;
             endpoint.body(exchange).await
         };
         let ended = tokio::time::timeout(Duration::from_secs(1), ending).await;

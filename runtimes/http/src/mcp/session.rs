@@ -16,6 +16,8 @@ use runtime_mcp::handshake::ServerFacts;
 use tokio::{sync::OnceCell, time::Instant};
 use twinway_proto::headers::{MCP_PROTOCOL_VERSION, MCP_SESSION_ID};
 
+use crate::{exchange::Endpoint, h1::RequestHead};
+
 /// Sessions at one upstream. Servers keep hundreds of kilobytes for each.
 const SESSIONS_MAX: usize = 1024;
 
@@ -27,18 +29,21 @@ const IDLE_MAX: Duration = Duration::from_secs(10 * 60);
 pub(crate) struct Session {
     /// All headers of the session's requests.
     pub(crate) headers: HeaderMap,
+    /// What its POST requests begin with.
+    pub(crate) head: RequestHead,
     /// What the upstream told of itself.
     pub(crate) facts: ServerFacts,
 }
 
 impl Session {
-    /// `headers` go with every request to the upstream; `id` is what it gave, if it gave one.
-    pub(crate) fn new(mut headers: HeaderMap, id: Option<HeaderValue>, facts: ServerFacts) -> Self {
+    /// `id` is what the upstream gave, if it gave one.
+    pub(crate) fn new(endpoint: &Endpoint, id: Option<HeaderValue>, facts: ServerFacts) -> Self {
+        let mut headers = endpoint.headers.clone();
         headers.insert(MCP_PROTOCOL_VERSION, HeaderValue::from_static(facts.revision));
         if let Some(id) = id {
             headers.insert(MCP_SESSION_ID, id);
         }
-        Self { headers, facts }
+        Self { head: endpoint.post_head(&headers), headers, facts }
     }
 
     /// Whether the upstream keeps anything that has to be ended.
@@ -119,6 +124,8 @@ impl Sessions {
 
 #[cfg(test)]
 mod tests {
+    use http::Method;
+
     use super::*;
 
     fn principal(name: &str) -> Principal {
@@ -127,7 +134,9 @@ mod tests {
 
     fn open(id: &'static str) -> std::future::Ready<Result<Session, CallError>> {
         let facts = ServerFacts { revision: "2025-11-25", ..ServerFacts::default() };
-        std::future::ready(Ok(Session::new(HeaderMap::new(), Some(HeaderValue::from_static(id)), facts)))
+        let headers = HeaderMap::from_iter([(MCP_SESSION_ID, HeaderValue::from_static(id))]);
+        let head = RequestHead::new(&Method::POST, "/mcp", &headers);
+        std::future::ready(Ok(Session { headers, head, facts }))
     }
 
     #[tokio::test]

@@ -4,8 +4,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::HeaderMap;
-use hyper::body::Incoming as Body;
 use runtime_api::{CallError, Caller, Delivery, ErrorCode};
 use runtime_mcp::{
     Incoming,
@@ -19,7 +17,8 @@ use twinway_proto::{
 
 use crate::{
     exchange::{Endpoint, next_data},
-    pool::{Exchange, broken},
+    h1::{Exchange, RequestHead},
+    pool::broken,
 };
 
 /// Bytes that are read after the reply in the hope that the stream ends and the connection can be used again. A stream
@@ -30,17 +29,15 @@ const DRAIN_BYTES_MAX: usize = 64 * 1024;
 #[derive(Debug)]
 pub(crate) struct SseReply<'a> {
     pub(crate) endpoint: &'a Arc<Endpoint>,
-    /// Headers for what is sent back to the server in a legacy session.
-    pub(crate) session_headers: &'a HeaderMap,
+    /// What a request in the legacy session begins with, if there is a session.
+    pub(crate) session_head: Option<&'a RequestHead>,
     pub(crate) caller: &'a Caller,
     pub(crate) id: u64,
 }
 
 impl SseReply<'_> {
     /// Reads until the answer is there. Dropping the future closes the connection.
-    pub(crate) async fn read(&self, exchange: Exchange) -> Result<Incoming, CallError> {
-        let Exchange { response, sender } = exchange;
-        let mut body = response.into_body();
+    pub(crate) async fn read(&self, mut exchange: Exchange) -> Result<Incoming, CallError> {
         let mut decoder = Decoder::new(self.endpoint.answer_bytes_max);
         loop {
             while let Some(event) = decoder.next_event().map_err(unreadable)? {
@@ -49,11 +46,11 @@ impl SseReply<'_> {
                     continue;
                 }
                 if let Some(answer) = self.event(event.data).await? {
-                    self.finish(body, sender);
+                    self.finish(exchange);
                     return Ok(answer);
                 }
             }
-            let data = next_data(&mut body).await?;
+            let data = next_data(&mut exchange).await?;
             decoder.push(data.ok_or_else(|| broken("the event stream ended before the answer"))?);
         }
     }
@@ -107,20 +104,21 @@ impl SseReply<'_> {
             let error = envelope::error_object(-32601, "the client does not offer this method", None);
             envelope::failure(Some(request.id), error)
         };
-        self.endpoint.tell(self.session_headers.clone(), message);
+        let head = self.session_head.map_or_else(|| self.endpoint.post_head(&self.endpoint.headers), RequestHead::begin);
+        self.endpoint.tell(head, message);
     }
 
     /// Gives the connection back when the stream ends now or soon.
-    fn finish(&self, mut body: Body, sender: hyper::client::conn::http1::SendRequest<crate::body::RopeBody>) {
-        match next_data(&mut body).now_or_never() {
-            Some(Ok(None)) => self.endpoint.pool.give_back(sender),
+    fn finish(&self, mut exchange: Exchange) {
+        match next_data(&mut exchange).now_or_never() {
+            Some(Ok(None)) => self.endpoint.pool.give_back(exchange),
             Some(Err(_)) => {}
             Some(Ok(Some(_))) | None => {
                 let endpoint = Arc::clone(self.endpoint);
                 self.endpoint.background.spawn(async move {
-                    let drained = tokio::time::timeout(std::time::Duration::from_secs(1), drain(&mut body)).await;
+                    let drained = tokio::time::timeout(std::time::Duration::from_secs(1), drain(&mut exchange)).await;
                     if matches!(drained, Ok(true)) {
-                        endpoint.pool.give_back(sender);
+                        endpoint.pool.give_back(exchange);
                     }
                 });
             }
@@ -129,10 +127,10 @@ impl SseReply<'_> {
 }
 
 /// Whether the stream ended within the bound.
-async fn drain(body: &mut Body) -> bool {
+async fn drain(exchange: &mut Exchange) -> bool {
     let mut read = 0;
     while read < DRAIN_BYTES_MAX {
-        match next_data(body).await {
+        match next_data(exchange).await {
             Ok(None) => return true,
             Ok(Some(data)) => read += data.len(),
             Err(_) => return false,
