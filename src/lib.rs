@@ -10,6 +10,7 @@ pub mod cli;
 pub mod config;
 pub mod layers;
 pub mod mcp;
+pub mod measure;
 pub mod metadata;
 pub mod pipeline;
 pub mod readiness;

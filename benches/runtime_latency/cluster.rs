@@ -1,17 +1,19 @@
 //! All parties of a run: the server, what stands before it, and the load generator that measures them.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path as FilePath;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use tokio::time::Duration;
+use twinway::measure::{Outcome, Round};
 
 use crate::client::Wire;
-use crate::gateway::{self, Gateway, Upstream};
-use crate::load::{Order, Outcome, Report};
+use crate::delay::Delay;
+use crate::gateway::{self, Gateway, Kind, Upstream};
+use crate::load::{Order, Report};
 use crate::process::{Launch, Party, Usage};
-use crate::round::Round;
-use crate::scenario::{Path, Sampling, Scenario};
+use crate::scenario::{Carrier, Path, Place, Scenario, Variant};
 
 /// Beyond the time of the round itself; the load generator's own limit is shorter.
 const ANSWER_WITHIN: Duration = Duration::from_secs(40);
@@ -25,12 +27,13 @@ pub(crate) struct Timing {
 
 /// What a cluster is started with.
 pub(crate) struct Setup<'a> {
+    pub(crate) place: Place,
     /// The core that every party shares; `None` leaves them to the scheduler.
     pub(crate) core: Option<usize>,
     pub(crate) collector: SocketAddr,
     pub(crate) directory: &'a FilePath,
-    /// Without them the gateway's rows cannot run.
-    pub(crate) with_gateways: bool,
+    /// A gateway that was built with the system's allocator.
+    pub(crate) system_allocator: Option<&'a FilePath>,
 }
 
 /// Running parties, killed when this is dropped.
@@ -38,55 +41,42 @@ pub(crate) struct Cluster {
     load: Party,
     server: (Party, SocketAddr),
     floor: (Party, SocketAddr),
-    /// The peer and its multiaddress.
-    peer: (Party, String),
-    gateways: Option<Gateways>,
-}
-
-/// The gateways of a cluster.
-struct Gateways {
-    /// One for each ratio, in the order of [`Sampling::EACH`].
-    alone: Vec<(Sampling, Gateway)>,
-    /// Offers the server's tool to `near`.
-    far: Gateway,
-    near: Gateway,
-}
-
-impl Gateways {
-    async fn start(server: SocketAddr, setup: &Setup<'_>) -> anyhow::Result<Self> {
-        let of = |name, upstream, sampling| gateway::Setup {
-            name,
-            upstream,
-            collector: setup.collector,
-            sampling,
-            core: setup.core,
-            directory: setup.directory,
-        };
-        let mut alone = Vec::new();
-        for sampling in Sampling::EACH {
-            let setup = of(sampling.gateway_name(), Upstream::Server(server), sampling);
-            alone.push((sampling, Gateway::start(&setup).await?));
-        }
-        let far = Gateway::start(&of("gateway-far", Upstream::ServerForPeers(server), Sampling::OnePercent)).await?;
-        let address = far.p2p.as_deref().context("the far gateway does not say where peers dial it")?;
-        let near = Gateway::start(&of("gateway-near", Upstream::Peer(address), Sampling::OnePercent)).await?;
-        Ok(Self { alone, far, near })
-    }
-
-    fn alone(&self, sampling: Sampling) -> anyhow::Result<&Gateway> {
-        let found = self.alone.iter().find(|(of, _)| *of == sampling);
-        found.map(|(_, gateway)| gateway).context("no gateway samples like this")
-    }
+    /// The peer and its multiaddresses, that of TCP first.
+    peer: (Party, Vec<String>),
+    gateways: BTreeMap<Kind, Gateway>,
+    /// Where the server is reached from whoever calls it; its own address unless the tool is far away.
+    server_address: SocketAddr,
+    peer_addresses: Vec<String>,
+    _delays: Vec<Delay>,
 }
 
 impl Cluster {
-    pub(crate) async fn start(setup: &Setup<'_>) -> anyhow::Result<Self> {
+    /// Starts what these cases need.
+    pub(crate) async fn start(setup: &Setup<'_>, cases: &[Scenario]) -> anyhow::Result<Self> {
+        let mut delays = Vec::new();
         let server = start_listener("server", &[], setup).await?;
-        let floor = start_listener("floor", &["--upstream".to_owned(), server.1.to_string()], setup).await?;
+        let server_address = setup.away(server.1, Carrier::Tcp, &mut delays).await?;
+        let floor = start_listener("floor", &["--upstream".to_owned(), server_address.to_string()], setup).await?;
         let peer = start_peer(setup).await?;
+        let mut peer_addresses = Vec::new();
+        for address in &peer.1 {
+            peer_addresses.push(setup.peer_away(address, &mut delays).await?);
+        }
         let load = start_role("load", &[], setup)?;
-        let gateways = if setup.with_gateways { Some(Gateways::start(server.1, setup).await?) } else { None };
-        Ok(Self { load, server, floor, peer, gateways })
+        let mut gateways = BTreeMap::new();
+        for kind in cases.iter().flat_map(gateways_of) {
+            if !gateways.contains_key(&kind) {
+                let gateway = start_gateway(kind, server.1, server_address, &gateways, setup, &mut delays).await?;
+                gateways.insert(kind, gateway);
+            }
+        }
+        Ok(Self { load, server, floor, peer, gateways, server_address, peer_addresses, _delays: delays })
+    }
+
+    /// Memory of the gateway of a case before its first call.
+    pub(crate) fn idle_rss_bytes(&self, scenario: &Scenario) -> Option<u64> {
+        let [kind] = gateways_of(scenario)[..] else { return None };
+        self.gateways.get(&kind).map(|gateway| gateway.idle_rss_bytes)
     }
 
     /// Runs one round of one case.
@@ -107,18 +97,20 @@ impl Cluster {
             Report::Warm => bail!("the load generator warmed up twice"),
         };
         let after = self.usage(scenario)?;
-        Round::new(&outcome, before, after)
+        Ok(Round::new(outcome).costing(after.cpu_ns.saturating_sub(before.cpu_ns), after.rss_bytes))
     }
 
     fn order(&self, scenario: &Scenario, timing: Timing) -> anyhow::Result<Order> {
         let over_http = |address, tool| (Wire::Http(scenario.path.era()), format!("{address}/mcp"), tool);
         let (wire, endpoint, tool) = match scenario.path {
-            Path::Direct(_) => over_http(self.server.1, "echo"),
+            Path::Direct(_) => over_http(self.server_address, "echo"),
             Path::Floor(_) => over_http(self.floor.1, "echo"),
-            Path::HttpRuntime(_) => over_http(self.gateways()?.alone(scenario.sampling)?.http, "bench.echo"),
-            Path::PeerGateway(_) => over_http(self.gateways()?.near.http, "far.bench.echo"),
-            Path::RawStream => (Wire::RawStream, self.peer.1.clone(), "echo"),
-            Path::McppRuntime => (Wire::Seam, self.peer.1.clone(), "echo"),
+            Path::HttpRuntime(_) => over_http(self.gateway(Kind::Alone(scenario.sampling))?.http, "bench.echo"),
+            Path::Variant(variant) => over_http(self.gateway(Kind::Variant(variant))?.http, "bench.echo"),
+            Path::PeerGateway(_) => over_http(self.gateway(Kind::Near)?.http, "far.bench.echo"),
+            Path::RawStream(carrier) => (Wire::RawStream, self.peer_address(carrier)?, "echo"),
+            Path::McppRuntime(carrier) => (Wire::McppSeam, self.peer_address(carrier)?, "echo"),
+            Path::HttpSeam => (Wire::HttpSeam, format!("{}/mcp", self.server_address), "echo"),
         };
         Ok(Order {
             wire,
@@ -126,47 +118,123 @@ impl Cluster {
             tool: tool.to_owned(),
             payload_bytes: scenario.payload_bytes,
             in_flight: scenario.in_flight,
+            is_cold: scenario.is_cold,
             seconds: timing.seconds,
             warm_up_seconds: timing.warm_up_seconds,
         })
     }
 
     /// CPU time and memory of the parties that stand between the client and the server. At the seam the client is part of
-    /// the load generator, and so is the raw stream that it is compared with.
+    /// the load generator, and so are the raw stream and the cold dial that it is compared with.
     fn usage(&self, scenario: &Scenario) -> anyhow::Result<Usage> {
         match scenario.path {
+            Path::Direct(_) if scenario.is_cold => self.load.usage(),
             Path::Direct(_) => self.server.0.usage(),
             Path::Floor(_) => self.floor.0.usage(),
-            Path::HttpRuntime(_) => self.gateways()?.alone(scenario.sampling)?.party.usage(),
-            Path::PeerGateway(_) => Ok(self.gateways()?.near.party.usage()? + self.gateways()?.far.party.usage()?),
-            Path::RawStream | Path::McppRuntime => self.load.usage(),
+            Path::HttpRuntime(_) | Path::Variant(_) | Path::PeerGateway(_) => {
+                let gateways = gateways_of(scenario).into_iter().map(|kind| self.gateway(kind)?.party.usage());
+                gateways.sum::<anyhow::Result<Usage>>()
+            }
+            Path::RawStream(_) | Path::McppRuntime(_) | Path::HttpSeam => self.load.usage(),
         }
     }
 
-    fn gateways(&self) -> anyhow::Result<&Gateways> {
-        self.gateways.as_ref().context("this run was started without gateways")
+    fn gateway(&self, kind: Kind) -> anyhow::Result<&Gateway> {
+        self.gateways.get(&kind).with_context(|| format!("the gateway {kind:?} was not started"))
+    }
+
+    fn peer_address(&self, carrier: Carrier) -> anyhow::Result<String> {
+        ensure!(!self.peer.1.is_empty(), "the peer does not listen");
+        let address = self.peer_addresses.iter().find(|address| carrier_of(address) == carrier);
+        address.cloned().context("the peer does not listen on this carrier")
     }
 }
 
-async fn start_listener(name: &'static str, arguments: &[String], setup: &Setup<'_>) -> anyhow::Result<(Party, SocketAddr)> {
+impl Setup<'_> {
+    /// Where `address` is reached when the tool is far away.
+    async fn away(&self, address: SocketAddr, carrier: Carrier, delays: &mut Vec<Delay>) -> anyhow::Result<SocketAddr> {
+        let Place::Away { rtt_ms } = self.place else { return Ok(address) };
+        let round_trip = Duration::from_millis(rtt_ms);
+        let delay = match carrier {
+            Carrier::Tcp => Delay::tcp(address, round_trip).await?,
+            Carrier::Quic => Delay::udp(address, round_trip).await?,
+        };
+        let address = delay.address;
+        delays.push(delay);
+        Ok(address)
+    }
+
+    /// The same for `/ip4/127.0.0.1/tcp/PORT/…` and `/ip4/127.0.0.1/udp/PORT/…`.
+    async fn peer_away(&self, address: &str, delays: &mut Vec<Delay>) -> anyhow::Result<String> {
+        let mut parts: Vec<String> = address.split('/').map(str::to_owned).collect();
+        let port = parts.get_mut(4).with_context(|| format!("the address {address} has no port"))?;
+        let real = SocketAddr::from(([127, 0, 0, 1], port.parse()?));
+        *port = self.away(real, carrier_of(address), delays).await?.port().to_string();
+        Ok(parts.join("/"))
+    }
+}
+
+/// The gateways that stand between the client and the server in this case, in the order in which they can be started.
+fn gateways_of(scenario: &Scenario) -> Vec<Kind> {
+    match scenario.path {
+        Path::HttpRuntime(_) => vec![Kind::Alone(scenario.sampling)],
+        Path::Variant(variant) => vec![Kind::Variant(variant)],
+        Path::PeerGateway(_) => vec![Kind::Far, Kind::Near],
+        Path::Direct(_) | Path::Floor(_) | Path::RawStream(_) | Path::McppRuntime(_) | Path::HttpSeam => Vec::new(),
+    }
+}
+
+fn carrier_of(address: &str) -> Carrier {
+    if address.contains("/udp/") { Carrier::Quic } else { Carrier::Tcp }
+}
+
+async fn start_gateway(
+    kind: Kind,
+    server: SocketAddr,
+    server_away: SocketAddr,
+    running: &BTreeMap<Kind, Gateway>,
+    setup: &Setup<'_>,
+    delays: &mut Vec<Delay>,
+) -> anyhow::Result<Gateway> {
+    let far;
+    let upstream = match kind {
+        Kind::Alone(_) | Kind::Variant(_) => Upstream::Server(server_away),
+        // The far gateway stands beside its tool.
+        Kind::Far => Upstream::ServerForPeers(server),
+        Kind::Near => {
+            let gateway = running.get(&Kind::Far).context("the far gateway is started first")?;
+            let address = gateway.p2p.as_deref().context("the far gateway does not say where peers dial it")?;
+            far = setup.peer_away(address, delays).await?;
+            Upstream::Peer(&far)
+        }
+    };
+    let program = match kind {
+        Kind::Variant(Variant::SystemAllocator) => setup.system_allocator.context("no gateway has the system's allocator")?,
+        _ => FilePath::new(env!("CARGO_BIN_EXE_twinway")),
+    };
+    let place = setup.place.prefix().replace('/', "-");
+    let (collector, core, directory) = (setup.collector, setup.core, setup.directory);
+    Gateway::start(&gateway::Setup { kind, program, upstream, collector, core, directory, place: &place }).await
+}
+
+async fn start_listener(name: &str, arguments: &[String], setup: &Setup<'_>) -> anyhow::Result<(Party, SocketAddr)> {
     let mut party = start_role(name, arguments, setup)?;
     let ready = party.ready().await?;
     let address = ready["http"].as_str().context("a listener says where it listens")?.parse()?;
     Ok((party, address))
 }
 
-async fn start_peer(setup: &Setup<'_>) -> anyhow::Result<(Party, String)> {
+async fn start_peer(setup: &Setup<'_>) -> anyhow::Result<(Party, Vec<String>)> {
     let mut party = start_role("peer", &[], setup)?;
     let ready = party.ready().await?;
-    let address = ready["p2p"].as_str().context("the peer says where it listens")?.to_owned();
-    Ok((party, address))
+    let addresses = serde_json::from_value(ready["p2p"].clone()).context("the peer says where it listens")?;
+    Ok((party, addresses))
 }
 
 /// Starts this program again, in another role.
-fn start_role(name: &'static str, arguments: &[String], setup: &Setup<'_>) -> anyhow::Result<Party> {
+fn start_role(name: &str, arguments: &[String], setup: &Setup<'_>) -> anyhow::Result<Party> {
     let program = std::env::current_exe()?;
     let arguments = ["--role", name].into_iter().map(str::to_owned).chain(arguments.iter().cloned()).collect();
-    let pinned = if setup.core.is_some() { "-pinned" } else { "" };
-    let log = setup.directory.join(format!("{name}{pinned}.log"));
-    Launch { name, program: &program, arguments, core: setup.core, log }.start()
+    let log = setup.directory.join(format!("{}{name}.log", setup.place.prefix().replace('/', "-")));
+    Launch { name: name.to_owned(), program: &program, arguments, core: setup.core, log }.start()
 }

@@ -6,26 +6,62 @@ use std::path::Path;
 use anyhow::Context as _;
 
 use crate::process::{Launch, Party};
-use crate::scenario::Sampling;
+use crate::scenario::{Sampling, Variant};
+
+/// Which gateway of a cluster; each is started when a case needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    /// Offers the server's tool as `bench.echo`.
+    Alone(Sampling),
+    /// The same, set up in another way.
+    Variant(Variant),
+    /// Offers the server's tool to `Near`.
+    Far,
+    /// Offers the tool of `Far` as `far.bench.echo`.
+    Near,
+}
+
+impl Kind {
+    /// Part of the names of its files.
+    fn name(self) -> String {
+        match self {
+            Self::Alone(Sampling::OnePercent) => "gateway-sampling-1".to_owned(),
+            Self::Alone(Sampling::All) => "gateway-sampling-100".to_owned(),
+            Self::Variant(Variant::Ours) => "gateway-as-it-is".to_owned(),
+            Self::Variant(Variant::SystemAllocator) => "gateway-system-allocator".to_owned(),
+            Self::Variant(Variant::Workers(count)) => format!("gateway-workers-{count}"),
+            Self::Far => "gateway-far".to_owned(),
+            Self::Near => "gateway-near".to_owned(),
+        }
+    }
+
+    const fn sampling(self) -> Sampling {
+        match self {
+            Self::Alone(sampling) => sampling,
+            Self::Variant(_) | Self::Far | Self::Near => Sampling::OnePercent,
+        }
+    }
+}
 
 /// What a gateway is started with.
 pub(crate) struct Setup<'a> {
-    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) program: &'a Path,
     pub(crate) upstream: Upstream<'a>,
     pub(crate) collector: SocketAddr,
-    pub(crate) sampling: Sampling,
     pub(crate) core: Option<usize>,
     /// Where the configuration, the key and the log are written.
     pub(crate) directory: &'a Path,
+    /// Tells files of one cluster from those of another.
+    pub(crate) place: &'a str,
 }
 
 /// Whose tool a gateway offers.
 pub(crate) enum Upstream<'a> {
-    /// The server's; as `bench.echo`.
     Server(SocketAddr),
     /// The server's, to peers too.
     ServerForPeers(SocketAddr),
-    /// That of the gateway with this multiaddress; as `far.bench.echo`.
+    /// That of the gateway with this multiaddress.
     Peer(&'a str),
 }
 
@@ -35,17 +71,18 @@ pub(crate) struct Gateway {
     pub(crate) http: SocketAddr,
     /// Where peers dial it, with its key.
     pub(crate) p2p: Option<String>,
+    pub(crate) idle_rss_bytes: u64,
 }
 
 impl Gateway {
     /// Starts a gateway and waits until it is ready.
     pub(crate) async fn start(setup: &Setup<'_>) -> anyhow::Result<Self> {
-        let pinned = if setup.core.is_some() { "-pinned" } else { "" };
-        let config = setup.directory.join(format!("{}{pinned}.toml", setup.name));
-        std::fs::write(&config, configuration(setup)).with_context(|| format!("cannot write {}", config.display()))?;
+        let name = format!("{}{}", setup.place, setup.kind.name());
+        let config = setup.directory.join(format!("{name}.toml"));
+        std::fs::write(&config, configuration(setup, &name)).with_context(|| format!("cannot write {}", config.display()))?;
         let launch = Launch {
-            name: setup.name,
-            program: Path::new(env!("CARGO_BIN_EXE_twinway")),
+            name: name.clone(),
+            program: setup.program,
             arguments: vec!["serve".to_owned(), "--config".to_owned(), config.display().to_string(), "--json".to_owned()],
             core: setup.core,
             log: config.with_extension("log"),
@@ -53,27 +90,32 @@ impl Gateway {
         let mut party = launch.start()?;
         let ready = party.ready().await?;
         let http = ready["http"].as_str().context("the gateway does not say where it listens")?.parse()?;
-        Ok(Self { party, http, p2p: ready["p2p"][0].as_str().map(str::to_owned) })
+        let idle_rss_bytes = party.usage()?.rss_bytes;
+        Ok(Self { party, http, p2p: ready["p2p"][0].as_str().map(str::to_owned), idle_rss_bytes })
     }
 }
 
-fn configuration(setup: &Setup<'_>) -> String {
-    let Setup { name, upstream, collector, sampling, .. } = setup;
-    let upstream = match upstream {
-        Upstream::Server(address) => server(*address),
-        Upstream::ServerForPeers(address) => server(*address) + &for_peers(name),
+fn configuration(setup: &Setup<'_>, name: &str) -> String {
+    let upstream = match setup.upstream {
+        Upstream::Server(address) => server(address),
+        Upstream::ServerForPeers(address) => server(address) + &for_peers(name),
         Upstream::Peer(address) => peer(name, address),
+    };
+    let workers = match setup.kind {
+        Kind::Variant(Variant::Workers(count)) => format!("workers = {count}\n"),
+        _ => String::new(),
     };
     format!(
         r#"[http]
 listen = "127.0.0.1:0"
-
+{workers}
 [telemetry]
 otlp = "http://{collector}"
 sample_ratio = {ratio:?}
 
 {upstream}"#,
-        ratio = sampling.ratio()
+        collector = setup.collector,
+        ratio = setup.kind.sampling().ratio()
     )
 }
 

@@ -1,11 +1,11 @@
 //! The targets of the call path, each judged by the rounds of one case.
 
 use serde::Serialize;
+use twinway::measure::{Comparison, Spread};
 
-use crate::comparison::{Comparison, Spread};
 use crate::report::CaseReport;
 use crate::request::Era;
-use crate::scenario::{Path, Sampling, Scenario, scenario};
+use crate::scenario::{Carrier, Path, Sampling, Scenario, scenario};
 
 /// Which figure of a comparison a target bounds, and from which side.
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +55,7 @@ fn targets() -> Vec<(Scenario, Bound)> {
     }
     let traced = scenario().through(Path::HttpRuntime(Era::Modern)).sampled(Sampling::All);
     targets.extend([(traced, Bound::AddedP50AtMost(1.5)), (traced.pinned_to_one_core(), Bound::AddedP50AtMost(1.5))]);
-    let seam = scenario().through(Path::McppRuntime);
+    let seam = scenario().through(Path::McppRuntime(Carrier::Tcp));
     for payload_bytes in [256, 64 * 1024] {
         let sized = seam.payload_bytes(payload_bytes);
         targets.extend([1, 16, 64].map(|in_flight| (sized.in_flight(in_flight), Bound::P50AtMost(1.5))));

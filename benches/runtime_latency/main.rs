@@ -6,34 +6,35 @@
 mod client;
 mod cluster;
 mod collector;
-mod comparison;
+mod delay;
 mod echo;
 mod floor;
 mod gateway;
 mod goal;
 mod load;
-mod machine;
 mod peer;
+mod plot;
 mod process;
 mod raw_stream;
+mod readme;
 mod report;
 mod request;
-mod round;
 mod scenario;
 mod server;
 mod table;
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::{Parser, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
+use twinway::measure::{Machine, Round};
 
 use crate::cluster::{Cluster, Setup, Timing};
 use crate::collector::Collector;
-use crate::machine::Machine;
-use crate::report::{Case, RunFacts, RunReport};
+use crate::report::{Case, RunFacts, RunReport, Skipped};
+use crate::scenario::{Carrier, Path, Place, Scenario, Variant};
 
 /// The gateway's allocator, so that no party has a better one.
 #[global_allocator]
@@ -41,6 +42,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// More rounds say nothing new, and a run must end.
 const ROUNDS_MAX: usize = 100;
+/// Whether peers speak QUIC beside TCP.
+const HAS_QUIC: bool = false;
 /// Longer rounds are worse: a machine's slow drift then falls on one case and not on its neighbour.
 const SECONDS_MAX: f64 = 60.0;
 
@@ -52,21 +55,24 @@ struct Options {
     #[arg(long, default_value_t = 8)]
     rounds: usize,
     /// Seconds per case and round
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 0.2)]
     seconds: f64,
     /// Seconds of untimed calls before each of them
-    #[arg(long, default_value_t = 0.2)]
+    #[arg(long, default_value_t = 0.05)]
     warm_up: f64,
     /// Only cases whose name holds this text; may be given more than once
     #[arg(long, value_name = "TEXT")]
     only: Vec<String>,
-    /// Two rounds of 0.1 s: shows that everything works, its numbers mean nothing
+    /// Two rounds of 0.05 s: shows that everything works, its numbers mean nothing
     #[arg(long)]
     quick: bool,
     /// Only the cases that need no gateway
     #[arg(long)]
     baselines: bool,
-    /// Write the tables into `benches/README.md`
+    /// A gateway that was built with `--features system-allocator`, for the rows of that choice
+    #[arg(long, value_name = "FILE")]
+    system_allocator: Option<PathBuf>,
+    /// Write tables and pictures into `benches/README.md` and `benches/results`
     #[arg(long)]
     write: bool,
     /// Print the names of the cases
@@ -109,16 +115,17 @@ fn main() -> anyhow::Result<()> {
             return floor::serve(options.upstream.context("the floor needs --upstream")?, |address| announce("http", &address));
         }
     }
-    let cases = options.cases()?;
+    let (cases, skipped) = options.cases()?;
     if options.list {
         cases.iter().for_each(|case| say(format_args!("{}", case.name)));
+        skipped.iter().for_each(|skipped| note(format_args!("skipped: {}: {}", skipped.case, skipped.reason)));
         return Ok(());
     }
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         // Leaving the run drops its parties, which kills them.
         tokio::select! {
-            result = run(&options, cases) => result,
+            result = run(&options, cases, skipped) => result,
             _ = tokio::signal::ctrl_c() => bail!("interrupted"),
             _ = terminate.recv() => bail!("terminated"),
         }
@@ -126,18 +133,35 @@ fn main() -> anyhow::Result<()> {
 }
 
 impl Options {
-    fn cases(&self) -> anyhow::Result<Vec<Case>> {
+    /// What will be measured, and what cannot be.
+    fn cases(&self) -> anyhow::Result<(Vec<Case>, Vec<Skipped>)> {
         ensure!((1..=ROUNDS_MAX).contains(&self.rounds), "--rounds is 1 to {ROUNDS_MAX}");
         ensure!(self.seconds > 0.0 && self.seconds <= SECONDS_MAX, "--seconds is above 0 and at most {SECONDS_MAX}");
         ensure!((0.0..=SECONDS_MAX).contains(&self.warm_up), "--warm-up is 0 to {SECONDS_MAX}");
         let is_wanted = |name: &str| self.only.is_empty() || self.only.iter().any(|text| name.contains(text));
-        let scenarios = scenario::all().into_iter().filter(|scenario| !self.baselines || !scenario.needs_gateway());
-        let cases: Vec<Case> = scenarios
-            .map(|scenario| Case { name: scenario.name(), scenario, rounds: Vec::new() })
-            .filter(|case| is_wanted(&case.name))
-            .collect();
-        ensure!(!cases.is_empty(), "no case has such a name; --list prints them");
-        Ok(cases)
+        let (mut cases, mut skipped) = (Vec::new(), Vec::new());
+        for scenario in scenario::all().into_iter().filter(|scenario| is_wanted(&scenario.name())) {
+            match self.obstacle(&scenario) {
+                None => cases.push(Case { name: scenario.name(), scenario, rounds: Vec::new(), idle_rss_bytes: None }),
+                Some(reason) => skipped.push(Skipped { case: scenario.name(), reason: reason.to_owned() }),
+            }
+        }
+        ensure!(!cases.is_empty() || !skipped.is_empty(), "no case has such a name; --list prints them");
+        Ok((cases, skipped))
+    }
+
+    /// Why a case cannot be measured by this build or in this run.
+    fn obstacle(&self, scenario: &Scenario) -> Option<&'static str> {
+        match scenario.path {
+            Path::RawStream(Carrier::Quic) | Path::McppRuntime(Carrier::Quic) if !HAS_QUIC => {
+                Some("this build has no QUIC; it comes with the feature `quic`")
+            }
+            Path::Variant(Variant::SystemAllocator) if self.system_allocator.is_none() => {
+                Some("--system-allocator names no gateway that was built with the feature `system-allocator`")
+            }
+            Path::HttpRuntime(_) | Path::PeerGateway(_) | Path::Variant(_) if self.baselines => Some("--baselines leaves it out"),
+            _ => None,
+        }
     }
 
     const fn rounds(&self) -> usize {
@@ -146,26 +170,41 @@ impl Options {
 
     const fn timing(&self) -> Timing {
         if self.quick {
-            Timing { seconds: 0.1, warm_up_seconds: 0.02 }
+            Timing { seconds: 0.05, warm_up_seconds: 0.01 }
         } else {
             Timing { seconds: self.seconds, warm_up_seconds: self.warm_up }
         }
     }
+
+    /// What was typed.
+    fn command() -> String {
+        let arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
+        let words: Vec<String> = ["cargo bench --bench runtime_latency --".to_owned()].into_iter().chain(arguments).collect();
+        words.join(" ").trim_end_matches([' ', '-']).to_owned()
+    }
 }
 
-async fn run(options: &Options, mut cases: Vec<Case>) -> anyhow::Result<()> {
-    let machine = Machine::this();
+async fn run(options: &Options, mut cases: Vec<Case>, skipped: Vec<Skipped>) -> anyhow::Result<()> {
+    let machine = Machine::this(Options::command());
     let directory = output_directory()?;
     let collector = Collector::start()?;
-    // One set of parties at a time, so that idle ones do not wake beside those that are measured.
-    for core in [None, Some(Machine::last_core().context("the cores cannot be listed")?)] {
-        let mut chosen: Vec<&mut Case> = cases.iter_mut().filter(|case| case.scenario.is_pinned == core.is_some()).collect();
-        if chosen.is_empty() {
-            continue;
+    let mut places: Vec<Place> = Vec::new();
+    for case in &cases {
+        if !places.contains(&case.scenario.place) {
+            places.push(case.scenario.place);
         }
-        let with_gateways = chosen.iter().any(|case| case.scenario.needs_gateway());
-        let setup = Setup { core, collector: collector.address, directory: &directory, with_gateways };
-        let mut cluster = Cluster::start(&setup).await?;
+    }
+    // One set of parties at a time, so that idle ones do not wake beside those that are measured.
+    for place in places {
+        let core = match place {
+            Place::OneCore => Some(Machine::last_core().context("the cores cannot be listed")?),
+            Place::Here | Place::Away { .. } => None,
+        };
+        let mut chosen: Vec<&mut Case> = cases.iter_mut().filter(|case| case.scenario.place == place).collect();
+        let scenarios: Vec<Scenario> = chosen.iter().map(|case| case.scenario).collect();
+        let system_allocator = options.system_allocator.as_deref();
+        let setup = Setup { place, core, collector: collector.address, directory: &directory, system_allocator };
+        let mut cluster = Cluster::start(&setup, &scenarios).await?;
         run_rounds(&mut cluster, &mut chosen, options).await?;
     }
     let timing = options.timing();
@@ -175,13 +214,15 @@ async fn run(options: &Options, mut cases: Vec<Case>) -> anyhow::Result<()> {
         seconds_per_round: timing.seconds,
         warm_up_seconds_per_round: timing.warm_up_seconds,
         spans_received: collector.spans(),
+        skipped,
     };
-    publish(&RunReport::new(facts, &cases)?, &directory, options.write)
+    publish(&RunReport::new(facts, &cases), &directory, options.write)
 }
 
 async fn run_rounds(cluster: &mut Cluster, cases: &mut [&mut Case], options: &Options) -> anyhow::Result<()> {
     for number in 0..options.rounds() {
         for case in cases.iter_mut() {
+            case.idle_rss_bytes = cluster.idle_rss_bytes(&case.scenario);
             let round = cluster.measure(&case.scenario, options.timing()).await.with_context(|| case.name.clone())?;
             progress(number, case, &round);
             case.rounds.push(round);
@@ -190,15 +231,15 @@ async fn run_rounds(cluster: &mut Cluster, cases: &mut [&mut Case], options: &Op
     Ok(())
 }
 
-fn publish(report: &RunReport, directory: &Path, is_written: bool) -> anyhow::Result<()> {
+fn publish(report: &RunReport, directory: &std::path::Path, is_written: bool) -> anyhow::Result<()> {
     let json = directory.join("runtime_latency.json");
     report.write_json(&json)?;
     let tables = table::markdown(report);
     say(format_args!("{tables}"));
     say(format_args!("every round: {}", json.display()));
     if is_written {
-        let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/README.md");
-        table::write_between_markers(&readme, &tables)?;
+        plot::write_all(report, &readme::folder())?;
+        readme::write("runtime_latency", &tables)?;
     }
     ensure!(report.failure_count() == 0, "{} calls failed", report.failure_count());
     Ok(())
@@ -221,11 +262,11 @@ fn end_with_stdin() {
     });
 }
 
-fn announce(wire: &str, address: &dyn std::fmt::Display) {
-    say(format_args!(r#"{{"ready":{{"{wire}":"{address}"}}}}"#));
+fn announce(wire: &str, address: &impl serde::Serialize) {
+    say(format_args!("{}", serde_json::json!({ "ready": { wire: address } })));
 }
 
-fn progress(number: usize, case: &Case, round: &round::Round) {
+fn progress(number: usize, case: &Case, round: &Round) {
     let (p50_us, rate, failures) = (round.p50_us, round.calls_per_second, round.failure_count());
     note(format_args!("round {:>2}  {:<44} p50 {p50_us:>8.1} us  {rate:>7.0}/s  failures {failures}", number + 1, case.name));
 }

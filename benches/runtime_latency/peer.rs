@@ -8,11 +8,11 @@ use crate::echo;
 use crate::raw_stream::{self, FrameReader};
 use crate::request::Era;
 
-/// Serves on a free loopback port with one thread until the process is killed.
-pub(crate) fn serve(announce: impl FnOnce(Multiaddr)) -> anyhow::Result<()> {
+/// Serves on free loopback ports with one thread until the process is killed.
+pub(crate) fn serve(announce: impl FnOnce(&[Multiaddr])) -> anyhow::Result<()> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-        let (mut node, address) = raw_stream::listen().await?;
-        announce(address);
+        let (mut node, addresses) = raw_stream::listen().await?;
+        announce(&addresses);
         let mut streams = JoinSet::new();
         while let Some(stream) = node.streams.recv().await {
             streams.spawn(serve_stream(stream));

@@ -16,7 +16,7 @@ const READY_WITHIN: Duration = Duration::from_secs(20);
 
 /// How a party is started.
 pub(crate) struct Launch<'a> {
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     pub(crate) program: &'a Path,
     pub(crate) arguments: Vec<String>,
     /// The one core that it may use; `None` leaves it to the scheduler.
@@ -55,7 +55,7 @@ impl Launch<'_> {
 
 /// A running party.
 pub(crate) struct Party {
-    pub(crate) name: &'static str,
+    name: String,
     pid: u32,
     stdin: ChildStdin,
     lines: Option<Lines<BufReader<ChildStdout>>>,
@@ -114,11 +114,9 @@ pub(crate) struct Usage {
     pub(crate) rss_bytes: u64,
 }
 
-impl std::ops::Add for Usage {
-    type Output = Self;
-
-    fn add(self, other: Self) -> Self {
-        Self { cpu_ns: self.cpu_ns + other.cpu_ns, rss_bytes: self.rss_bytes + other.rss_bytes }
+impl std::iter::Sum for Usage {
+    fn sum<I: Iterator<Item = Self>>(each: I) -> Self {
+        each.fold(Self::default(), |sum, one| Self { cpu_ns: sum.cpu_ns + one.cpu_ns, rss_bytes: sum.rss_bytes + one.rss_bytes })
     }
 }
 

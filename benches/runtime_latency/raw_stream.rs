@@ -1,4 +1,4 @@
-//! A plain libp2p stream (TCP, Noise, Yamux) and its frames: the baseline of the MCP++ runtime, which shares no code with it.
+//! A plain libp2p stream (TCP, Noise, Yamux; or QUIC) and its frames: the baseline of the MCP++ runtime, which shares no code with it.
 
 use std::convert::Infallible;
 use std::io;
@@ -33,36 +33,55 @@ pub(crate) struct Node {
     _driver: JoinSet<()>,
 }
 
-/// Listens on a free loopback port; returns the address with the node's key.
-pub(crate) async fn listen() -> anyhow::Result<(Node, Multiaddr)> {
+/// Listens on free loopback ports; returns the addresses with the node's key, that of TCP first.
+pub(crate) async fn listen() -> anyhow::Result<(Node, Vec<Multiaddr>)> {
     let (mut swarm, streams) = swarm(0)?;
-    swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse()?)?;
-    let address = loop {
-        if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
-            break address;
-        }
-    };
     let key = *swarm.local_peer_id();
-    let address = address.with_p2p(key).ok().context("a listener's own address names no other key")?;
-    Ok((drive(swarm, streams), address))
+    let mut addresses = Vec::new();
+    for address in LISTEN {
+        swarm.listen_on(address.parse()?)?;
+        let address = loop {
+            if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
+                break address;
+            }
+        };
+        addresses.push(address.with_p2p(key).ok().context("a listener's own address names no other key")?);
+    }
+    Ok((drive(swarm, streams), addresses))
 }
 
-/// Opens one stream to `address`.
-pub(crate) async fn connect(address: Multiaddr) -> anyhow::Result<(Node, Stream)> {
-    let (mut swarm, streams) = swarm(1)?;
-    swarm.dial(address)?;
-    let mut node = drive(swarm, streams);
-    let stream = node.streams.recv().await.context("no stream could be opened")?;
-    Ok((node, stream))
+/// Where the peer listens.
+const LISTEN: &[&str] = &["/ip4/127.0.0.1/tcp/0"];
+
+/// A node that will open one stream to one peer.
+pub(crate) struct Dialler {
+    swarm: Swarm<Behaviour>,
+    streams: mpsc::Receiver<Stream>,
+    address: Multiaddr,
+}
+
+impl Dialler {
+    pub(crate) fn new(address: Multiaddr) -> anyhow::Result<Self> {
+        let (swarm, streams) = swarm(1)?;
+        Ok(Self { swarm, streams, address })
+    }
+
+    pub(crate) async fn dial(mut self) -> anyhow::Result<(Node, Stream)> {
+        self.swarm.dial(self.address)?;
+        let mut node = drive(self.swarm, self.streams);
+        let stream = node.streams.recv().await.context("no stream could be opened")?;
+        Ok((node, stream))
+    }
 }
 
 fn swarm(opens: usize) -> anyhow::Result<(Swarm<Behaviour>, mpsc::Receiver<Stream>)> {
     let (streams, opened) = mpsc::channel(STREAMS_WAITING_MAX);
-    let swarm = SwarmBuilder::with_new_identity()
-        .with_tokio()
-        .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)?
-        .with_behaviour(|_| Behaviour { streams, opens })?
-        .build();
+    let builder = SwarmBuilder::with_new_identity().with_tokio().with_tcp(
+        tcp::Config::default(),
+        noise::Config::new,
+        yamux::Config::default,
+    )?;
+    let swarm = builder.with_behaviour(|_| Behaviour { streams, opens })?.build();
     Ok((swarm, opened))
 }
 

@@ -78,9 +78,13 @@ impl RequestBuilder {
         })
     }
 
-    /// From now on every request belongs to this session.
+    /// From now on every request belongs to this session, or to none.
     pub(crate) fn enter_session(&mut self, session: Option<HeaderValue>) {
         self.session = session;
+    }
+
+    pub(crate) const fn era(&self) -> Era {
+        self.era
     }
 
     pub(crate) fn initialize(&self) -> Request<Full<Bytes>> {

@@ -1,4 +1,4 @@
-//! The cases of a run: what is called, through what, how large and how many at once.
+//! The cases of a run: what is called, through what, how large, how many at once, and how far away.
 
 use crate::request::Era;
 
@@ -12,54 +12,116 @@ pub(crate) enum Path {
     /// `twinway serve` with the server as its upstream.
     HttpRuntime(Era),
     /// One plain libp2p stream to a peer with the tool.
-    RawStream,
+    RawStream(Carrier),
     /// The MCP++ runtime, called by the load generator itself, to the same peer.
-    McppRuntime,
+    McppRuntime(Carrier),
+    /// The HTTP runtime, called by the load generator itself, to the server.
+    HttpSeam,
     /// `twinway serve`, libp2p, another `twinway serve` with the server as its upstream.
     PeerGateway(Era),
+    /// `twinway serve` as we set it up, or in another way.
+    Variant(Variant),
+}
+
+/// What carries a libp2p connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Carrier {
+    Tcp,
+    Quic,
+}
+
+/// What may be chosen otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Variant {
+    /// As it is, in a process that is loaded like those of the other variants.
+    Ours,
+    SystemAllocator,
+    /// Worker threads, each with a runtime of its own.
+    Workers(usize),
+}
+
+/// How many calls a gateway traces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Sampling {
+    OnePercent,
+    All,
+}
+
+/// Where the parties are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// On all cores of this machine.
+    Here,
+    /// On one core, all of them.
+    OneCore,
+    /// The tool is so many milliseconds there and back away from whoever calls it.
+    Away { rtt_ms: u64 },
+}
+
+/// One case; build it as a sentence from [`scenario`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Scenario {
+    pub(crate) path: Path,
+    pub(crate) sampling: Sampling,
+    pub(crate) payload_bytes: usize,
+    pub(crate) in_flight: usize,
+    pub(crate) place: Place,
+    /// Each call has a connection of its own, which is opened for it.
+    pub(crate) is_cold: bool,
+}
+
+/// One modern call of 256 B at a time over a warm connection, straight to the server.
+pub(crate) const fn scenario() -> Scenario {
+    Scenario {
+        path: Path::Direct(Era::Modern),
+        sampling: Sampling::OnePercent,
+        payload_bytes: 256,
+        in_flight: 1,
+        place: Place::Here,
+        is_cold: false,
+    }
 }
 
 impl Path {
     pub(crate) const fn era(self) -> Era {
         match self {
             Self::Direct(era) | Self::Floor(era) | Self::HttpRuntime(era) | Self::PeerGateway(era) => era,
-            Self::RawStream | Self::McppRuntime => Era::Modern,
+            Self::RawStream(_) | Self::McppRuntime(_) | Self::HttpSeam | Self::Variant(_) => Era::Modern,
         }
     }
 
-    const fn name(self) -> &'static str {
+    /// For example `http-runtime modern`, `mcpp-runtime modern quic`.
+    fn name(self) -> String {
+        let era = self.era().name();
         match self {
-            Self::Direct(_) => "direct",
-            Self::Floor(_) => "floor",
-            Self::HttpRuntime(_) => "http-runtime",
-            Self::RawStream => "raw-stream",
-            Self::McppRuntime => "mcpp-runtime",
-            Self::PeerGateway(_) => "peer-gateway",
+            Self::Direct(_) => format!("direct {era}"),
+            Self::Floor(_) => format!("floor {era}"),
+            Self::HttpRuntime(_) => format!("http-runtime {era}"),
+            Self::HttpSeam => format!("http-runtime {era} seam"),
+            Self::RawStream(carrier) => format!("raw-stream {era} {}", carrier.name()),
+            Self::McppRuntime(carrier) => format!("mcpp-runtime {era} {}", carrier.name()),
+            Self::PeerGateway(_) => format!("peer-gateway {era}"),
+            Self::Variant(Variant::Ours) => format!("http-runtime {era} as-it-is"),
+            Self::Variant(Variant::SystemAllocator) => format!("http-runtime {era} system-allocator"),
+            Self::Variant(Variant::Workers(count)) => format!("http-runtime {era} workers-{count}"),
         }
     }
 }
 
-/// How many calls a gateway traces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sampling {
-    OnePercent,
-    All,
+impl Carrier {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Quic => "quic",
+        }
+    }
 }
 
 impl Sampling {
-    pub(crate) const EACH: [Self; 2] = [Self::OnePercent, Self::All];
-
     pub(crate) const fn ratio(self) -> f64 {
         match self {
             Self::OnePercent => 0.01,
             Self::All => 1.0,
-        }
-    }
-
-    pub(crate) const fn gateway_name(self) -> &'static str {
-        match self {
-            Self::OnePercent => "gateway-sampling-1",
-            Self::All => "gateway-sampling-100",
         }
     }
 
@@ -71,25 +133,14 @@ impl Sampling {
     }
 }
 
-/// One case; build it as a sentence from [`scenario`].
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Scenario {
-    pub(crate) path: Path,
-    pub(crate) sampling: Sampling,
-    pub(crate) payload_bytes: usize,
-    pub(crate) in_flight: usize,
-    /// All parties share one core.
-    pub(crate) is_pinned: bool,
-}
-
-/// One modern call of 256 B at a time, straight to the server.
-pub(crate) const fn scenario() -> Scenario {
-    Scenario {
-        path: Path::Direct(Era::Modern),
-        sampling: Sampling::OnePercent,
-        payload_bytes: 256,
-        in_flight: 1,
-        is_pinned: false,
+impl Place {
+    /// Part of the names of cases and files.
+    pub(crate) fn prefix(self) -> String {
+        match self {
+            Self::Here => String::new(),
+            Self::OneCore => "pinned/".to_owned(),
+            Self::Away { rtt_ms } => format!("rtt{rtt_ms}/"),
+        }
     }
 }
 
@@ -110,42 +161,59 @@ impl Scenario {
         Self { in_flight, ..self }
     }
 
-    pub(crate) const fn pinned_to_one_core(self) -> Self {
-        Self { is_pinned: true, ..self }
+    pub(crate) const fn at(self, place: Place) -> Self {
+        Self { place, ..self }
     }
 
-    /// For example `floor/modern/256B/16`, `pinned/http-runtime/legacy/100%/256B/1`.
+    pub(crate) const fn pinned_to_one_core(self) -> Self {
+        self.at(Place::OneCore)
+    }
+
+    pub(crate) const fn cold(self) -> Self {
+        Self { is_cold: true, ..self }
+    }
+
+    /// For example `floor/modern/256B/16`, `pinned/http-runtime/legacy/100%/256B/1`, `rtt20/cold/direct/modern/256B/1`.
     pub(crate) fn name(&self) -> String {
-        let pinned = if self.is_pinned { "pinned/" } else { "" };
-        format!("{pinned}{}/{}/{}", self.row().replace(' ', "/"), size(self.payload_bytes), self.in_flight)
+        let cold = if self.is_cold { "cold/" } else { "" };
+        let (row, size) = (self.row().replace(' ', "/"), size(self.payload_bytes));
+        format!("{}{cold}{row}/{size}/{}", self.place.prefix(), self.in_flight)
     }
 
     /// The name among the cases of the same size and concurrency, for example `http-runtime modern 1%`.
     pub(crate) fn row(&self) -> String {
-        let sampling = match self.path {
-            Path::HttpRuntime(_) | Path::PeerGateway(_) => format!(" {}", self.sampling.percent()),
-            Path::Direct(_) | Path::Floor(_) | Path::RawStream | Path::McppRuntime => String::new(),
-        };
-        format!("{} {}{sampling}", self.path.name(), self.path.era().name())
-    }
-
-    /// The name shared by cases that are compared with each other.
-    pub(crate) fn group(&self) -> String {
-        let pinned = if self.is_pinned { ", every process on the same core" } else { "" };
-        format!("{}, {} in flight{pinned}", size(self.payload_bytes), self.in_flight)
-    }
-
-    pub(crate) const fn needs_gateway(&self) -> bool {
         match self.path {
-            Path::Direct(_) | Path::Floor(_) | Path::RawStream | Path::McppRuntime => false,
-            Path::HttpRuntime(_) | Path::PeerGateway(_) => true,
+            Path::HttpRuntime(_) | Path::PeerGateway(_) => format!("{} {}", self.path.name(), self.sampling.percent()),
+            _ => self.path.name(),
         }
     }
 
-    /// The same call without anything in between; `None` where that is not HTTP.
+    /// The heading shared by cases that are compared with each other.
+    pub(crate) fn group(&self) -> String {
+        let place = match self.place {
+            Place::Here => String::new(),
+            Place::OneCore => ", every process on the same core".to_owned(),
+            Place::Away { rtt_ms } => format!(", round trip of {rtt_ms} ms"),
+        };
+        let (cold, size) = (if self.is_cold { "cold dial, " } else { "" }, size(self.payload_bytes));
+        format!("{cold}{size}, {} in flight{place}{}", self.in_flight, if self.is_choice() { ": choices" } else { "" })
+    }
+
+    /// The name of the picture that shows it.
+    pub(crate) fn figure(&self) -> String {
+        match (self.place, self.is_cold) {
+            _ if self.is_choice() => "choices".to_owned(),
+            (Place::Away { .. }, _) => "round-trips".to_owned(),
+            (Place::OneCore, _) => "pinned".to_owned(),
+            (Place::Here, true) => "cold".to_owned(),
+            (Place::Here, false) => size(self.payload_bytes).to_lowercase(),
+        }
+    }
+
+    /// The same call without anything in between; `None` where that is not HTTP, or is no question.
     pub(crate) const fn direct(&self) -> Option<Self> {
         match self.path {
-            Path::RawStream | Path::McppRuntime => None,
+            Path::RawStream(_) | Path::McppRuntime(_) | Path::Variant(_) | Path::HttpSeam => None,
             Path::Direct(era) | Path::Floor(era) | Path::HttpRuntime(era) | Path::PeerGateway(era) => {
                 Some(self.sampled(Sampling::OnePercent).through(Path::Direct(era)))
             }
@@ -155,41 +223,100 @@ impl Scenario {
     /// The same call through the baseline; `None` for baselines.
     pub(crate) const fn baseline(&self) -> Option<Self> {
         match self.path {
-            Path::Direct(_) | Path::Floor(_) | Path::RawStream => None,
+            Path::Direct(_) | Path::Floor(_) | Path::RawStream(_) | Path::Variant(Variant::Ours) => None,
             Path::HttpRuntime(era) | Path::PeerGateway(era) => Some(self.sampled(Sampling::OnePercent).through(Path::Floor(era))),
-            Path::McppRuntime => Some(self.through(Path::RawStream)),
+            Path::McppRuntime(carrier) => Some(self.through(Path::RawStream(carrier))),
+            Path::HttpSeam => Some(self.through(Path::Direct(Era::Modern))),
+            Path::Variant(_) => Some(self.through(Path::Variant(Variant::Ours))),
         }
+    }
+
+    const fn is_choice(&self) -> bool {
+        matches!(self.path, Path::Variant(_))
     }
 }
 
 fn size(bytes: usize) -> String {
-    if bytes.is_multiple_of(1024) { format!("{}KiB", bytes / 1024) } else { format!("{bytes}B") }
+    match bytes {
+        1_048_576.. => format!("{}MiB", bytes >> 20),
+        1_024.. => format!("{}KiB", bytes >> 10),
+        _ => format!("{bytes}B"),
+    }
 }
 
 /// Every case, in the order in which a round runs them: what is compared runs side by side.
 pub(crate) fn all() -> Vec<Scenario> {
     let mut cases = Vec::new();
-    for payload_bytes in [256, 64 * 1024] {
-        for in_flight in [1, 16, 64] {
-            cases.extend(rows().map(|row| row.payload_bytes(payload_bytes).in_flight(in_flight)));
-        }
+    let mut add = |like: Scenario, paths: &[Scenario]| {
+        cases.extend(paths.iter().map(|row| Scenario { path: row.path, sampling: row.sampling, ..like }));
+    };
+    let (every, few, cold) = (every_row(), few_rows(), cold_rows());
+    for in_flight in [1, 16, 64] {
+        add(scenario().in_flight(in_flight), &every);
     }
-    cases.extend(rows().map(Scenario::pinned_to_one_core));
+    add(scenario().payload_bytes(4 << 10), &few);
+    for in_flight in [1, 16, 64] {
+        add(scenario().payload_bytes(64 << 10).in_flight(in_flight), if in_flight == 64 { &every } else { &few });
+    }
+    for in_flight in [1, 4] {
+        add(scenario().payload_bytes(1 << 20).in_flight(in_flight), &few);
+    }
+    add(scenario().cold(), &cold);
+    for (payload_bytes, in_flight) in [(256, 1), (256, 64), (64 << 10, 64)] {
+        add(scenario().payload_bytes(payload_bytes).in_flight(in_flight), &choices());
+    }
+    add(scenario().pinned_to_one_core(), &every);
+    // On one core the number of workers is no question.
+    add(scenario().pinned_to_one_core(), &choices()[..2]);
+    for rtt_ms in [0, 20, 80] {
+        let away = scenario().at(Place::Away { rtt_ms });
+        add(away, &few);
+        add(away.cold(), &cold);
+    }
     cases
 }
 
-fn rows() -> impl Iterator<Item = Scenario> {
-    [
-        scenario().through(Path::Direct(Era::Modern)),
-        scenario().through(Path::Floor(Era::Modern)),
-        scenario().through(Path::HttpRuntime(Era::Modern)),
+/// What every size is measured with.
+fn few_rows() -> Vec<Scenario> {
+    let paths = [
+        Path::Direct(Era::Modern),
+        Path::Floor(Era::Modern),
+        Path::HttpRuntime(Era::Modern),
+        Path::PeerGateway(Era::Modern),
+        Path::RawStream(Carrier::Tcp),
+        Path::McppRuntime(Carrier::Tcp),
+        Path::RawStream(Carrier::Quic),
+        Path::McppRuntime(Carrier::Quic),
+    ];
+    paths.map(|path| scenario().through(path)).into()
+}
+
+fn every_row() -> Vec<Scenario> {
+    let more = [
         scenario().through(Path::HttpRuntime(Era::Modern)).sampled(Sampling::All),
         scenario().through(Path::Direct(Era::Legacy)),
         scenario().through(Path::Floor(Era::Legacy)),
         scenario().through(Path::HttpRuntime(Era::Legacy)),
-        scenario().through(Path::PeerGateway(Era::Modern)),
-        scenario().through(Path::RawStream),
-        scenario().through(Path::McppRuntime),
-    ]
-    .into_iter()
+    ];
+    few_rows().into_iter().chain(more).collect()
+}
+
+/// Both runtimes beside what they are built on. A gateway dials its targets when it starts, so the runtimes are called at
+/// the seam.
+fn cold_rows() -> Vec<Scenario> {
+    let paths = [
+        Path::Direct(Era::Modern),
+        Path::HttpSeam,
+        Path::RawStream(Carrier::Tcp),
+        Path::McppRuntime(Carrier::Tcp),
+        Path::RawStream(Carrier::Quic),
+        Path::McppRuntime(Carrier::Quic),
+    ];
+    paths.map(|path| scenario().through(path)).into()
+}
+
+/// What we chose, and what we might have chosen: one thing otherwise in each row.
+fn choices() -> Vec<Scenario> {
+    let variants = [Variant::Ours, Variant::SystemAllocator, Variant::Workers(1), Variant::Workers(4)];
+    variants.map(|variant| scenario().through(Path::Variant(variant))).into()
 }

@@ -33,14 +33,21 @@ pub(crate) struct RawStream {
     _node: Node,
 }
 
-impl RawStream {
-    pub(super) async fn connect(order: &Order) -> anyhow::Result<Self> {
-        let (node, stream) = raw_stream::connect(order.endpoint.parse()?).await?;
+/// A node that has not dialled yet.
+pub(crate) struct Dialler(raw_stream::Dialler);
+
+impl Dialler {
+    pub(super) fn new(order: &Order) -> anyhow::Result<Self> {
+        Ok(Self(raw_stream::Dialler::new(order.endpoint.parse()?)?))
+    }
+
+    pub(super) async fn dial(self, order: &Order) -> anyhow::Result<RawStream> {
+        let (node, stream) = self.0.dial().await?;
         let (reader, writer) = stream.split();
         let callers = Arc::new(Callers::default());
         let mut tasks = JoinSet::new();
         tasks.spawn(read(FrameReader::new(reader), callers.clone()));
-        Ok(Self {
+        Ok(RawStream {
             tool: order.tool.clone(),
             waiting: Mutex::default(),
             writer: tokio::sync::Mutex::new(writer),
@@ -49,7 +56,9 @@ impl RawStream {
             _node: node,
         })
     }
+}
 
+impl RawStream {
     pub(super) async fn call(&self, id: u64, text: &str) -> anyhow::Result<Bytes> {
         let (caller, answer) = oneshot::channel();
         self.callers.lock().insert(id, caller);

@@ -1,10 +1,11 @@
-//! The MCP++ runtime at the seam: what a gateway calls, called by the load generator itself.
+//! A runtime at the seam: what a gateway calls, called by the load generator itself.
 
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use runtime_api::{Call, CallService, Caller, Client, Method, Principal, Priority, Runtime, TargetId, TargetState, TraceContext};
+use runtime_http::{HttpRuntime, Upstream};
 use runtime_mcpp::{Config, Identity, McppRuntime, Node, PeerConfig};
 use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant, timeout};
@@ -17,10 +18,13 @@ use crate::request::call_params;
 /// What a gateway gives a call by default.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// As long as the runtime itself waits for a peer.
+/// As long as the runtimes themselves wait for a target.
 const READY_WITHIN: Duration = Duration::from_secs(10);
 
-const PEER: &str = "peer";
+const TARGET: &str = "target";
+
+/// A runtime that knows its target and has not dialled it yet.
+pub(crate) struct Target(Box<dyn Runtime>);
 
 /// A running runtime that all callers share.
 pub(crate) struct Seam {
@@ -32,27 +36,42 @@ pub(crate) struct Seam {
     running: JoinSet<()>,
 }
 
-impl Seam {
-    pub(super) async fn connect(order: &Order) -> anyhow::Result<Self> {
+impl Target {
+    /// The MCP++ runtime with one peer.
+    pub(super) async fn peer(order: &Order) -> anyhow::Result<Self> {
         let config = Config::default();
         // Nothing listens, so no stream will come.
         let (node, _) = Node::bind(&config, Identity::ephemeral()).await?;
-        let runtime = McppRuntime::new(node, &config, &[PeerConfig::new(PEER, order.endpoint.parse()?)])?;
+        let runtime = McppRuntime::new(node, &config, &[PeerConfig::new(TARGET, order.endpoint.parse()?)])?;
+        Ok(Self(Box::new(runtime)))
+    }
+
+    /// The HTTP runtime with one server.
+    pub(super) fn server(order: &Order) -> anyhow::Result<Self> {
+        let url = format!("http://{}", order.endpoint).parse()?;
+        Ok(Self(Box::new(HttpRuntime::new(vec![Upstream::new(TARGET.into(), url)])?)))
+    }
+
+    /// Dials the target and waits until it has said what it offers.
+    pub(super) async fn open(self, order: &Order) -> anyhow::Result<Seam> {
+        let runtime = self.0;
         let (service, mut offers) = (runtime.service(), runtime.offers());
         let stop = CancellationToken::new();
         let mut running = JoinSet::new();
-        let run = Box::new(runtime).run(stop.clone());
+        let run = runtime.run(stop.clone());
         // A runtime that fails fails every call, which is where it is counted.
         running.spawn(async move { run.await.unwrap_or_default() });
         let answers = offers.wait_for(|offers| offers.targets[0].state != TargetState::Connecting);
-        let state = timeout(READY_WITHIN, answers).await.context("the peer does not answer")??.targets[0].state.clone();
+        let state = timeout(READY_WITHIN, answers).await.context("the target does not answer")??.targets[0].state.clone();
         if let Some(reason) = state.reason() {
-            bail!("the peer cannot be called: {reason}");
+            bail!("the target cannot be called: {reason}");
         }
-        let (target, tool) = (TargetId::from(PEER), order.tool.as_str().into());
-        Ok(Self { service, target, tool, principal: Principal::anonymous(), stop, running })
+        let (target, tool) = (TargetId::from(TARGET), order.tool.as_str().into());
+        Ok(Seam { service, target, tool, principal: Principal::anonymous(), stop, running })
     }
+}
 
+impl Seam {
     pub(super) async fn call(&self, text: &str) -> anyhow::Result<Bytes> {
         let call = Call {
             method: Method::ToolsCall,
@@ -69,7 +88,7 @@ impl Seam {
         Ok(self.service.clone().oneshot(call).await?.result)
     }
 
-    /// Stops the runtime and waits until its connection is closed.
+    /// Stops the runtime and waits until its connections are closed.
     pub(super) async fn close(mut self) {
         self.stop.cancel();
         while self.running.join_next().await.is_some() {}

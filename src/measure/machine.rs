@@ -6,35 +6,47 @@ use serde::Serialize;
 
 /// What a reader needs to know to judge or repeat the numbers.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Machine {
-    pub(crate) cpu: String,
-    pub(crate) cores: usize,
-    pub(crate) kernel: String,
+pub struct Machine {
+    /// Its model.
+    pub cpu: String,
+    /// How many this process may use.
+    pub cores: usize,
+    /// Release of Linux.
+    pub kernel: String,
     /// Over the last minute before the run: other work on the machine spoils it.
-    pub(crate) load_average: String,
-    pub(crate) date: String,
-    pub(crate) command: String,
+    pub load_average: String,
+    /// When the run began, as RFC 3339 says it.
+    pub date: String,
+    /// What was typed.
+    pub command: String,
 }
 
 impl Machine {
-    pub(crate) fn this() -> Self {
+    /// This machine now, for a run that is repeated by `command`.
+    #[must_use]
+    pub fn this(command: String) -> Self {
         let cpu_info = read("/proc/cpuinfo");
         let cpu = cpu_info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map(|(_, name)| name);
-        let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
         Self {
             cpu: cpu.unwrap_or("unknown").to_owned(),
             cores: std::thread::available_parallelism().map_or(0, usize::from),
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
             load_average: read("/proc/loadavg").split(' ').next().unwrap_or_default().to_owned(),
             date: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
-            command: format!("cargo bench --bench runtime_latency -- {}", arguments.join(" "))
-                .trim_end_matches([' ', '-'])
-                .to_owned(),
+            command,
         }
     }
 
+    /// It in one sentence.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        let Self { cpu, cores, kernel, load_average, date, .. } = self;
+        format!("{cpu}, {cores} cores, Linux {kernel}, load average before the run {load_average}; {date}.")
+    }
+
     /// The last core that this process may use: the first one takes most interrupts.
-    pub(crate) fn last_core() -> Option<usize> {
+    #[must_use]
+    pub fn last_core() -> Option<usize> {
         let status = read("/proc/self/status");
         let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
         list.trim().rsplit([',', '-']).next()?.parse().ok()
