@@ -53,7 +53,7 @@ struct Cold {
 /// What can be made ready without the other side.
 enum Ready {
     Http(Box<HttpClient>),
-    RawStream(raw::Dialler),
+    RawStream(Box<raw::Dialler>),
     Seam(Target),
 }
 
@@ -176,7 +176,7 @@ impl Ready {
     async fn of(order: &Order) -> anyhow::Result<Self> {
         Ok(match order.wire {
             Wire::Http(era) => Self::Http(Box::new(HttpClient::new(era, order)?)),
-            Wire::RawStream => Self::RawStream(raw::Dialler::new(order)?),
+            Wire::RawStream => Self::RawStream(Box::new(raw::Dialler::new(order)?)),
             Wire::McppSeam => Self::Seam(Target::peer(order).await?),
             Wire::HttpSeam => Self::Seam(Target::server(order)?),
         })

@@ -1,12 +1,13 @@
 //! The run as Markdown.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use twinway::measure::{Line, markdown as table};
 
 use crate::goal::Outcome;
 use crate::plot;
-use crate::report::{CaseReport, RunReport};
+use crate::report::{CaseReport, RunReport, Skipped};
 
 /// All tables of the run, each after the picture that shows it if it is the first in there.
 pub(crate) fn markdown(report: &RunReport) -> String {
@@ -73,8 +74,12 @@ fn write_failures(text: &mut String, report: &RunReport) {
             line(text, format_args!("* {}: {count} x {}", case.name, reason.replace('\n', " ")));
         }
     }
-    for skipped in &report.facts.skipped {
-        line(text, format_args!("* skipped: {}: {}", skipped.case, skipped.reason));
+    let mut skipped: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for Skipped { case, reason } in &report.facts.skipped {
+        skipped.entry(reason).or_default().push(case);
+    }
+    for (reason, cases) in skipped {
+        line(text, format_args!("* skipped, {reason}: {}", cases.join(", ")));
     }
     line(text, format_args!(""));
 }
