@@ -26,7 +26,9 @@ const EXIT_CODES: &str = "Exit codes:
   1  it failed
   2  the configuration or the command line is wrong
   3  the tool answered with an error
-  4  there is no connection to the gateway, and nothing was sent";
+  4  there is no connection to the gateway, and nothing was sent
+  5  `config diff --exit-code`: something differs, and a running gateway takes all of it over
+  6  `config diff --exit-code`: something differs that needs a restart";
 
 /// One MCP endpoint for every tool its user owns.
 #[derive(Debug, Parser)]
@@ -112,6 +114,8 @@ enum Failure {
     ToolError,
     /// Exit code 4.
     Unreachable(BoxError),
+    /// Exit code 5, or 6 when a restart is needed: what differs is printed already.
+    Differs { restart: bool },
 }
 
 impl Failure {
@@ -129,6 +133,7 @@ impl Failure {
             Self::Failed(error) => (1, Some(&**error)),
             Self::Usage(error) => (2, Some(&**error)),
             Self::ToolError => (3, None),
+            Self::Differs { restart } => (if *restart { 6 } else { 5 }, None),
             Self::Unreachable(error) => (4, Some(&**error)),
         }
     }

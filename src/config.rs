@@ -4,6 +4,7 @@
 //! resolved -> cross-field checks. Every complaint knows its line and column, or the variable it came from.
 
 mod admission;
+mod difference;
 mod duration;
 mod environment;
 mod error;
@@ -21,12 +22,13 @@ mod tool;
 mod upstream;
 mod validate;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use admission::Admission;
+pub use difference::{Change, Effect, Kind as ChangeKind};
 pub use environment::Environment;
 pub use error::{ConfigError, Place};
 pub use http::{Client, Http};
@@ -72,7 +74,7 @@ impl Config {
     /// Reads a file, with the overrides and secrets of the process's environment. Blocks on the file system.
     ///
     /// # Errors
-    /// [`ConfigError`] for the first thing that is wrong, with its place.
+    /// [`ConfigError`] for whatever is wrong, each with its place. Within one table the parser stops at the first mistake.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         Self::parse(&text, path)
@@ -91,12 +93,31 @@ impl Config {
     /// # Errors
     /// As [`Config::load`].
     pub fn parse_within(text: &str, origin: &Path, environment: &Environment) -> Result<Self, ConfigError> {
+        Self::read(text, origin, environment, &mut Vec::new())
+    }
+
+    /// As [`Config::load`], and says which files the configuration depends on: itself, and the secrets kept in files, as far
+    /// as they are known in spite of an error.
+    #[expect(dead_code, reason = "the watcher of files follows in the next change")]
+    pub(crate) fn load_watched(path: &Path) -> (Result<Self, ConfigError>, Vec<PathBuf>) {
+        let mut files = vec![path.to_owned()];
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source });
+        let config = text.and_then(|text| Self::read(&text, path, &Environment::of_process(), &mut files));
+        (config, files)
+    }
+
+    fn read(text: &str, origin: &Path, environment: &Environment, files: &mut Vec<PathBuf>) -> Result<Self, ConfigError> {
         let mut source = Source::parse(text, origin)?;
         source.override_from(environment)?;
-        let mut config: Self = source.read()?;
+        let mut config: Self = source.read().map_err(|errors| ConfigError::all(errors).expect("there is one"))?;
         let base = origin.parent().unwrap_or_else(|| Path::new(""));
-        config.resolve(base, environment).and_then(|()| config.validate()).map_err(|invalid| source.explain(invalid))?;
-        Ok(config)
+        files.extend(config.secrets_mut().iter().filter_map(|(_, secret)| secret.file(base)));
+        let mut found = config.resolve(base, environment);
+        let unresolved: Vec<_> = found.iter().map(|invalid| invalid.path.clone()).collect();
+        // A secret that could not be fetched is not complained about twice, once for being too short.
+        found.extend(config.mistakes().into_iter().filter(|invalid| !unresolved.contains(&invalid.path)));
+        let errors = found.into_iter().map(|invalid| source.explain(invalid)).collect();
+        ConfigError::all(errors).map_or(Ok(config), Err)
     }
 
     /// Where the file or the environment says something about a path such as `http.listen`: for complaints that only the

@@ -1,12 +1,12 @@
 //! `twinway config`: looks at a configuration without serving it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::{ConfigFile, Failure, Output};
-use crate::config::{self, Config};
+use crate::config::{self, Change, Config, Effect};
 
 /// Looks at a configuration.
 #[derive(Debug, Subcommand)]
@@ -15,8 +15,24 @@ pub(super) enum Command {
     Check(ConfigFile),
     /// Print what is in force, secrets as ***.
     Show(ConfigFile),
+    /// Say what differs between two files, and what of that a running gateway takes over.
+    Diff(Diff),
     /// Print its JSON Schema.
     Schema,
+}
+
+/// Say what differs between two files, and what of that a running gateway takes over.
+///
+/// One line for each key: `+` added, `-` removed, `~` changed. Both files must be right.
+#[derive(Debug, Args)]
+pub(super) struct Diff {
+    /// The configuration that runs.
+    old: PathBuf,
+    /// The configuration that shall run.
+    new: PathBuf,
+    /// End with 5 when something differs, and with 6 when something of that needs a restart, instead of 0.
+    #[arg(long)]
+    exit_code: bool,
 }
 
 impl Command {
@@ -37,12 +53,41 @@ impl Command {
                 let config = file.load()?;
                 output.either(&config, config.to_toml().map_err(Failure::failed)?.trim_end())?;
             }
+            Self::Diff(diff) => diff.run(output)?,
             Self::Schema => {
                 let schema = serde_json::to_string_pretty(&config::schema()).map_err(Failure::failed)?;
                 output.raw_line(&schema)?;
             }
         }
         Ok(())
+    }
+}
+
+impl Diff {
+    fn run(&self, output: Output) -> Result<(), Failure> {
+        let changes = Config::load(&self.old)?.difference(&Config::load(&self.new)?);
+        let restarts = changes.iter().filter(|change| change.effect == Effect::Restart).count();
+        let live = changes.len() - restarts;
+        let mut lines: Vec<String> = changes.iter().map(Change::to_string).collect();
+        lines.push(match (live, restarts) {
+            (0, 0) => "nothing differs".to_owned(),
+            (live, 0) => format!("{} a running gateway takes over", counted(live, "change")),
+            (live, restarts) => {
+                format!(
+                    "{} a running gateway takes over, {} after a restart",
+                    counted(live, "change"),
+                    counted(restarts, "change")
+                )
+            }
+        });
+        let document = json!({ "changes": changes, "live": live, "needs_restart": restarts });
+        output.either(&document, &lines.join("\n"))?;
+        match (live, restarts) {
+            _ if !self.exit_code => Ok(()),
+            (0, 0) => Ok(()),
+            (_, 0) => Err(Failure::Differs { restart: false }),
+            _ => Err(Failure::Differs { restart: true }),
+        }
     }
 }
 

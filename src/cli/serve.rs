@@ -61,7 +61,7 @@ impl Serve {
         let mut config = self.file.load()?;
         config.upstream.extend(self.upstreams.into_iter().map(|quick| quick.0));
         config.http.listen = self.listen.unwrap_or(config.http.listen);
-        let invalid = config.validate().err();
+        let invalid = config.mistakes().into_iter().next();
         invalid.map_or(Ok(config), |invalid| Err(Failure::usage(format!("the command line: {}", invalid.what))))
     }
 }

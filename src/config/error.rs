@@ -4,7 +4,7 @@ use std::{fmt, io, path::PathBuf};
 
 use thiserror::Error;
 
-/// The first thing that is wrong with a configuration. The program ends with exit code 2.
+/// What is wrong with a configuration. The program ends with exit code 2.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ConfigError {
@@ -27,6 +27,36 @@ pub enum ConfigError {
         #[source]
         cause: Option<io::Error>,
     },
+    /// More than one thing is wrong, and none because of another; in the order of the file.
+    #[error("{}", lines(.0))]
+    Several(Vec<Self>),
+}
+
+impl ConfigError {
+    /// One error, or all of them as one. `None` when there is none.
+    pub(super) fn all(mut errors: Vec<Self>) -> Option<Self> {
+        errors.sort_by_key(Self::line_and_column);
+        // A mistake in a value that two checks look at is said once.
+        errors.dedup_by(|a, b| a.to_string() == b.to_string());
+        if errors.len() > 1 { Some(Self::Several(errors)) } else { errors.pop() }
+    }
+
+    /// Variables come last.
+    fn line_and_column(&self) -> (usize, usize) {
+        match self {
+            Self::Invalid { place: Place::File { line, column, .. }, .. } => (*line, *column),
+            _ => (usize::MAX, 0),
+        }
+    }
+}
+
+/// One error a line, each with its cause.
+fn lines(errors: &[ConfigError]) -> String {
+    let line = |error: &ConfigError| match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    };
+    errors.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// Where a value came from.

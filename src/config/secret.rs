@@ -1,9 +1,17 @@
 //! Secrets: named in the file, kept elsewhere, never printed.
 
-use std::{borrow::Cow, fmt, path::Path, sync::Arc};
+use std::{
+    borrow::Cow,
+    cell::Cell,
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::{Environment, error::Invalid};
@@ -48,6 +56,14 @@ impl Secret {
         Some(Self { reference, text: Arc::default() })
     }
 
+    /// The file that it is kept in.
+    pub(super) fn file(&self, base: &Path) -> Option<PathBuf> {
+        match &self.reference {
+            Reference::File(file) => Some(base.join(file)),
+            Reference::Variable(_) | Reference::Given => None,
+        }
+    }
+
     /// Fetches the secret. White space around it is dropped: files end in a newline.
     pub(super) fn resolve(&mut self, path: &str, base: &Path, environment: &Environment) -> Result<(), Invalid> {
         let found = match &self.reference {
@@ -86,7 +102,33 @@ impl fmt::Debug for Secret {
 
 impl Serialize for Secret {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if TOLD_APART.get() {
+            return serializer.collect_str(&format_args!("{HIDDEN}{:x}", Sha256::digest(self.text.as_bytes())));
+        }
         serializer.serialize_str(HIDDEN)
+    }
+}
+
+thread_local! {
+    static TOLD_APART: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Writes something with a digest behind the `***` of each secret: two configurations can then be compared value by value, and
+/// no secret can be forgotten. What is written so is not for printing; [`hide`] makes it so.
+pub(super) fn told_apart<T>(write: impl FnOnce() -> T) -> T {
+    TOLD_APART.set(true);
+    let written = write();
+    TOLD_APART.set(false);
+    written
+}
+
+/// Takes the digests away that [`told_apart`] wrote.
+pub(super) fn hide(value: &mut Value) {
+    match value {
+        Value::String(text) if text.starts_with(HIDDEN) => HIDDEN.clone_into(text),
+        Value::Array(items) => items.iter_mut().for_each(hide),
+        Value::Object(members) => members.values_mut().for_each(hide),
+        Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 

@@ -5,7 +5,7 @@ use std::{mem, ops::Range, path::Path};
 use serde::Deserialize;
 use toml::{
     Spanned,
-    de::{DeTable, DeValue, Deserializer},
+    de::{DeArray, DeString, DeTable, DeValue, Deserializer},
 };
 
 use super::{ConfigError, Environment, Place, error::Invalid, remedy};
@@ -40,9 +40,20 @@ impl<'t> Source<'t> {
         Ok(())
     }
 
-    /// Turns the document into a struct.
-    pub(super) fn read<T: Deserialize<'t>>(&self) -> Result<T, ConfigError> {
-        T::deserialize(Deserializer::from(self.table.clone())).map_err(|error| {
+    /// Turns the document into a struct all of whose members may be absent.
+    ///
+    /// The parser stops at the first mistake; so that a file with several is corrected in one go, the top tables are read
+    /// once more one by one then.
+    pub(super) fn read<T: Deserialize<'t>>(&self) -> Result<T, Vec<ConfigError>> {
+        self.read_part(self.table.clone()).map_err(|first| {
+            let parts = self.table.get_ref().iter().flat_map(|(key, value)| alone(key, value));
+            let found: Vec<_> = parts.filter_map(|part| self.read_part::<T>(part).err()).collect();
+            if found.is_empty() { vec![first] } else { found }
+        })
+    }
+
+    fn read_part<T: Deserialize<'t>>(&self, part: Spanned<DeTable<'t>>) -> Result<T, ConfigError> {
+        T::deserialize(Deserializer::from(part)).map_err(|error| {
             let span = error.span().unwrap_or(0..0);
             let path = self.path_of(&span);
             let value = self.value_of_path(&path, &span);
@@ -121,6 +132,21 @@ impl<'t> Source<'t> {
     fn path_of(&self, span: &Range<usize>) -> String {
         let mut steps = Vec::new();
         if find_in_table(self.table.get_ref(), span, &mut steps) { steps.join(".") } else { String::new() }
+    }
+}
+
+/// Documents with one top table, or one entry of an array of tables, each.
+fn alone<'t>(key: &Spanned<DeString<'t>>, value: &Spanned<DeValue<'t>>) -> Vec<Spanned<DeTable<'t>>> {
+    let document = |value: Spanned<DeValue<'t>>| Spanned::new(0..0, DeTable::from_iter([(key.clone(), value)]));
+    match value.get_ref() {
+        DeValue::Array(items) if items.iter().all(|item| item.get_ref().is_table()) && !items.is_empty() => {
+            let one = |item: &Spanned<DeValue<'t>>| {
+                let array = DeArray::from_iter([item.clone()]);
+                document(Spanned::new(value.span(), DeValue::Array(array)))
+            };
+            items.iter().map(one).collect()
+        }
+        _ => vec![document(value.clone())],
     }
 }
 

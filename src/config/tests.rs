@@ -45,6 +45,22 @@ fn the_example_is_good_and_complete() {
     }
 }
 
+#[test]
+fn mistakes_that_do_not_depend_on_each_other_are_reported_together() {
+    let text = "[http]\njson_depth_max = 200\n[admission]\nqueue_max = -1\n\n[[upstream]]\nname = \"a\"\n\n[[upstream]]\nname = \"b.c\"\nurl = \"http://b\"\n";
+    let together = "[http]\njson_depth_max = 200\nseal_key = \"env:UNSET\"\n\n[[tool]]\nmatch = \"a\"\nruntime = \"http\"\nrequires_p2p = true\n\n[[http.client]]\nname = \"a\"\ntoken = \"file:unset\"\n";
+
+    let syntax = message(&parse(text).unwrap_err());
+    let values = message(&parse(together).unwrap_err());
+
+    let places = |message: &str| -> Vec<String> {
+        message.lines().map(|line| line.strip_prefix(ORIGIN).unwrap_or(line).chars().take(6).collect()).collect()
+    };
+    assert_eq!(places(&syntax), [":4:13:", ":6:1: ", ":10:8:"], "{syntax}");
+    assert_eq!(places(&values), [":2:18:", ":3:12:", ":8:16:", ":12:9:"], "{values}");
+    assert!(values.lines().nth(3).unwrap().contains("No such file"), "the cause is said: {values}");
+}
+
 fn uncomment(line: &str) -> &str {
     line.strip_prefix('#').filter(|rest| !rest.starts_with([' ', '#']) && !rest.is_empty()).unwrap_or(line)
 }

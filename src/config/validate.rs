@@ -8,7 +8,7 @@ use runtime_mcpp::{
     identity::IdentityError,
 };
 
-use super::{Config, Environment, HeaderText, Http, Invalid, Name, RuntimeChoice, ToolRule, Upstream};
+use super::{Config, Environment, HeaderText, Http, Invalid, Name, Peer, RuntimeChoice, Secret, ToolRule, Upstream};
 
 /// Characters of a seal key: 32 hold 128 bits even as hexadecimal digits.
 const SEAL_KEY_CHARS_MIN: usize = 32;
@@ -37,44 +37,57 @@ const OWN_HEADERS: [&str; 10] = [
 const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Config {
-    /// Fetches secrets and makes relative paths relative to `base`.
-    pub(super) fn resolve(&mut self, base: &Path, environment: &Environment) -> Result<(), Invalid> {
+    /// Every secret and the path of its value.
+    pub(super) fn secrets_mut(&mut self) -> Vec<(String, &mut Secret)> {
+        let mut secrets = Vec::new();
         for (secret, key) in [(&mut self.http.seal_key, "seal_key"), (&mut self.http.seal_key_previous, "seal_key_previous")] {
-            secret.as_mut().map_or(Ok(()), |secret| secret.resolve(&format!("http.{key}"), base, environment))?;
+            secrets.extend(secret.as_mut().map(|secret| (format!("http.{key}"), secret)));
         }
         for (index, client) in self.http.client.iter_mut().enumerate() {
-            client.token.resolve(&format!("http.client.{index}.token"), base, environment)?;
+            secrets.push((format!("http.client.{index}.token"), &mut client.token));
         }
         for (index, upstream) in self.upstream.iter_mut().enumerate() {
-            if let Some(bearer) = &mut upstream.bearer {
-                bearer.resolve(&format!("upstream.{index}.bearer"), base, environment)?;
-            }
+            secrets.extend(upstream.bearer.as_mut().map(|bearer| (format!("upstream.{index}.bearer"), bearer)));
             for (name, value) in &mut upstream.headers {
                 if let HeaderText::Secret(secret) = value {
-                    secret.resolve(&format!("upstream.{index}.headers.{name}"), base, environment)?;
+                    secrets.push((format!("upstream.{index}.headers.{name}"), secret));
                 }
             }
         }
+        secrets
+    }
+
+    /// Fetches secrets and makes relative paths relative to `base`. Returns what could not be fetched.
+    pub(super) fn resolve(&mut self, base: &Path, environment: &Environment) -> Vec<Invalid> {
         if let Some(p2p) = &mut self.p2p {
             p2p.key_file = base.join(&p2p.key_file);
         }
-        Ok(())
+        let resolve = |(path, secret): (String, &mut Secret)| secret.resolve(&path, base, environment).err();
+        self.secrets_mut().into_iter().filter_map(resolve).collect()
     }
 
-    /// Checks what the types cannot.
-    pub(crate) fn validate(&self) -> Result<(), Invalid> {
-        self.http.validate()?;
-        if let Some(telemetry) = &self.telemetry {
+    /// Whatever is wrong that the types cannot say; of each table the first mistake.
+    pub(crate) fn mistakes(&self) -> Vec<Invalid> {
+        let telemetry = self.telemetry.iter().map(|telemetry| {
             telemetry
                 .validate()
-                .map_err(|(key, what)| Invalid::new(format!("telemetry.{key}"), format!("`telemetry.{key}`: {what}")))?;
-        }
-        self.validate_names()?;
-        self.upstream.iter().enumerate().try_for_each(|(index, upstream)| upstream.validate(index))?;
-        self.validate_budgets()?;
-        self.validate_p2p()?;
-        bounded("admission.default_timeout", self.admission.default_timeout)?;
-        self.tool.iter().enumerate().try_for_each(|(index, rule)| rule.validate(index))
+                .map_err(|(key, what)| Invalid::new(format!("telemetry.{key}"), format!("`telemetry.{key}`: {what}")))
+        });
+        let peers = self.peer.iter().enumerate().map(|(index, peer)| self.validate_peer(index, peer));
+        let checks = [
+            self.http.validate(),
+            self.http.validate_keys(),
+            self.http.validate_clients(),
+            self.http.validate_address(),
+            self.validate_names(),
+            self.validate_budgets(),
+            self.validate_p2p(),
+            bounded("admission.default_timeout", self.admission.default_timeout),
+        ];
+        let upstreams = self.upstream.iter().enumerate().map(|(index, upstream)| upstream.validate(index));
+        let rules = self.tool.iter().enumerate().map(|(index, rule)| rule.validate(index));
+        let checks = checks.into_iter().chain(telemetry).chain(upstreams).chain(peers).chain(rules);
+        checks.filter_map(Result::err).collect()
     }
 
     /// What is not wrong and yet hardly meant.
@@ -110,14 +123,16 @@ impl Config {
         }
     }
 
-    fn validate_p2p(&self) -> Result<(), Invalid> {
-        for (index, peer) in self.peer.iter().enumerate() {
-            let complain = |error| Invalid::new(format!("peer.{index}.address"), format!("{error}"));
-            peer.to_runtime().validate().map_err(complain)?;
-            if self.p2p.is_none() {
-                return Err(Invalid::new(format!("peer.{index}"), "a peer needs the table `[p2p]`"));
-            }
+    fn validate_peer(&self, index: usize, peer: &Peer) -> Result<(), Invalid> {
+        let complain = |error| Invalid::new(format!("peer.{index}.address"), format!("{error}"));
+        peer.to_runtime().validate().map_err(complain)?;
+        if self.p2p.is_none() {
+            return Err(Invalid::new(format!("peer.{index}"), "a peer needs the table `[p2p]`"));
         }
+        Ok(())
+    }
+
+    fn validate_p2p(&self) -> Result<(), Invalid> {
         let Some(p2p) = &self.p2p else { return Ok(()) };
         p2p.validate().map_err(|error| Invalid::new(p2p_path(&error), error.to_string()))?;
         if p2p.authority == AuthorityMode::OpenLoopback {
@@ -182,6 +197,14 @@ impl Http {
         if !(1..=4).contains(&self.separator.len()) || !self.separator.bytes().all(fits) {
             return wrong("separator", "1 to 4 characters that a tool's name may hold: letters, digits and `_.-/`".to_owned());
         }
+        if self.session_ttl < self.session_idle {
+            return wrong("session_ttl", "a session cannot end before it is idle: less than `session_idle`".to_owned());
+        }
+        Ok(())
+    }
+
+    fn validate_keys(&self) -> Result<(), Invalid> {
+        let wrong = |key: &str, what: String| Err(Invalid::new(format!("http.{key}"), format!("`http.{key}`: {what}")));
         for (key, secret) in [("seal_key", &self.seal_key), ("seal_key_previous", &self.seal_key_previous)] {
             if secret.as_ref().is_some_and(|secret| secret.expose().len() < SEAL_KEY_CHARS_MIN) {
                 return wrong(key, format!("a key shorter than {SEAL_KEY_CHARS_MIN} characters can be guessed"));
@@ -190,10 +213,7 @@ impl Http {
         if self.seal_key_previous.is_some() && self.seal_key.is_none() {
             return wrong("seal_key_previous", "a previous key without `seal_key`".to_owned());
         }
-        if self.session_ttl < self.session_idle {
-            return wrong("session_ttl", "a session cannot end before it is idle: less than `session_idle`".to_owned());
-        }
-        self.validate_clients()
+        Ok(())
     }
 
     fn validate_clients(&self) -> Result<(), Invalid> {
@@ -209,6 +229,10 @@ impl Http {
                 return Err(Invalid::new(format!("http.client.{index}.token"), what));
             }
         }
+        Ok(())
+    }
+
+    fn validate_address(&self) -> Result<(), Invalid> {
         if self.client.is_empty() && !self.allow_anonymous && !self.listen.ip().is_loopback() {
             let what = format!(
                 "{} can be reached from other machines, so it needs a `[[http.client]]`, or `allow_anonymous = true`",

@@ -180,6 +180,31 @@ async fn a_good_configuration_is_checked_and_shown_without_its_secrets() {
 }
 
 #[tokio::test]
+async fn two_configurations_are_compared_key_by_key_without_their_secrets() {
+    let client = "[[http.client]]\nname = \"desk\"\ntoken = \"env:TWINWAY_TEST_SECRET\"\n";
+    let upstream = |url: &str| format!("[[upstream]]\nname = \"a\"\nurl = \"{url}\"\n");
+    let old = Folder::with(&upstream("http://127.0.0.1:1/mcp"));
+    let live = Folder::with(&format!("{client}{}", upstream("http://127.0.0.1:2/mcp")));
+    let restart = Folder::with(&format!("[http]\nworkers = 1\n{}", upstream("http://127.0.0.1:1/mcp")));
+    let diff =
+        async |new: &Folder, more: &[&str]| twinway(&[&["config", "diff", &old.config(), &new.config()], more].concat()).await;
+
+    let text = diff(&live, &[]).await;
+    let document = diff(&live, &["--json"]).await;
+    let codes = [diff(&old, &["--exit-code"]).await, diff(&live, &["--exit-code"]).await, diff(&restart, &["--exit-code"]).await];
+
+    assert_eq!(text.code, Some(0), "{text:?}");
+    assert!(text.stdout.contains(r#"~ upstream.a.url = "http://127.0.0.1:1/mcp" -> "http://127.0.0.1:2/mcp""#), "{text:?}");
+    assert!(text.stdout.contains(r#"+ http.client.desk = {"name":"desk","token":"***"}"#), "{text:?}");
+    assert!(!format!("{text:?}{document:?}").contains("correct-horse"), "{text:?}");
+    let document = document.json();
+    assert_eq!((&document["live"], &document["needs_restart"]), (&json!(2), &json!(0)), "{document}");
+    assert_eq!(document["changes"][0]["effect"], "live", "{document}");
+    assert_eq!(codes.each_ref().map(|ran| ran.code), [Some(0), Some(5), Some(6)], "{codes:?}");
+    assert!(codes[2].stdout.contains("+ http.workers = 1  (needs a restart)"), "{codes:?}");
+}
+
+#[tokio::test]
 async fn an_identity_is_made_once_and_only_its_peer_id_is_printed() {
     let folder =
         Folder::with("[http]\nlisten = \"127.0.0.1:0\"\n[p2p]\nlisten = [\"/ip4/127.0.0.1/tcp/0\"]\nkey_file = \"id.key\"\n");
