@@ -5,6 +5,8 @@
 //!     |                         | fails
 //!     | fails                   v
 //!     +------> Failed       Stale (the last known list is served)     both: try again with growing pauses
+//!
+//! any state --retired--> drains: calls in flight finish, then sessions end
 //! ```
 
 use std::{sync::Arc, time::Duration};
@@ -23,19 +25,20 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// How often idle connections and sessions are looked at.
 const SWEEP: Duration = Duration::from_secs(5);
 
-/// Looks after one upstream until `stop`.
+/// Looks after one upstream until `stop`, or until it is retired and its last call has ended.
 pub(crate) async fn keep(target: Arc<Target>, offers: watch::Sender<Arc<Offers>>, stop: CancellationToken) {
     let mut pause = PAUSE_MIN;
     loop {
         let looked = tokio::select! {
             biased;
             () = stop.cancelled() => break,
+            () = target.retired.cancelled() => break,
             looked = look(&target) => looked,
         };
         let wait = match looked {
             Ok(found) => {
                 pause = PAUSE_MIN;
-                publish(&offers, ready(&target, found));
+                publish(&offers, &target, ready(&target, found));
                 target.site.settings.refresh
             }
             Err(error) => {
@@ -47,6 +50,12 @@ pub(crate) async fn keep(target: Arc<Target>, offers: watch::Sender<Arc<Offers>>
         if !rest(&target, wait, &stop).await {
             break;
         }
+    }
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => {}
+        // When it was retired; otherwise it is time to stop.
+        () = target.site.slots.drain() => debug!(target_name = %target.site.settings.target, "upstream is not used any more"),
     }
     target.close().await;
 }
@@ -60,6 +69,7 @@ async fn rest(target: &Target, wait: Duration, stop: &CancellationToken) -> bool
         tokio::select! {
             biased;
             () = stop.cancelled() => return false,
+            () = target.retired.cancelled() => return false,
             () = &mut wait => return true,
             () = target.site.wake.notified() => {
                 tokio::time::sleep(PAUSE_MIN).await;
@@ -90,8 +100,12 @@ fn ready(target: &Target, found: Found) -> TargetOffers {
 }
 
 /// Publishes what changed; a refresh that finds the same wakes nobody.
-fn publish(offers: &watch::Sender<Arc<Offers>>, new: TargetOffers) {
+fn publish(offers: &watch::Sender<Arc<Offers>>, target: &Target, new: TargetOffers) {
     offers.send_if_modified(|current| {
+        // Looked at within the lock: whoever comes after it may have published already.
+        if target.retired.is_cancelled() {
+            return false;
+        }
         let Some(place) = current.targets.iter().position(|offered| offered.target == new.target) else { return false };
         if same(&current.targets[place], &new) {
             return false;
@@ -116,7 +130,7 @@ fn publish_failure(offers: &watch::Sender<Arc<Offers>>, target: &Target, error: 
     if last.state.as_str() != state.as_str() {
         warn!(target_name = %target.site.settings.target, url = %target.site.settings.url, %reason, "upstream cannot be used");
     }
-    publish(offers, TargetOffers { state, ..(*last).clone() });
+    publish(offers, target, TargetOffers { state, ..(*last).clone() });
 }
 
 fn same(a: &TargetOffers, b: &TargetOffers) -> bool {

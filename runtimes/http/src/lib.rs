@@ -6,6 +6,7 @@
 //! the only file that tells them apart.
 
 mod connect;
+mod control;
 mod exchange;
 mod h1;
 mod keeper;
@@ -18,6 +19,7 @@ mod slots;
 mod target;
 mod targets;
 
+pub use control::{HttpControl, Plan};
 pub use pool::enter_worker;
 pub use runtime::{HttpRuntime, SetupError};
 pub use settings::{EraChoice, Kind, Upstream};

@@ -3,21 +3,17 @@
 use std::{future::ready, sync::Arc};
 
 use futures_util::future::BoxFuture;
-use runtime_api::{
-    Call, CallError, CallService, Eras, ErrorCode, Offers, PartError, Runtime, RuntimeId, TargetId, TargetOffers, TargetState,
-};
+use runtime_api::{Call, CallError, CallService, ErrorCode, Offers, PartError, Runtime, RuntimeId, TargetId};
 use thiserror::Error;
 use tokio::{sync::watch, task::JoinSet};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
-use crate::{keeper, settings::Upstream, target::Target, targets::Targets};
+use crate::{control::HttpControl, keeper, settings::Upstream};
 
 /// Calls tools on servers that speak HTTP.
 #[derive(Debug)]
 pub struct HttpRuntime {
-    targets: Targets,
-    offers: watch::Sender<Arc<Offers>>,
-    background: TaskTracker,
+    control: HttpControl,
 }
 
 /// An upstream cannot be used as it is configured.
@@ -36,16 +32,15 @@ impl HttpRuntime {
     /// # Errors
     /// [`SetupError`] when a URL cannot be used.
     pub fn new(upstreams: Vec<Upstream>) -> Result<Self, SetupError> {
-        let background = TaskTracker::new();
-        let unheard = upstreams.iter().map(|upstream| Arc::new(unheard_of(upstream.target.clone()))).collect();
-        let mut targets = Vec::with_capacity(upstreams.len());
-        for upstream in upstreams {
-            let id = upstream.target.clone();
-            let target = Target::new(upstream, background.clone());
-            targets.push(target.map_err(|what| SetupError { target: id, what })?);
-        }
-        let (offers, _) = watch::channel(Arc::new(Offers { targets: unheard }));
-        Ok(Self { targets: Targets::new(targets.into_iter()), offers, background })
+        let control = HttpControl::new();
+        control.apply(control.plan(upstreams)?);
+        Ok(Self { control })
+    }
+
+    /// A way to change the upstreams.
+    #[must_use]
+    pub fn control(&self) -> HttpControl {
+        self.control.clone()
     }
 }
 
@@ -55,11 +50,11 @@ impl Runtime for HttpRuntime {
     }
 
     fn offers(&self) -> watch::Receiver<Arc<Offers>> {
-        self.offers.subscribe()
+        self.control.offers.subscribe()
     }
 
     fn service(&self) -> CallService {
-        let targets = self.targets.clone();
+        let targets = self.control.targets.clone();
         CallService::new(move |call: Call| match targets.get(&call.target) {
             Some(target) => Box::pin(target.call(call)),
             None => Box::pin(ready(Err(unknown(&call.target)))),
@@ -68,23 +63,27 @@ impl Runtime for HttpRuntime {
 
     fn run(self: Box<Self>, stop: CancellationToken) -> BoxFuture<'static, Result<(), PartError>> {
         Box::pin(async move {
+            let HttpControl { targets, offers, background, arrivals } = self.control;
             let mut keepers = JoinSet::new();
-            for target in self.targets.all() {
-                keepers.spawn(keeper::keep(Arc::clone(target), self.offers.clone(), stop.clone()));
+            loop {
+                for target in arrivals.take() {
+                    keepers.spawn(keeper::keep(target, offers.clone(), stop.clone()));
+                }
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => break,
+                    Some(_) = keepers.join_next() => {}
+                    () = arrivals.come() => {}
+                }
             }
-            stop.cancelled().await;
             while keepers.join_next().await.is_some() {}
-            for target in self.targets.all() {
+            for target in targets.all().values() {
                 target.site.endpoint.pool.sweep();
             }
-            self.background.close();
+            background.close();
             Ok(())
         })
     }
-}
-
-fn unheard_of(target: TargetId) -> TargetOffers {
-    TargetOffers { target, state: TargetState::Connecting, eras: Eras::default(), server_info: None, tools: Arc::new([]) }
 }
 
 fn unknown(target: &TargetId) -> CallError {

@@ -7,7 +7,9 @@ use runtime_api::TargetId;
 use url::Url;
 
 /// A server that tools are called on.
-#[derive(Debug, Clone)]
+///
+/// Equal settings are one target: whatever differs makes a new one when a configuration is loaded anew.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Upstream {
     /// Its name in the gateway.
     pub target: TargetId,
@@ -54,7 +56,7 @@ impl Upstream {
 }
 
 /// What an upstream speaks, and the settings that only this kind has.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Kind {
     /// MCP over Streamable HTTP; the url is its endpoint.

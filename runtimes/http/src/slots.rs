@@ -1,6 +1,9 @@
 //! Places among the calls in flight to one upstream.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use runtime_api::{CallError, Delivery, ErrorCode};
 use tokio::{
@@ -16,11 +19,12 @@ pub(crate) struct Slots {
     count: usize,
     permits: Semaphore,
     waiting: Semaphore,
+    closing: AtomicBool,
 }
 
 impl Slots {
     pub(crate) fn new(count: usize) -> Self {
-        Self { count, permits: Semaphore::new(count), waiting: Semaphore::new(count) }
+        Self { count, permits: Semaphore::new(count), waiting: Semaphore::new(count), closing: AtomicBool::new(false) }
     }
 
     /// A place among the calls in flight. As many may wait as may be in flight: whoever would stand further back is refused
@@ -28,6 +32,10 @@ impl Slots {
     pub(crate) async fn enter(&self, deadline: Instant) -> Result<SemaphorePermit<'_>, CallError> {
         if let Ok(permit) = self.permits.try_acquire() {
             return Ok(permit);
+        }
+        // Whoever comes now would wait for all others; nothing was sent, so it may go elsewhere.
+        if self.closing.load(Ordering::Acquire) {
+            return Err(stopping());
         }
         let Ok(_waiting) = self.waiting.try_acquire() else {
             let message = format!("{} calls to this upstream are in flight and as many wait", self.count);
@@ -42,8 +50,44 @@ impl Slots {
             }
         }
     }
+
+    /// Waits until everybody who is in, or waits to get in, has left; from then on nobody gets in. Each call has a deadline,
+    /// so this ends.
+    pub(crate) async fn drain(&self) {
+        self.closing.store(true, Ordering::Release);
+        let everyone = u32::try_from(self.count).unwrap_or(u32::MAX);
+        drop(self.permits.acquire_many(everyone).await);
+        self.permits.close();
+    }
 }
 
 fn stopping() -> CallError {
-    CallError::gateway(ErrorCode::Unavailable, "the gateway is stopping")
+    CallError::gateway(ErrorCode::Unavailable, "this upstream is not used any more")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(60)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn draining_waits_for_those_who_are_in_and_lets_nobody_else_in() {
+        let slots = Slots::new(1);
+        let inside = slots.enter(soon()).await.expect("there is room");
+        let mut waiting = Box::pin(slots.enter(soon()));
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+
+        let mut drained = Box::pin(slots.drain());
+        assert!(futures_util::poll!(&mut drained).is_pending());
+        let late = slots.enter(soon()).await.expect_err("it is closing");
+        drop(inside);
+        drop(waiting.await.expect("whoever waited before gets in"));
+        drained.await;
+
+        assert_eq!((late.code(), late.delivery()), (ErrorCode::Unavailable, Delivery::NotSent));
+        assert!(slots.enter(soon()).await.is_err(), "it is closed");
+    }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use runtime_api::{Call, CallError, Eras, Reply, Tool};
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     mcp::{self, McpServer},
@@ -15,6 +15,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Target {
     pub(crate) site: Arc<Site>,
+    /// The configuration does not name it any more, or with other settings: it finishes what it began and publishes nothing.
+    pub(crate) retired: CancellationToken,
     server: Server,
 }
 
@@ -43,7 +45,7 @@ impl Target {
         let server = match kind {
             Kind::Mcp { era } => Server::Mcp(McpServer::new(Arc::clone(&site), era)),
         };
-        Ok(Self { site, server })
+        Ok(Self { site, retired: CancellationToken::new(), server })
     }
 
     /// Makes a call. Dropping the future cancels it upstream.
