@@ -12,6 +12,7 @@
 //! # drop(service);
 //! ```
 
+mod arrivals;
 mod call;
 mod caller;
 mod error;
@@ -21,6 +22,7 @@ mod runtime;
 mod service;
 mod trace;
 
+pub use arrivals::Arrivals;
 pub use call::{Call, Client, Era, LegacyClient, Method, Params, Principal, Priority, TargetId};
 pub use caller::{Caller, CallerEvent, CallerEvents, CallerGone};
 pub use error::{BoxError, CallError, Delivery, ErrorCode, Origin};

@@ -13,6 +13,26 @@ pub struct Offers {
     pub targets: Vec<Arc<TargetOffers>>,
 }
 
+impl Offers {
+    /// The offers of these targets, in this order, right after a change of configuration. A target that was there keeps what
+    /// it offers; of one that is `fresh`, because it is new or its settings are, that is marked as not confirmed.
+    #[must_use]
+    pub fn of(&self, targets: &[TargetId], fresh: impl Fn(&TargetId) -> bool) -> Self {
+        let offered = |id: &TargetId| {
+            let known = self.targets.iter().find(|known| known.target == *id);
+            match known {
+                Some(known) if !fresh(id) => Arc::clone(known),
+                Some(known) => Arc::new(known.unconfirmed()),
+                None => Arc::new(TargetOffers::unheard_of(id.clone())),
+            }
+        };
+        Self { targets: targets.iter().map(offered).collect() }
+    }
+}
+
+/// Why the tools of a target whose settings changed are those that were known before.
+const UNCONFIRMED: &str = "its configuration has changed, and it has not answered since";
+
 /// What one target offers.
 #[derive(Debug, Clone)]
 pub struct TargetOffers {
@@ -26,6 +46,23 @@ pub struct TargetOffers {
     pub server_info: Option<Bytes>,
     /// Its tools, in the order it lists them.
     pub tools: Arc<[Tool]>,
+}
+
+impl TargetOffers {
+    /// A target that has not answered yet.
+    #[must_use]
+    pub fn unheard_of(target: TargetId) -> Self {
+        Self { target, state: TargetState::Connecting, eras: Eras::default(), server_info: None, tools: Arc::new([]) }
+    }
+
+    /// Clients keep the tools they know until the target has answered under its new settings.
+    fn unconfirmed(&self) -> Self {
+        let state = match self.state {
+            TargetState::Ready | TargetState::Stale(_) => TargetState::Stale(UNCONFIRMED.into()),
+            TargetState::Connecting | TargetState::Failed(_) => TargetState::Connecting,
+        };
+        Self { state, ..self.clone() }
+    }
 }
 
 /// Whether a target answers.
@@ -91,4 +128,21 @@ pub enum Support {
     Yes,
     /// It does not.
     No,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_of_configuration_keeps_what_is_known_in_the_new_order() {
+        let ready = |name: &str| Arc::new(TargetOffers { state: TargetState::Ready, ..TargetOffers::unheard_of(name.into()) });
+        let before = Offers { targets: vec![ready("gone"), ready("same"), ready("changed")] };
+
+        let after = before.of(&["changed".into(), "same".into(), "new".into()], |id| id.as_str() != "same");
+
+        let states: Vec<_> = after.targets.iter().map(|target| (target.target.as_str(), target.state.as_str())).collect();
+        assert_eq!(states, [("changed", "stale"), ("same", "ready"), ("new", "connecting")]);
+        assert!(Arc::ptr_eq(&after.targets[1], &before.targets[1]));
+    }
 }

@@ -8,9 +8,8 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use parking_lot::Mutex;
-use runtime_api::{Eras, Offers, TargetId, TargetOffers, TargetState};
-use tokio::sync::{Notify, watch};
+use runtime_api::{Arrivals, Offers, TargetId};
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -20,16 +19,14 @@ use crate::{
     targets::{ByName, Targets},
 };
 
-/// Why the tools of an upstream whose settings changed are those that were known before.
-const CHANGED: &str = "its configuration has changed and it has not answered since";
-
 /// A way to a runtime's upstreams. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct HttpControl {
     pub(crate) targets: Targets,
     pub(crate) offers: watch::Sender<Arc<Offers>>,
     pub(crate) background: TaskTracker,
-    pub(crate) arrivals: Arc<Arrivals>,
+    /// Targets that nobody keeps yet.
+    pub(crate) arrivals: Arrivals<Arc<Target>>,
 }
 
 /// Upstreams that were checked and not put in force yet. Dropping it changes nothing.
@@ -40,17 +37,10 @@ pub struct Plan {
     fresh: Vec<Arc<Target>>,
 }
 
-/// Targets that nobody keeps yet; the runtime takes them as soon as it runs.
-#[derive(Debug, Default)]
-pub(crate) struct Arrivals {
-    waiting: Mutex<Vec<Arc<Target>>>,
-    added: Notify,
-}
-
 impl HttpControl {
     pub(crate) fn new() -> Self {
         let (offers, _) = watch::channel(Arc::default());
-        Self { targets: Targets::default(), offers, background: TaskTracker::new(), arrivals: Arc::default() }
+        Self { targets: Targets::default(), offers, background: TaskTracker::new(), arrivals: Arrivals::default() }
     }
 
     /// What it takes to have these upstreams and no others; their names are unique. Opens no connection.
@@ -87,44 +77,7 @@ impl HttpControl {
         self.targets.replace(targets.clone());
         // Before the offers, so that a target that leaves cannot overwrite what stands there after it.
         leaving.iter().for_each(|target| target.retired.cancel());
-        self.offers.send_modify(|offers| {
-            let known = |id: &TargetId| offers.targets.iter().find(|known| known.target == *id).cloned();
-            let offered = |id: &TargetId| match known(id) {
-                Some(known) if is_fresh(id) => Arc::new(carried_over(&known)),
-                Some(known) => known,
-                None => Arc::new(unheard_of(id.clone())),
-            };
-            *offers = Arc::new(Offers { targets: order.iter().map(offered).collect() });
-        });
+        self.offers.send_modify(|offers| *offers = Arc::new(offers.of(&order, is_fresh)));
         self.arrivals.add(fresh);
     }
-}
-
-impl Arrivals {
-    fn add(&self, targets: Vec<Arc<Target>>) {
-        self.waiting.lock().extend(targets);
-        self.added.notify_one();
-    }
-
-    pub(crate) fn take(&self) -> Vec<Arc<Target>> {
-        std::mem::take(&mut *self.waiting.lock())
-    }
-
-    /// Waits until there may be some. Cancel-safe.
-    pub(crate) async fn come(&self) {
-        self.added.notified().await;
-    }
-}
-
-/// Clients keep the tools they know until the upstream has answered under its new settings.
-fn carried_over(known: &TargetOffers) -> TargetOffers {
-    let state = match known.state {
-        TargetState::Ready | TargetState::Stale(_) => TargetState::Stale(CHANGED.into()),
-        TargetState::Connecting | TargetState::Failed(_) => TargetState::Connecting,
-    };
-    TargetOffers { state, ..known.clone() }
-}
-
-fn unheard_of(target: TargetId) -> TargetOffers {
-    TargetOffers { target, state: TargetState::Connecting, eras: Eras::default(), server_info: None, tools: Arc::new([]) }
 }

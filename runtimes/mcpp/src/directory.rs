@@ -1,17 +1,17 @@
 //! The configured peers as this runtime knows them at this moment: for lists of peers, not for calls.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use libp2p::{Multiaddr, PeerId};
-use runtime_api::{Offers, TargetId, TargetOffers};
+use runtime_api::{Offers, TargetOffers};
 use tokio::sync::watch;
 
-use crate::{NodeHandle, peer::Peer, presence::Sighting};
+use crate::{NodeHandle, control::Peers, presence::Sighting};
 
 /// Tells of the configured peers. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Directory {
-    pub(crate) peers: Arc<HashMap<TargetId, Arc<Peer>>>,
+    pub(crate) peers: Peers,
     pub(crate) offers: watch::Receiver<Arc<Offers>>,
     pub(crate) node: NodeHandle,
 }

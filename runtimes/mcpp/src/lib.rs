@@ -8,6 +8,7 @@ pub mod authority;
 mod backoff;
 mod behaviour;
 pub mod config;
+mod control;
 mod directory;
 pub mod framed;
 pub mod identity;
@@ -22,6 +23,7 @@ mod text;
 
 pub use authority::Authority;
 pub use config::{Config, PeerConfig};
+pub use control::{PeersControl, PeersPlan};
 pub use directory::{Directory, KnownPeer};
 pub use framed::{FrameReader, FrameWriter, framed};
 pub use identity::Identity;

@@ -6,8 +6,8 @@
 //!             │               │  ▲                                 │       │ every stream ended
 //!    the wait │        failed │  └─────────────────────────────────┼───────┘
 //!    is over  │               ▼                                    │
-//!             └──────────── Down                                   │ stop
-//!                             │ stop                               ▼
+//!             └──────────── Down                                   │ stop, retired
+//!                             │ stop, retired                      ▼
 //!                             └──────────────────────────────► Draining
 //! ```
 //!
@@ -22,7 +22,7 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
 use libp2p::{Multiaddr, PeerId};
-use runtime_api::{BoxError, Call, CallError, Delivery, ErrorCode, Reply};
+use runtime_api::{BoxError, Call, CallError, Delivery, ErrorCode, Reply, TargetId};
 use runtime_mcp::{
     Incoming,
     outgoing::{self, Hop},
@@ -53,10 +53,14 @@ const SMALL_BYTES_MAX: usize = 64 * 1024;
 /// What a hop adds to a call's parameters at most: envelope, trace, token, deadline. Only for the choice of the lane.
 const OVERHEAD_BYTES: usize = 1024;
 
+/// Why a peer that is there is not called.
+const NOT_USED: &str = "it is not used any more";
+
 /// One configured peer, shared by its callers and its actor.
 #[derive(Debug)]
 pub(crate) struct Peer {
     config: PeerConfig,
+    target: TargetId,
     id: PeerId,
     node: NodeHandle,
     frame_bytes_max: usize,
@@ -70,6 +74,8 @@ pub(crate) struct Peer {
     state: watch::Sender<State>,
     /// A caller would like the actor to act: to open another stream, or to dial before the wait is over.
     nudge: Notify,
+    /// The configuration does not name it any more, or with other settings: it finishes what it began and publishes nothing.
+    retired: CancellationToken,
     /// Where the tasks of streams run; known once the actor runs.
     executor: OnceLock<Executor>,
 }
@@ -95,6 +101,7 @@ impl Peer {
     pub(crate) fn new(config: &Config, peer: &PeerConfig, node: NodeHandle) -> Result<Self, ConfigError> {
         peer.validate()?;
         Ok(Self {
+            target: TargetId::from(peer.name.as_str()),
             id: peer.peer_id()?,
             frame_bytes_max: config.frame_bytes_max.get() as usize,
             refusals: node.refusals(),
@@ -105,9 +112,31 @@ impl Peer {
             terms: ArcSwapOption::empty(),
             state: watch::Sender::new(State::Dialling),
             nudge: Notify::new(),
+            retired: CancellationToken::new(),
             executor: OnceLock::new(),
             config: peer.clone(),
         })
+    }
+
+    /// Its name.
+    pub(crate) const fn target(&self) -> &TargetId {
+        &self.target
+    }
+
+    /// What was configured.
+    pub(crate) const fn settings(&self) -> &PeerConfig {
+        &self.config
+    }
+
+    /// Lets it finish what it has begun, and nothing more.
+    pub(crate) fn retire(&self) {
+        self.retired.cancel();
+    }
+
+    /// Waits until the calls that are out have ended; from then on there are none. Each call has a deadline, so this ends.
+    async fn drain(&self) {
+        drop(self.places.acquire_many(self.config.calls_in_flight_max.get()).await);
+        self.places.close();
     }
 
     /// Who it is.
@@ -165,12 +194,16 @@ impl Peer {
         if let Ok(place) = self.places.try_acquire() {
             return Ok(place);
         }
+        // Whoever comes now would wait for all others; nothing was sent, so it may go elsewhere.
+        if self.retired.is_cancelled() {
+            return Err(self.unavailable(NOT_USED));
+        }
         let overloaded = || {
             let text = format!("{} calls are in flight to peer `{}`", self.config.calls_in_flight_max, self.config.name);
             CallError::runtime(ErrorCode::Overloaded, Delivery::NotSent, text)
         };
         let waited = timeout_at(deadline, self.places.acquire()).await;
-        waited.map_err(|_| overloaded()).map(|place| place.expect("the semaphore is never closed"))
+        waited.map_err(|_| overloaded())?.map_err(|_| self.unavailable(NOT_USED))
     }
 
     async fn small_stream(&self, deadline: Instant) -> Result<Connection, CallError> {
@@ -188,7 +221,7 @@ impl Peer {
                         self.nudge.notify_one();
                         return Err(self.unavailable(&**reason));
                     }
-                    State::Draining => return Err(self.unavailable("this gateway is stopping")),
+                    State::Draining => return Err(self.unavailable(NOT_USED)),
                     State::Dialling | State::Connected => {}
                 }
                 if let Some(choice) = self.small.choose() {
@@ -216,10 +249,10 @@ impl Peer {
         let (reader, writer) = framed(stream, self.frame_bytes_max);
         let counted = Arc::clone(&self.refusals);
         let reader = futures_util::StreamExt::inspect(reader, move |frame| count_bad_frame(&counted, frame));
-        Ok(executor.spawn(Conversation::new(reader, writer, self.settings())))
+        Ok(executor.spawn(Conversation::new(reader, writer, self.stream_settings())))
     }
 
-    fn settings(&self) -> Settings {
+    fn stream_settings(&self) -> Settings {
         // The peer's places bound the calls; the handshake and listings of the actor come on top.
         let in_flight_max = self.config.calls_in_flight_max.saturating_add(4);
         let in_flight_max = in_flight_max.try_into().expect("a u32 fits");

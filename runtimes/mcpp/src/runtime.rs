@@ -1,18 +1,21 @@
 //! The MCP++ runtime at the seam.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{future::ready, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use runtime_api::{Call, CallError, CallService, ErrorCode, Offers, PartError, Reply, Runtime, RuntimeId, TargetId, erase};
-use tokio::{sync::watch, task::JoinSet};
+use runtime_api::{Call, CallError, CallService, ErrorCode, Offers, PartError, Runtime, RuntimeId, TargetId};
+use tokio::{
+    sync::watch,
+    task::{JoinError, JoinSet},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{Config, ConfigError, PeerConfig},
+    control::PeersControl,
     directory::Directory,
     node::{Node, NodeHandle},
-    peer::{Actor, Board, Peer},
 };
 
 /// Makes calls on the configured peers, and drives the node.
@@ -20,13 +23,8 @@ use crate::{
 pub struct McppRuntime {
     /// Behind a mutex because a swarm is not `Sync`, which [`Runtime`] must be; nobody ever waits for it.
     node: Mutex<Node>,
-    handle: NodeHandle,
-    peers: Peers,
-    actors: Vec<Actor>,
-    board: Board,
+    control: PeersControl,
 }
-
-type Peers = Arc<HashMap<TargetId, Arc<Peer>>>;
 
 impl McppRuntime {
     /// A runtime over a bound node. Nothing is dialled before [`Runtime::run`].
@@ -34,28 +32,28 @@ impl McppRuntime {
     /// # Errors
     /// The first [`ConfigError`] of a peer.
     pub fn new(node: Node, config: &Config, peers: &[PeerConfig]) -> Result<Self, ConfigError> {
-        let target = |peer: &PeerConfig| TargetId::from(peer.name.as_str());
-        let board = Board::new(peers.iter().map(target));
-        let mut by_target = HashMap::with_capacity(peers.len());
-        let mut actors = Vec::with_capacity(peers.len());
-        for (place, settings) in peers.iter().enumerate() {
-            let peer = Arc::new(Peer::new(config, settings, node.handle())?);
-            actors.push(Actor::new(Arc::clone(&peer), board.clone(), place));
-            by_target.insert(target(settings), peer);
-        }
-        Ok(Self { handle: node.handle(), node: Mutex::new(node), peers: Arc::new(by_target), actors, board })
+        let control = PeersControl::new(node.handle(), config);
+        control.apply(control.plan(peers)?);
+        Ok(Self { node: Mutex::new(node), control })
+    }
+
+    /// A way to change the peers.
+    #[must_use]
+    pub fn control(&self) -> PeersControl {
+        self.control.clone()
     }
 
     /// A way to the node.
     #[must_use]
     pub fn node(&self) -> NodeHandle {
-        self.handle.clone()
+        self.control.node.clone()
     }
 
     /// Tells of the configured peers.
     #[must_use]
     pub fn directory(&self) -> Directory {
-        Directory { peers: Arc::clone(&self.peers), offers: self.board.subscribe(), node: self.handle.clone() }
+        let PeersControl { peers, board, node, .. } = self.control.clone();
+        Directory { peers, offers: board.subscribe(), node }
     }
 }
 
@@ -65,40 +63,59 @@ impl Runtime for McppRuntime {
     }
 
     fn offers(&self) -> watch::Receiver<Arc<Offers>> {
-        self.board.subscribe()
+        self.control.board.subscribe()
     }
 
     fn service(&self) -> CallService {
-        let peers = Arc::clone(&self.peers);
-        erase(tower::service_fn(move |call| call_peer(Arc::clone(&peers), call)))
+        let peers = self.control.peers.clone();
+        CallService::new(move |call: Call| match peers.get(&call.target) {
+            Some(peer) => Box::pin(async move { peer.call(call).await }),
+            None => Box::pin(ready(Err(unknown(&call.target)))),
+        })
     }
 
     fn run(self: Box<Self>, stop: CancellationToken) -> BoxFuture<'static, Result<(), PartError>> {
         Box::pin(async move {
-            let Self { node, actors, .. } = *self;
+            let Self { node, control } = *self;
             // The node goes last: the actors still close their streams over it.
             let stop_node = CancellationToken::new();
             let mut node_task = JoinSet::new();
             node_task.spawn(node.into_inner().run(stop_node.clone()));
-            let mut tasks: JoinSet<()> = actors.into_iter().map(|actor| actor.run(stop.child_token())).collect();
-            stop.cancelled().await;
-            let actors = join(&mut tasks).await;
+            let mut actors = JoinSet::new();
+            let mut ended = Ok(());
+            loop {
+                for actor in control.arrivals.take() {
+                    actors.spawn(actor.run(stop.child_token()));
+                }
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => break,
+                    Some(actor) = actors.join_next() => {
+                        let actor = actor.map_err(failed);
+                        ended = ended.and(actor);
+                    }
+                    () = control.arrivals.come() => {}
+                }
+            }
+            let joined = join(&mut actors).await;
+            let ended = ended.and(joined);
             stop_node.cancel();
-            actors.and(join(&mut node_task).await)
+            ended.and(join(&mut node_task).await)
         })
     }
 }
 
-async fn call_peer(peers: Peers, call: Call) -> Result<Reply, CallError> {
-    match peers.get(&call.target) {
-        Some(peer) => peer.call(call).await,
-        None => Err(CallError::gateway(ErrorCode::UnknownName, format!("there is no peer `{}`", call.target))),
-    }
+fn unknown(target: &TargetId) -> CallError {
+    CallError::gateway(ErrorCode::UnknownName, format!("there is no peer `{target}`"))
+}
+
+fn failed(source: JoinError) -> PartError {
+    PartError { part: "mcpp".into(), source: source.into() }
 }
 
 async fn join(tasks: &mut JoinSet<()>) -> Result<(), PartError> {
     while let Some(ended) = tasks.join_next().await {
-        ended.map_err(|source| PartError { part: "mcpp".into(), source: source.into() })?;
+        ended.map_err(failed)?;
     }
     Ok(())
 }

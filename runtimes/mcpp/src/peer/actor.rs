@@ -42,27 +42,34 @@ pub(crate) struct Board {
 pub(crate) struct Actor {
     peer: Arc<Peer>,
     board: Board,
-    /// The peer's place on the board.
-    place: usize,
     backoff: Backoff,
 }
 
 impl Actor {
-    pub(crate) fn new(peer: Arc<Peer>, board: Board, place: usize) -> Self {
-        Self { peer, board, place, backoff: Backoff::default() }
+    pub(crate) fn new(peer: Arc<Peer>, board: Board) -> Self {
+        Self { peer, board, backoff: Backoff::default() }
     }
 
-    /// Runs until `stop`, then ends the peer's streams and waits for their tasks.
+    /// Runs until `stop`, or until the peer is retired and its last call has ended; then ends the peer's streams and waits for
+    /// their tasks. `stop` is this actor's own.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let executor = Executor { runtime: Handle::current(), tasks: TaskTracker::new(), stop: stop.clone() };
         let tasks = executor.tasks.clone();
+        let retired = self.peer.retired.clone();
         self.peer.executor.set(executor).expect("one actor for each peer");
         tokio::select! {
             biased;
             () = stop.cancelled() => {}
+            () = retired.cancelled() => {}
             () = self.drive() => {}
         }
         self.peer.state.send_replace(State::Draining);
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            () = self.peer.drain() => tracing::debug!(peer = self.peer.config.name, "the peer is not used any more"),
+        }
+        stop.cancel();
         self.peer.small.close();
         self.peer.bulk.close();
         tasks.close();
@@ -153,7 +160,7 @@ impl Actor {
     /// Publishes what the peer offers, and says so when it was not ready before.
     fn publish(&self, terms: &Terms, tools: Vec<Tool>) {
         let (peer, tools_count) = (&self.peer.config.name, tools.len());
-        let Some(state) = self.board.answers(self.place, terms, tools) else { return };
+        let Some(state) = self.board.answers(&self.peer, terms, tools) else { return };
         tracing::info!(peer, state, tools = tools_count, "peer changed its state");
         if tools_count == 0 {
             let own = self.peer.node.peer_id();
@@ -202,7 +209,7 @@ impl Actor {
         let (peer, wait_ms) = (&self.peer.config.name, wait.as_millis());
         let reason: Arc<str> = reason.into();
         self.peer.small.close();
-        match self.board.fails(self.place, &reason) {
+        match self.board.fails(&self.peer, &reason) {
             Some(state) => tracing::warn!(peer, state, %reason, wait_ms, "peer cannot be used"),
             None => tracing::debug!(peer, %reason, wait_ms, "peer still cannot be used"),
         }
@@ -220,13 +227,14 @@ impl Actor {
 }
 
 impl Board {
-    /// A board with a place for each target, in this order, and its reader.
-    pub(crate) fn new(targets: impl Iterator<Item = TargetId>) -> Self {
-        let connecting = |target| {
-            let (state, eras, tools) = (TargetState::Connecting, Eras::default(), Arc::from([]));
-            Arc::new(TargetOffers { target, state, eras, server_info: None, tools })
-        };
-        Self { offers: watch::Sender::new(Arc::new(Offers { targets: targets.map(connecting).collect() })) }
+    /// A board without targets.
+    pub(crate) fn new() -> Self {
+        Self { offers: watch::Sender::default() }
+    }
+
+    /// Gives these targets a place each, in this order, and others none.
+    pub(crate) fn relist(&self, targets: &[TargetId], fresh: impl Fn(&TargetId) -> bool) {
+        self.offers.send_modify(|offers| *offers = Arc::new(offers.of(targets, fresh)));
     }
 
     pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<Offers>> {
@@ -234,8 +242,8 @@ impl Board {
     }
 
     /// Returns the name of the state when it is another than before.
-    fn answers(&self, place: usize, terms: &Terms, tools: Vec<Tool>) -> Option<&'static str> {
-        self.edit(place, |target| TargetOffers {
+    fn answers(&self, peer: &Peer, terms: &Terms, tools: Vec<Tool>) -> Option<&'static str> {
+        self.edit(peer, |target| TargetOffers {
             state: TargetState::Ready,
             eras: terms.eras(),
             server_info: terms.facts.server_info.clone(),
@@ -245,8 +253,8 @@ impl Board {
     }
 
     /// Returns the name of the state when it is another than before.
-    fn fails(&self, place: usize, reason: &Arc<str>) -> Option<&'static str> {
-        self.edit(place, |target| {
+    fn fails(&self, peer: &Peer, reason: &Arc<str>) -> Option<&'static str> {
+        self.edit(peer, |target| {
             let reason = Arc::clone(reason);
             let state = match target.state {
                 TargetState::Connecting | TargetState::Failed(_) => TargetState::Failed(reason),
@@ -257,9 +265,14 @@ impl Board {
     }
 
     /// Publishes only what differs: each publication makes the catalogue anew. Returns the name of a new state.
-    fn edit(&self, place: usize, change: impl FnOnce(&TargetOffers) -> TargetOffers) -> Option<&'static str> {
+    fn edit(&self, peer: &Peer, change: impl FnOnce(&TargetOffers) -> TargetOffers) -> Option<&'static str> {
         let mut entered = None;
         self.offers.send_if_modified(|offers| {
+            // Looked at within the lock: whoever comes after it may have published already.
+            if peer.retired.is_cancelled() {
+                return false;
+            }
+            let Some(place) = offers.targets.iter().position(|target| target.target == peer.target) else { return false };
             let before = &offers.targets[place];
             let after = change(before);
             entered = (after.state.as_str() != before.state.as_str()).then(|| after.state.as_str());
