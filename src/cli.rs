@@ -1,5 +1,6 @@
 //! The command line.
 
+mod bench;
 mod client;
 mod config;
 mod demo;
@@ -51,6 +52,8 @@ enum Command {
     Call(tools::Call),
     /// List the tools of a running gateway.
     Tools(tools::List),
+    /// Measure tools of running gateways: latency, throughput, failures, side by side.
+    Bench(bench::Bench),
     /// Print this node's PeerId; makes the key when it is missing.
     Id(ConfigFile),
     /// Look at a configuration without serving it.
@@ -200,6 +203,7 @@ fn dispatch(command: Command, output: Output) -> Result<(), Failure> {
         Command::Demo(demo) => demo.run(output),
         Command::Call(call) => block_on(call.run(output)),
         Command::Tools(list) => block_on(list.run(output)),
+        Command::Bench(bench) => block_on(bench.run(output)),
     }
 }
 

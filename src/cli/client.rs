@@ -25,10 +25,10 @@ use super::Endpoint;
 pub(super) use error::{ClientError, Fault};
 
 /// The one method that runs something.
-const CALL: &str = "tools/call";
+pub(super) const CALL: &str = "tools/call";
 
 /// Asks one gateway.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Client {
     endpoint: Endpoint,
     authorization: Option<HeaderValue>,
@@ -38,6 +38,8 @@ pub(super) struct Client {
 /// A response of JSON-RPC; the result stays the bytes it came as.
 #[derive(Deserialize)]
 struct Message {
+    #[serde(default)]
+    id: Value,
     result: Option<Box<RawValue>>,
     error: Option<Fault>,
 }
@@ -57,7 +59,7 @@ impl Client {
         name: Option<&str>,
         params: Map<String, Value>,
     ) -> Result<Box<RawValue>, ClientError> {
-        let request = self.request(method, name, params)?;
+        let request = self.request(1, method, name, params)?;
         let deadline = Instant::now() + self.timeout;
         let stream = self.connect(deadline).await?;
         let is_call = method == CALL;
@@ -76,8 +78,15 @@ impl Client {
         connected.map_err(|source| ClientError::Unreachable { endpoint: self.endpoint.clone(), source })
     }
 
-    fn request(
+    /// Where it is asked, as in a `Host` header.
+    pub(super) fn authority(&self) -> &str {
+        self.endpoint.authority()
+    }
+
+    /// The request that [`Client::ask`] makes, for a connection of somebody else.
+    pub(super) fn request(
         &self,
+        id: u64,
         method: &'static str,
         name: Option<&str>,
         mut params: Map<String, Value>,
@@ -86,7 +95,7 @@ impl Client {
         meta[key::PROTOCOL_VERSION] = revision::MODERN.into();
         meta[key::CLIENT_INFO] = json!({ "name": "twinway", "version": env!("CARGO_PKG_VERSION") });
         meta[key::CLIENT_CAPABILITIES] = json!({});
-        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
+        let body = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }).to_string();
 
         let mut request = Request::post(self.endpoint.path())
             .header(header::HOST, self.endpoint.authority())
@@ -123,11 +132,16 @@ async fn exchange(stream: TcpStream, request: Request<Full<Bytes>>) -> Result<(S
 
 /// The result, out of a JSON body or of the last event of a stream.
 fn read(method: &str, status: StatusCode, body: &Bytes) -> Result<Box<RawValue>, ClientError> {
+    read_answer(method, status, body).map(|(_, result)| result)
+}
+
+/// The same with the id that it answers.
+pub(super) fn read_answer(method: &str, status: StatusCode, body: &Bytes) -> Result<(Value, Box<RawValue>), ClientError> {
     let text = String::from_utf8_lossy(body);
     let last_event = text.lines().filter_map(|line| line.strip_prefix("data:")).next_back();
     let message = serde_json::from_str(last_event.unwrap_or(&text).trim());
     match message {
-        Ok(Message { result: Some(result), .. }) => Ok(result),
+        Ok(Message { id, result: Some(result), .. }) => Ok((id, result)),
         Ok(Message { error: Some(fault), .. }) => Err(blame(method, status, fault)),
         Ok(Message { .. }) => Err(ClientError::NotMcp(serde::de::Error::custom("neither a result nor an error"))),
         Err(_) if !status.is_success() => {

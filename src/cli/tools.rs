@@ -29,16 +29,16 @@ pub(super) struct Call {
     gateway: Gateway,
 }
 
-fn object(text: &str) -> Result<Map<String, Value>, String> {
+pub(super) fn object(text: &str) -> Result<Map<String, Value>, String> {
     serde_json::from_str(text).map_err(|error| format!(r#"not a JSON object such as '{{"text":"hi"}}': {error}"#))
 }
 
 /// One page of `tools/list`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Page {
-    tools: Vec<Box<RawValue>>,
-    next_cursor: Option<String>,
+pub(super) struct Page {
+    pub(super) tools: Vec<Box<RawValue>>,
+    pub(super) next_cursor: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -64,9 +64,7 @@ impl List {
         let client = self.gateway.client()?;
         let mut cursor = None;
         loop {
-            let params = cursor.map(|cursor: String| ("cursor".to_owned(), cursor.into())).into_iter().collect();
-            let page = client.ask("tools/list", None, params).await?;
-            let page: Page = serde_json::from_str(page.get()).map_err(ClientError::NotMcp)?;
+            let page = page(&client, cursor).await?;
             for raw in &page.tools {
                 let tool: Tool = serde_json::from_str(raw.get()).map_err(ClientError::NotMcp)?;
                 if output.is_json() {
@@ -81,6 +79,13 @@ impl List {
             }
         }
     }
+}
+
+/// The page of `tools/list` that begins there.
+pub(super) async fn page(client: &Client, cursor: Option<String>) -> Result<Page, ClientError> {
+    let params = cursor.map(|cursor| ("cursor".to_owned(), cursor.into())).into_iter().collect();
+    let page = client.ask("tools/list", None, params).await?;
+    serde_json::from_str(page.get()).map_err(ClientError::NotMcp)
 }
 
 impl Call {
@@ -124,6 +129,12 @@ impl ToolResult {
             None => format!("[{}]", block.get("type").and_then(Value::as_str).unwrap_or("content")),
         };
         self.content.iter().map(block).collect::<Vec<_>>().join("\n")
+    }
+
+    /// The runtime that made the call and the target that answered it, if the gateway explained that.
+    pub(super) fn way(&self) -> Option<(&str, &str)> {
+        let explained = self.meta.get(key::EXPLAIN)?;
+        Some((explained.get("runtime")?.as_str()?, explained.get("target")?.as_str()?))
     }
 
     /// The way the call took, in a sentence.

@@ -3,38 +3,15 @@
 use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::{Output, Stdio},
+    process::Stdio,
 };
 
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::support::{Act, Gateway, Script, Scripted, Serves, Setup, within};
+use crate::support::{Act, Gateway, Script, Scripted, Serves, Setup, twinway, within};
 
 const PEER: &str = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
-
-/// What a run of the program left.
-#[derive(Debug)]
-struct Ran {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
-impl Ran {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
-    }
-}
-
-/// Runs the program to its end.
-async fn twinway(arguments: &[&str]) -> Ran {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_twinway"));
-    command.args(arguments).env("TWINWAY_TEST_SECRET", "correct-horse-battery-staple").stdin(Stdio::null()).kill_on_drop(true);
-    let Output { status, stdout, stderr } = within("the end of the program", command.output()).await.unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    Ran { code: status.code(), stdout: text(stdout), stderr: text(stderr) }
-}
 
 /// A folder with a configuration in it.
 struct Folder {

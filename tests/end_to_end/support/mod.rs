@@ -1,6 +1,7 @@
 //! What the tests share: a gateway, its clients, and what stands behind it.
 
 mod client;
+mod command;
 mod config;
 mod foreign;
 mod gateway;
@@ -9,6 +10,7 @@ mod program;
 mod scripted;
 
 pub(crate) use client::{Era, Mcp};
+pub(crate) use command::twinway;
 pub(crate) use config::Setup;
 pub(crate) use foreign::{curl, everything, node_client, python_client, python_program, python_server, skip};
 pub(crate) use gateway::Gateway;
