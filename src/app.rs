@@ -14,6 +14,7 @@ use tracing::{info, warn};
 use crate::{
     catalog::{self, Catalog},
     config::{self, Config, EraChoice, Kind, Trust},
+    layers::Cache,
     mcp::{Binding, SealError, Server},
     pipeline,
     readiness::Readiness,
@@ -28,7 +29,7 @@ use crate::{
 /// Time that targets have to answer before the gateway says that it is ready without them.
 pub(crate) const SETTLE: Duration = Duration::from_millis(500);
 
-/// How often idle sessions are looked for.
+/// How often idle sessions and kept results that are good for nothing any more are looked for.
 const SWEEP: Duration = Duration::from_secs(30);
 
 /// Time for runtimes to close what they opened.
@@ -81,6 +82,7 @@ pub struct App {
     transports: Vec<Box<dyn Transport>>,
     catalog_builder: catalog::Builder,
     catalog: Catalog,
+    cache: Cache,
     server: Server,
     readiness: Readiness,
     stopping: CancellationToken,
@@ -150,7 +152,8 @@ impl AppBuilder {
         for runtime in &runtimes {
             catalog_builder.add(&**runtime);
         }
-        let pipeline = pipeline::build(&config.admission, &metrics);
+        let cache = Cache::new(&config.cache, &metrics);
+        let pipeline = pipeline::build(&config.admission, &cache, &metrics);
         let server = Server::new(&config, catalog.clone(), pipeline, metrics)?;
         let readiness = Readiness::new(stopping.clone());
 
@@ -162,7 +165,7 @@ impl AppBuilder {
         }
         transports.extend(more_transports.into_iter().map(|make| make(server.clone())));
         let drain_timeout = config.http.drain_timeout;
-        Ok(App { runtimes, transports, catalog_builder, catalog, server, readiness, stopping, drain_timeout, addresses })
+        Ok(App { runtimes, transports, catalog_builder, catalog, cache, server, readiness, stopping, drain_timeout, addresses })
     }
 }
 
@@ -196,7 +199,7 @@ impl App {
     /// # Errors
     /// The first part that failed on its own. All others are stopped in order then, too.
     pub async fn run(self, stop: CancellationToken, ready: impl FnOnce() + Send) -> Result<(), PartError> {
-        let Self { runtimes, transports, catalog_builder, catalog, server, readiness, stopping, drain_timeout, .. } = self;
+        let Self { runtimes, transports, catalog_builder, catalog, cache, server, readiness, stopping, drain_timeout, .. } = self;
         if server.sessions().handles_are_ephemeral() {
             info!("no `http.seal_key`: session handles end with this process");
         }
@@ -207,7 +210,7 @@ impl App {
         }
         let mut own = JoinSet::new();
         own.spawn(catalog_builder.run(stop_catalog.clone()));
-        own.spawn(sweep(server.clone(), stop_catalog.clone()));
+        own.spawn(sweep(server.clone(), cache, stop_catalog.clone()));
         let mut ways_in = JoinSet::new();
         for transport in transports {
             info!(transport = transport.name(), address = transport.local_addr(), "listening");
@@ -259,12 +262,15 @@ fn flatten(ended: Result<Result<(), PartError>, tokio::task::JoinError>) -> Resu
     ended.unwrap_or_else(|panicked| Err(PartError { part: "a task".into(), source: panicked.into() }))
 }
 
-async fn sweep(server: Server, stop: CancellationToken) {
+async fn sweep(server: Server, cache: Cache, stop: CancellationToken) {
     loop {
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(SWEEP) => server.sessions().sweep(),
+            () = tokio::time::sleep(SWEEP) => {
+                server.sessions().sweep();
+                cache.sweep();
+            }
         }
     }
 }

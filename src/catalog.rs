@@ -1,5 +1,8 @@
 //! Everything the gateway offers at this moment: one snapshot, replaced whole, read without a lock.
 
+mod changes;
+mod definition;
+mod known;
 mod names;
 mod view;
 
@@ -14,14 +17,19 @@ use tokio::{
     time::{Duration, Instant},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 use twinway_proto::headers::ParamHeaders;
 
+pub use changes::{Changed, Changes, Listed, ViewChanges};
 pub use names::NAME_BYTES_MAX;
 pub use view::View;
 
+use changes::History;
+use known::Known;
+
 use crate::{
     config::{Config, Prefix, Trust},
+    layers::Caching,
     metadata::{Metadata, Sources},
     router::{self, Candidate, Reason},
     telemetry::{Metrics, RouteMetrics},
@@ -40,6 +48,10 @@ pub struct Entry {
     pub candidates: Vec<Candidate>,
     /// Which of them answers and why, or which runtime is demanded and missing.
     pub route: Result<(usize, Reason), &'static str>,
+    /// How its results are kept; absent when they are not.
+    pub caching: Option<Caching>,
+    /// Counts its calls, if clients are told to stop using it.
+    pub deprecated: Option<Counter>,
     /// Counts route decisions; absent without a route.
     pub decisions: Option<Counter>,
     /// Arguments that a modern client mirrors in headers.
@@ -111,6 +123,7 @@ struct Source {
 pub struct Catalog {
     snapshot: Arc<ArcSwap<Snapshot>>,
     changed: watch::Sender<u64>,
+    history: Arc<History>,
 }
 
 /// Builds snapshots from what the runtimes offer. Runs until told to stop.
@@ -120,7 +133,8 @@ pub struct Builder {
     metadata: Sources,
     separator: Arc<str>,
     metrics: Metrics,
-    route_metrics: HashMap<(RuntimeId, TargetId), Arc<RouteMetrics>>,
+    route_metrics: HashMap<(RuntimeId, TargetId, Arc<str>), Arc<RouteMetrics>>,
+    known: Known,
     catalog: Catalog,
 }
 
@@ -141,6 +155,13 @@ impl Catalog {
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
+    }
+
+    /// What changed since the catalogue of that number, as far back as it is remembered, the oldest first. Whoever is told of
+    /// a new snapshot and asks with the number of the last one learns whether a view of theirs is another.
+    #[must_use]
+    pub fn changes_since(&self, number: u64) -> Vec<Arc<Changes>> {
+        self.history.since(number)
     }
 
     /// Waits until each target has answered or failed, or `limit` is over.
@@ -170,7 +191,7 @@ impl Builder {
     #[must_use]
     pub fn new(config: &Config, metrics: Metrics) -> (Self, Catalog) {
         let (changed, _) = watch::channel(0);
-        let catalog = Catalog { snapshot: Arc::default(), changed };
+        let catalog = Catalog { snapshot: Arc::default(), changed, history: Arc::default() };
         let upstreams = config.upstream.iter().map(|one| (one.name.as_str(), one.prefix, one.trust));
         let peers = config.peer.iter().map(|one| (one.name.as_str(), one.prefix, one.trust));
         let manners = upstreams.chain(peers).map(|(name, prefix, trust)| (name.to_owned(), Manner { prefix, trust }));
@@ -181,6 +202,7 @@ impl Builder {
             separator: config.http.separator.as_str().into(),
             metrics,
             route_metrics: HashMap::new(),
+            known: Known::default(),
             catalog: catalog.clone(),
         };
         (builder, catalog)
@@ -221,6 +243,7 @@ impl Builder {
                     .collect::<Vec<_>>()
             })
             .collect();
+        self.known.begin();
         let mut snapshot = Snapshot::default();
         for (runtime, service, target) in &offered {
             let entries = target.tools.iter().map(|tool| self.entry(tool.name.clone(), tool, runtime, service, target)).collect();
@@ -241,9 +264,30 @@ impl Builder {
         let peers = offered.iter().filter(|(runtime, _, target)| answers(runtime, target)).count();
         self.metrics.peers_connected().set(i64::try_from(peers).unwrap_or(i64::MAX));
         self.metrics.tools().set(i64::try_from(snapshot.merged.len()).unwrap_or(i64::MAX));
+        self.known.end();
+        self.publish(snapshot);
+    }
+
+    fn publish(&self, snapshot: Snapshot) {
         debug!(tools = snapshot.merged.len(), "new catalogue");
+        let number = *self.catalog.changed.borrow() + 1;
+        let changes = Changes::between(&self.catalog.load(), &snapshot, number);
         self.catalog.snapshot.store(Arc::new(snapshot));
-        self.catalog.changed.send_modify(|version| *version += 1);
+        // Whoever is woken by the new number finds what changed.
+        if let Some(changes) = changes {
+            let changes = self.catalog.history.push(changes);
+            changes.merged().into_iter().for_each(|merged| self.tell(merged));
+        }
+        self.catalog.changed.send_replace(number);
+    }
+
+    fn tell(&self, merged: &ViewChanges) {
+        let (added, removed, changed) = (merged.added.count, merged.removed.count, merged.changed.count);
+        self.metrics.catalogue_changed(added, removed, changed);
+        info!(added, removed, changed, "the catalogue changed");
+        for Changed { tool, old_version, new_version, definition } in &merged.changed.first {
+            info!(%tool, %old_version, %new_version, definition, "a tool is not what it was");
+        }
     }
 
     fn report(&self, refused: &[Refused]) {
@@ -270,18 +314,29 @@ impl Builder {
             target: of.target.clone(),
             name: tool.name.clone(),
             service: service.clone(),
-            metrics: self.route_metrics(runtime, &of.target),
+            metrics: self.route_metrics(runtime, &of.target, &metadata.category),
+            latencies: self.known.latencies(runtime, &of.target, tool),
         };
+        let caching = metadata.keeps_results().map(|ttl| {
+            let definitions = [self.known.definition(runtime, &of.target, tool)];
+            Caching { ttl, definitions: definitions.into() }
+        });
         let schema = runtime_mcp::handshake::part(&tool.definition, "inputSchema");
         let schema = schema.as_deref().and_then(|schema| std::str::from_utf8(schema).ok());
         let mirrored = schema.and_then(|schema| ParamHeaders::from_schema(schema).ok()).unwrap_or_default();
-        let definition = names::rename(&tool.definition, &tool.name, &public);
-        Arc::new(Entry { public, definition, metadata, candidates: vec![candidate], route, decisions, mirrored })
+        let mut definition = definition::rename(&tool.definition, &tool.name, &public);
+        if metadata.deprecated {
+            definition = definition::deprecate(&definition, metadata.deprecation_message.as_deref());
+        }
+        let deprecated = metadata.deprecated.then(|| self.metrics.deprecated_calls(&public));
+        let candidates = vec![candidate];
+        Arc::new(Entry { public, definition, metadata, candidates, route, caching, deprecated, decisions, mirrored })
     }
 
-    fn route_metrics(&mut self, runtime: &RuntimeId, target: &TargetId) -> Arc<RouteMetrics> {
-        let new = || self.metrics.route(runtime.as_str(), target.as_str());
-        self.route_metrics.entry((runtime.clone(), target.clone())).or_insert_with(new).clone()
+    fn route_metrics(&mut self, runtime: &RuntimeId, target: &TargetId, category: &Arc<str>) -> Arc<RouteMetrics> {
+        let category = self.metrics.category(category);
+        let new = || self.metrics.route(runtime.as_str(), target.as_str(), &category);
+        self.route_metrics.entry((runtime.clone(), target.clone(), category.clone())).or_insert_with(new).clone()
     }
 
     /// A target that no configuration names was found by somebody: its tools are prefixed and its word does not count.

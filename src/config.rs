@@ -4,6 +4,7 @@
 //! resolved -> cross-field checks. Every complaint knows its line and column, or the variable it came from.
 
 mod admission;
+mod cache;
 mod difference;
 mod duration;
 mod environment;
@@ -28,6 +29,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use admission::Admission;
+pub use cache::Cache;
 pub use difference::{Change, Effect, Kind as ChangeKind};
 pub use environment::Environment;
 pub use error::{ConfigError, Place};
@@ -55,6 +57,8 @@ pub struct Config {
     pub http: Http,
     /// How much work is taken on at once.
     pub admission: Admission,
+    /// How much the results of read-only tools may take up.
+    pub cache: Cache,
     /// The libp2p node. Off when absent.
     pub p2p: Option<runtime_mcpp::Config>,
     /// Logs and traces. Human logs and no traces when absent.

@@ -8,6 +8,7 @@
 
 mod answer;
 mod call;
+mod deprecation;
 mod era;
 mod inbound;
 mod lifecycle;
@@ -51,6 +52,7 @@ struct Shared {
     sessions: Sessions,
     sampler: Sampler,
     metrics: Metrics,
+    told: deprecation::Told,
     depth_max: usize,
     page_size: usize,
     /// Calls whose client is gone but whose session is not.
@@ -70,6 +72,7 @@ impl Server {
             sessions,
             sampler: Sampler::new(config.telemetry.as_ref()),
             metrics,
+            told: deprecation::Told::default(),
             depth_max: config.http.json_depth_max,
             page_size: config.http.page_size.get(),
             left_behind: TaskTracker::new(),

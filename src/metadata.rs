@@ -264,6 +264,12 @@ impl Metadata {
         self.read_only || self.idempotent
     }
 
+    /// How long results may be kept: only those of a tool that changes nothing, whoever said so.
+    #[must_use]
+    pub fn keeps_results(&self) -> Option<Duration> {
+        self.cache_ttl.filter(|_| self.read_only)
+    }
+
     /// Lets a source that is stronger than those before it have its way.
     fn take(&mut self, wishes: Wishes, said: Said) {
         let all = &mut self.said.0;

@@ -9,7 +9,7 @@ use tracing::Span;
 use crate::{
     catalog::Entry,
     config::Admission,
-    layers::{Admit, AdmitLayer, Admitting, Deadline, DeadlineLayer, Record, RecordLayer},
+    layers::{Admit, AdmitLayer, Admitting, Cache, CacheLayer, CacheUse, Cached, Deadline, DeadlineLayer, Record, RecordLayer},
     router::Router,
     telemetry::Metrics,
 };
@@ -34,6 +34,8 @@ pub struct Answered {
     pub taken: Taken,
     /// Time from the router to the reply.
     pub hop: Duration,
+    /// What the cache did; absent for a tool whose results are not kept.
+    pub cache: Option<CacheUse>,
 }
 
 /// The route of one call.
@@ -51,16 +53,16 @@ pub struct Taken {
 pub type Pipeline = Stack<Router>;
 
 /// The layers over some innermost service.
-pub type Stack<S> = Record<Deadline<Admitting<S>>>;
+pub type Stack<S> = Record<Deadline<Admitting<Cached<S>>>>;
 
 /// Builds the stack. Written once, here; a test looks for the effect of each layer.
 #[must_use]
-pub fn build(admission: &Admission, metrics: &Metrics) -> Pipeline {
-    build_over(Router, admission, metrics)
+pub fn build(admission: &Admission, cache: &Cache, metrics: &Metrics) -> Pipeline {
+    build_over(Router, admission, cache, metrics)
 }
 
 /// The stack over another innermost service, for tests.
-pub fn build_over<S>(inner: S, admission: &Admission, metrics: &Metrics) -> Stack<S> {
+pub fn build_over<S>(inner: S, admission: &Admission, cache: &Cache, metrics: &Metrics) -> Stack<S> {
     ServiceBuilder::new()
         // Outermost, so that every call is seen, however it ends: replied, failed, shed, out of time or dropped.
         .layer(RecordLayer)
@@ -68,6 +70,8 @@ pub fn build_over<S>(inner: S, admission: &Admission, metrics: &Metrics) -> Stac
         .layer(DeadlineLayer)
         // Bounds the work in progress, the most urgent first; what cannot be served soon is refused at once.
         .layer(AdmitLayer::new(Admit::new(admission, metrics)))
+        // Within the door, because a hit is work too; above everything that reaches for a target.
+        .layer(CacheLayer::new(cache.clone()))
         .service(inner)
 }
 
@@ -84,8 +88,10 @@ mod tests {
 
     use super::*;
     use crate::{
+        config,
         metadata::Metadata,
         router::{Candidate, Reason},
+        telemetry::latency::{Budget, Latencies},
     };
 
     const TIMEOUT: Duration = Duration::from_secs(1);
@@ -98,7 +104,8 @@ mod tests {
             target: "up".into(),
             name: "tool".into(),
             service: nobody,
-            metrics: metrics.route("http", "up"),
+            metrics: metrics.route("http", "up", "general"),
+            latencies: Arc::new(Latencies::new(Budget::default())),
         };
         let entry = Entry {
             public: "up.tool".into(),
@@ -106,6 +113,8 @@ mod tests {
             metadata: Metadata { timeout: TIMEOUT, ..Metadata::default() },
             candidates: vec![candidate],
             route: Ok((0, Reason::OnlyCandidate)),
+            caching: None,
+            deprecated: None,
             decisions: None,
             mirrored: ParamHeaders::default(),
         };
@@ -130,7 +139,8 @@ mod tests {
     ) -> impl Service<Routed, Response = Answered, Error = CallError, Future = impl Send> + Clone + Send + 'static {
         let silent = service_fn(|_: Routed| std::future::pending::<Result<Answered, CallError>>());
         let one = NonZeroUsize::new(1).expect("not zero");
-        build_over(silent, &Admission { in_flight_max: one, queue_max: 0, ..Admission::default() }, metrics)
+        let cache = Cache::new(&config::Cache::default(), metrics);
+        build_over(silent, &Admission { in_flight_max: one, queue_max: 0, ..Admission::default() }, &cache, metrics)
     }
 
     #[tokio::test(start_paused = true)]
@@ -148,7 +158,9 @@ mod tests {
         assert_eq!(late.code(), ErrorCode::DeadlineExceeded);
         let rendered = metrics.render();
         for outcome in ["overloaded", "deadline_exceeded"] {
-            let count = format!(r#"twinway_call_duration_seconds_count{{runtime="http",target="up",outcome="{outcome}"}} 1"#);
+            let count = format!(
+                r#"twinway_call_duration_seconds_count{{runtime="http",target="up",outcome="{outcome}",category="general"}} 1"#
+            );
             assert!(rendered.contains(&count), "the record layer saw no `{outcome}`:\n{rendered}");
         }
     }
@@ -162,6 +174,6 @@ mod tests {
         drop(dropped);
 
         assert!(stack.oneshot(routed(&metrics)).now_or_never().is_none(), "the place is free");
-        assert!(metrics.render().contains(r#"outcome="cancelled"} 2"#));
+        assert!(metrics.render().contains(r#"outcome="cancelled",category="general"} 2"#));
     }
 }

@@ -6,11 +6,12 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{self, Context, Poll},
+    time::Duration,
 };
 
 use futures_util::future::Either;
 use pin_project_lite::pin_project;
-use runtime_api::{Call, CallError, CallService, ErrorCode, RuntimeId, TargetId};
+use runtime_api::{Call, CallError, CallService, ErrorCode, Reply, RuntimeId, TargetId};
 use tokio::time::Instant;
 use tower::{Service, ServiceExt, util::Oneshot};
 use tracing::{Instrument, Span, instrument::Instrumented};
@@ -20,7 +21,7 @@ use crate::{
     config::RuntimeChoice,
     metadata::Metadata,
     pipeline::{Answered, Routed, Taken},
-    telemetry::{RouteMetrics, span},
+    telemetry::{RouteMetrics, latency::Latencies, metrics::Outcome, span},
 };
 
 /// The name of the runtime that `http` means in a rule.
@@ -44,6 +45,8 @@ pub struct Candidate {
     pub service: CallService,
     /// Its numbers.
     pub metrics: Arc<RouteMetrics>,
+    /// How long its calls took, for whoever compares routes.
+    pub latencies: Arc<Latencies>,
 }
 
 impl fmt::Debug for Candidate {
@@ -132,7 +135,7 @@ impl Service<Routed> for Router {
         let taken = Taken { runtime: candidate.runtime.clone(), target: candidate.target.clone(), reason: reason.as_str() };
         let hop = open_hop(&parent, &taken, &mut call);
         let reply = candidate.service.clone().oneshot(call).instrument(hop.clone());
-        Either::Left(OnRoute { reply, hop, taken: Some(taken), began: Instant::now() })
+        Either::Left(OnRoute { reply, hop, taken: Some(taken), clock: Clock::start(&candidate.latencies) })
     }
 }
 
@@ -163,7 +166,41 @@ pin_project! {
         reply: Instrumented<Oneshot<CallService, Call>>,
         hop: Span,
         taken: Option<Taken>,
-        began: Instant,
+        clock: Clock,
+    }
+}
+
+/// Times a call on its route. Dropped before its end, it counts a call without a reply.
+#[derive(Debug)]
+struct Clock {
+    latencies: Arc<Latencies>,
+    began: Instant,
+    ended: bool,
+}
+
+impl Clock {
+    fn start(latencies: &Arc<Latencies>) -> Self {
+        Self { latencies: Arc::clone(latencies), began: Instant::now(), ended: false }
+    }
+
+    fn stop(&mut self, reply: &Result<Reply, CallError>) -> Duration {
+        self.ended = true;
+        let took = self.began.elapsed();
+        let outcome = match reply {
+            Ok(reply) if reply.is_error => Outcome::ToolError,
+            Ok(_) => Outcome::Ok,
+            Err(error) => Outcome::Failed(error.code()),
+        };
+        self.latencies.record(outcome, took);
+        took
+    }
+}
+
+impl Drop for Clock {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.latencies.record(Outcome::Failed(ErrorCode::Cancelled), self.began.elapsed());
+        }
     }
 }
 
@@ -172,9 +209,10 @@ impl Future for OnRoute {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let call = self.project();
-        let reply = task::ready!(call.reply.poll(cx)).inspect_err(|error| span::fail(call.hop, error.code().row().name))?;
+        let reply = task::ready!(call.reply.poll(cx)).inspect_err(|error| span::fail(call.hop, error.code().row().name));
+        let hop = call.clock.stop(&reply);
         let taken = call.taken.take().expect("a future is not polled after it is done");
-        Poll::Ready(Ok(Answered { reply, taken, hop: call.began.elapsed() }))
+        Poll::Ready(Ok(Answered { reply: reply?, taken, hop, cache: None }))
     }
 }
 

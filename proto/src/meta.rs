@@ -26,6 +26,8 @@ pub mod key {
     pub const OURS: &str = "twinway/";
     /// Asks for the route decision in the reply; holds it there.
     pub const EXPLAIN: &str = "twinway/explain";
+    /// In a reply: the tool is deprecated. Its client is told once.
+    pub const DEPRECATION: &str = "twinway/deprecation";
     /// Milliseconds that are left for the call.
     pub const DEADLINE_MS: &str = "twinway/deadline-ms";
     /// Names one intended side effect.

@@ -5,14 +5,8 @@ use std::{
     sync::Arc,
 };
 
-use bytes::Bytes;
 use runtime_api::{CallService, RuntimeId, TargetOffers};
 use sha2::{Digest, Sha256};
-use twinway_proto::{
-    envelope::splice,
-    json::{members, write_string},
-    rope,
-};
 
 use super::Refused;
 use crate::config::Prefix;
@@ -95,22 +89,9 @@ fn short(full: &str) -> Arc<str> {
     format!("{}-{digest}", &full[..cut]).into()
 }
 
-/// The definition with another name in it; everything else stays as it is.
-pub(super) fn rename(definition: &Bytes, old: &str, new: &str) -> Bytes {
-    if old == new {
-        return definition.clone();
-    }
-    let text = std::str::from_utf8(definition).unwrap_or_default();
-    let Some(name) = members(text).flatten().find(|member| member.key.is("name")) else { return definition.clone() };
-    let mut quoted = Vec::with_capacity(new.len() + 2);
-    write_string(&mut quoted, new);
-    let mut out = rope::Builder::with_capacity(definition.len() + new.len());
-    splice(definition, &[(name.range, &quoted)], &mut out);
-    out.finish().into_bytes()
-}
-
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use runtime_api::{CallError, Eras, Reply, TargetState, Tool, erase};
 
     use super::*;
@@ -161,12 +142,5 @@ mod tests {
         assert_ne!(a, b);
         assert_eq!(a, short(&format!("{long}a")));
         assert!(short(&"ü".repeat(60)).len() <= NAME_BYTES_MAX);
-    }
-
-    #[test]
-    fn renaming_touches_nothing_but_the_name() {
-        let definition = Bytes::from_static(br#"{"z":1.0,"name" : "x","x-vendor":{"name":"x"}}"#);
-
-        assert_eq!(rename(&definition, "x", "up.x"), r#"{"z":1.0,"name" : "up.x","x-vendor":{"name":"x"}}"#);
     }
 }

@@ -1,11 +1,13 @@
 //! What goes back to a client, in either era.
 
-use std::error::Error;
+use std::{error::Error, ops::Range};
 
 use bytes::Bytes;
-use runtime_api::{CallError, Delivery, Era, ErrorCode, Origin};
+use runtime_api::{CallError, Delivery, Era, ErrorCode, Origin, Reply};
 use twinway_proto::{
     envelope::{self, EnvelopeError},
+    json::members,
+    meta::rewrite,
     rope::Rope,
 };
 
@@ -59,6 +61,20 @@ pub(super) fn result(id: &str, result: Rope) -> Answer {
 pub(super) fn error(status: u16, id: Option<&str>, code: i32, message: &str, data: Option<&[u8]>) -> Answer {
     let error = envelope::error_object(code, message, data);
     Answer::Message(Outgoing::new(status, envelope::failure(id, error)))
+}
+
+/// The reply with one more member in its `_meta`, instead of one that has that name. Everything else stays as it came.
+pub(super) fn with_meta(reply: Reply, name: &str, value: &[u8]) -> Reply {
+    let text = |range: Range<usize>| std::str::from_utf8(&reply.result[range]).unwrap_or_default();
+    let raw = reply.meta.clone().map(text);
+    let Ok(meta) = rewrite(raw, |key| !key.is(name), &[(name, value)]) else { return reply };
+    let whole = text(0..reply.result.len());
+    let Ok(result) = rewrite(Some(whole), |key| !key.is("_meta"), &[("_meta", &meta)]) else { return reply };
+    let result = Bytes::from(result);
+    let whole = std::str::from_utf8(&result).unwrap_or_default();
+    let place = |name| members(whole).flatten().find(|member| member.key.is(name)).map(|member| member.range);
+    let (result_type, meta) = (place("resultType"), place("_meta"));
+    Reply { is_error: reply.is_error, result_type, meta, result }
 }
 
 /// An answer that the way back cannot carry. Whatever was asked has been done.

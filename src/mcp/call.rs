@@ -17,13 +17,14 @@ use twinway_proto::{
 
 use super::{
     Answer, Inbound, Outgoing, Running, Server, Way,
-    answer::{self, HEADER_MISMATCH},
+    answer::{self, HEADER_MISMATCH, with_meta},
+    deprecation::with_notice,
     era::Spoken,
     listing::unknown_view,
 };
 use crate::{
     catalog::Entry,
-    pipeline::{Answered, Routed, Taken},
+    pipeline::{Answered, Routed},
     telemetry::{Decision, span},
 };
 
@@ -41,6 +42,8 @@ struct Asked {
     id: Box<str>,
     era: Era,
     explain: bool,
+    /// A deprecated tool whose client has to be told.
+    deprecated: Option<Arc<Entry>>,
     bytes_max: usize,
     began: Instant,
 }
@@ -85,6 +88,7 @@ impl Server {
             id: request.id.into(),
             era: spoken.era(),
             explain: meta.explain == Some("true"),
+            deprecated: entry.deprecated.is_some().then(|| self.deprecated(found)).flatten(),
             bytes_max: inbound.answer_bytes_max,
             began: Instant::now(),
         };
@@ -119,6 +123,13 @@ impl Server {
         }))
     }
 
+    /// Counts a call of a deprecated tool, and says whether its client has to be told.
+    #[cold]
+    fn deprecated(&self, found: &Found<'_>) -> Option<Arc<Entry>> {
+        let Found { inbound, request, spoken, entry, .. } = found;
+        self.shared.told.count(entry, inbound.principal, spoken, request.meta.client_info).then(|| Arc::clone(entry))
+    }
+
     /// Decides whether this call is traced, before any span exists.
     fn trace(&self, found: &Found<'_>, incoming: TraceContext) -> (Span, TraceContext) {
         let known = incoming.exists().then_some(&incoming);
@@ -126,10 +137,7 @@ impl Server {
             Decision::PassOn => (Span::none(), incoming),
             Decision::Skip => (Span::none(), span::new_unsampled(known)),
             Decision::Record => {
-                let session = match found.spoken {
-                    Spoken::Legacy { session, .. } => Some(session.public_id()),
-                    Spoken::Modern | Spoken::Opening => None,
-                };
+                let session = found.spoken.session_id();
                 let about = span::Entrance {
                     method: &found.request.method,
                     name: Some(&found.entry.public),
@@ -181,8 +189,11 @@ impl Asked {
 
     /// The result as this client's era has it. In the same era, and unless asked to explain, it is the same bytes.
     fn result(&self, answered: Answered) -> Rope {
-        let Answered { reply, taken, hop } = answered;
-        let reply = if self.explain { explained(reply, &taken, self.began.elapsed(), hop) } else { reply };
+        let reply = if self.explain { explained(answered, self.began.elapsed()) } else { answered.reply };
+        let reply = match &self.deprecated {
+            Some(entry) => with_notice(reply, entry),
+            None => reply,
+        };
         match (self.era, &reply.result_type) {
             (Era::Modern, None) => with_result_type(&reply.result),
             // Strict legacy clients refuse members that their revision does not know.
@@ -250,9 +261,11 @@ fn without(result: &Bytes, name: &str) -> Rope {
 }
 
 /// Adds to `_meta` which way the call took, why, and where the time went.
-fn explained(reply: Reply, taken: &Taken, total: Duration, hop: Duration) -> Reply {
+fn explained(answered: Answered, total: Duration) -> Reply {
+    let Answered { reply, taken, hop, cache } = answered;
+    let cache = cache.map(|used| format!(r#""cache":"{used}","#)).unwrap_or_default();
     let explanation = format!(
-        r#"{{"runtime":"{}","target":"{}","reason":"{}","total_us":{},"gateway_us":{},"runtime_us":{}}}"#,
+        r#"{{"runtime":"{}","target":"{}","reason":"{}",{cache}"total_us":{},"gateway_us":{},"runtime_us":{}}}"#,
         taken.runtime,
         taken.target,
         taken.reason,
@@ -260,11 +273,7 @@ fn explained(reply: Reply, taken: &Taken, total: Duration, hop: Duration) -> Rep
         total.saturating_sub(hop).as_micros(),
         hop.as_micros()
     );
-    let raw = reply.meta.clone().map(|range| text(&reply.result[range]));
-    let Ok(meta) = rewrite(raw, |key| !key.is(key::EXPLAIN), &[(key::EXPLAIN, explanation.as_bytes())]) else { return reply };
-    let Ok(result) = rewrite(Some(text(&reply.result)), |key| !key.is("_meta"), &[("_meta", &meta)]) else { return reply };
-    let result_type = reply.result_type.is_some().then_some(0..0);
-    Reply { result: result.into(), result_type, ..reply }
+    with_meta(reply, key::EXPLAIN, explanation.as_bytes())
 }
 
 /// Messages were checked to be UTF-8 as a whole.
@@ -275,13 +284,14 @@ fn text(bytes: &[u8]) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pipeline::Taken;
 
     fn finished(era: Era, result: &'static str, result_type: bool) -> String {
-        let asked = Asked { id: "1".into(), era, explain: false, bytes_max: usize::MAX, began: Instant::now() };
+        let asked = Asked { id: "1".into(), era, explain: false, deprecated: None, bytes_max: usize::MAX, began: Instant::now() };
         let mut reply = Reply::new(Bytes::from_static(result.as_bytes()));
         reply.result_type = result_type.then(|| result.find("\"complete\"").map_or(0..0, |at| at..at + 10));
         let taken = Taken { runtime: runtime_api::RuntimeId("http".into()), target: "up".into(), reason: "only_candidate" };
-        let rope = asked.result(Answered { reply, taken, hop: Duration::ZERO });
+        let rope = asked.result(Answered { reply, taken, hop: Duration::ZERO, cache: None });
         String::from_utf8(rope.into_bytes().to_vec()).expect("UTF-8")
     }
 

@@ -44,6 +44,14 @@ impl Spoken {
         }
     }
 
+    /// Names the session in logs and traces, if there is one.
+    pub(super) fn session_id(&self) -> Option<String> {
+        match self {
+            Self::Legacy { session, .. } => Some(session.public_id()),
+            Self::Modern | Self::Opening => None,
+        }
+    }
+
     /// The session's client, for a legacy client.
     pub(super) fn client(&self) -> Client {
         match self {

@@ -3,6 +3,8 @@
 //! A label look-up costs more than the measurement itself, so whatever counts calls is a handle that is resolved once,
 //! when a route is built. Labels take values from the configuration and from our own tables only, so their number is bounded.
 
+mod bounded;
+mod cache;
 mod labels;
 mod route;
 
@@ -14,7 +16,9 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use labels::{ByDelivery, ByOutcome, ByReason, ByRoute};
+use bounded::Bounded;
+pub use cache::CacheMetrics;
+use labels::{ByChange, ByDelivery, ByOutcome, ByReason, ByRoute, ByTool};
 pub use route::{InFlight, Outcome, RouteMetrics};
 
 /// Upper bounds of the buckets in seconds, 50 us to 60 s: the gateway itself costs tens of microseconds, a tool up to a minute.
@@ -22,6 +26,12 @@ const BUCKETS_SECONDS: [f64; 19] = [
     0.000_05, 0.000_1, 0.000_2, 0.000_35, 0.000_5, 0.001, 0.002, 0.003_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
     30.0, 60.0,
 ];
+
+/// Categories that are told apart: each has histograms of its own for each target that has tools of it.
+const CATEGORIES_MAX: usize = 64;
+
+/// Deprecated tools that are told apart: one counter each.
+const DEPRECATED_MAX: usize = 256;
 
 type Histograms = Family<ByOutcome, Histogram, fn() -> Histogram>;
 
@@ -46,6 +56,11 @@ struct Families {
     sessions: Gauge,
     peers_connected: Gauge,
     tools: Gauge,
+    cache: CacheMetrics,
+    catalogue_changes: Family<ByChange, Counter>,
+    deprecated_calls: Family<ByTool, Counter>,
+    categories: Bounded,
+    deprecated_tools: Bounded,
 }
 
 impl Metrics {
@@ -63,10 +78,31 @@ impl Metrics {
         Self { registry: Arc::new(registry), families }
     }
 
-    /// The handles of one runtime's one target. Resolve them when the route is built.
+    /// The handles of one runtime's one target, for tools of one category. Resolve them when the route is built.
     #[must_use]
-    pub fn route(&self, runtime: &str, target: &str) -> Arc<RouteMetrics> {
-        Arc::new(RouteMetrics::new(&self.families, ByRoute { runtime: runtime.to_owned(), target: target.to_owned() }))
+    pub fn route(&self, runtime: &str, target: &str, category: &str) -> Arc<RouteMetrics> {
+        let labels = ByRoute { runtime: runtime.to_owned(), target: target.to_owned() };
+        Arc::new(RouteMetrics::new(&self.families, labels, &self.category(category)))
+    }
+
+    /// A category as the labels have it: itself, or `other` when there are too many.
+    #[must_use]
+    pub fn category(&self, category: &str) -> Arc<str> {
+        self.families.categories.value(category)
+    }
+
+    /// Counts calls of a deprecated tool; keep the handle.
+    #[must_use]
+    pub fn deprecated_calls(&self, tool: &str) -> Counter {
+        let tool = self.families.deprecated_tools.value(tool).to_string();
+        self.families.deprecated_calls.get_or_create_owned(&ByTool { tool })
+    }
+
+    /// Counts tools that came, went, or changed.
+    pub fn catalogue_changed(&self, added: usize, removed: usize, changed: usize) {
+        for (change, count) in [("added", added), ("removed", removed), ("changed", changed)] {
+            self.families.catalogue_changes.get_or_create(&ByChange { change }).inc_by(count as u64);
+        }
     }
 
     /// Counts routes chosen for this reason; keep the handle.
@@ -109,6 +145,12 @@ impl Metrics {
         &self.families.tools
     }
 
+    /// What the cache of results counts.
+    #[must_use]
+    pub fn cache(&self) -> CacheMetrics {
+        self.families.cache.clone()
+    }
+
     /// Everything, as `GET /metrics` answers it (`application/openmetrics-text; version=1.0.0; charset=utf-8`).
     #[must_use]
     pub fn render(&self) -> String {
@@ -133,6 +175,11 @@ impl Families {
             sessions: Gauge::default(),
             peers_connected: Gauge::default(),
             tools: Gauge::default(),
+            cache: CacheMetrics::default(),
+            catalogue_changes: Family::default(),
+            deprecated_calls: Family::default(),
+            categories: Bounded::new(CATEGORIES_MAX),
+            deprecated_tools: Bounded::new(DEPRECATED_MAX),
         }
     }
 
@@ -154,6 +201,10 @@ impl Families {
         registry.register("call_fallbacks", "Calls made once more on another target", all.fallbacks);
         registry.register("sessions", "Legacy sessions that are open", all.sessions);
         registry.register("peers_connected", "Configured peers that are connected and answer", all.peers_connected);
+        all.cache.register(registry);
+        let changes = "Tools that the merged catalogue gained, lost, or has in another form than before";
+        registry.register("catalogue_changes", changes, all.catalogue_changes);
+        registry.register("deprecated_calls", "Calls of tools that clients are told to stop using", all.deprecated_calls);
         registry.register("catalogue_tools", "Tools in the merged catalogue", all.tools);
     }
 }

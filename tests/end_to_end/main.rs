@@ -3,9 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod bench;
+mod cache;
 mod calls;
 mod cancel;
 mod configuration;
+mod deprecation;
 mod extension;
 mod faults;
 mod fidelity;

@@ -20,6 +20,7 @@ pub(super) struct ByOutcome {
     pub(super) runtime: String,
     pub(super) target: String,
     pub(super) outcome: &'static str,
+    pub(super) category: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -32,6 +33,16 @@ pub(super) struct ByDelivery {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct ByReason {
     pub(super) reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ByTool {
+    pub(super) tool: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ByChange {
+    pub(super) change: &'static str,
 }
 
 /// What an MCP++ node turned away; it counts by itself and is asked when somebody looks.

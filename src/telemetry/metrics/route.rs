@@ -45,10 +45,11 @@ impl Outcome {
     }
 }
 
-/// The handles of one target. Recording looks no label up, except for the first call with a new outcome.
+/// The handles of one target, for tools of one category. Recording looks no label up, except for the first call with a new outcome.
 #[derive(Debug)]
 pub struct RouteMetrics {
     labels: ByRoute,
+    category: Box<str>,
     durations: Histograms,
     /// Made when first needed: most targets see two or three of the outcomes in their life.
     by_outcome: [OnceLock<Histogram>; OUTCOMES],
@@ -59,7 +60,7 @@ pub struct RouteMetrics {
 }
 
 impl RouteMetrics {
-    pub(super) fn new(families: &Families, labels: ByRoute) -> Self {
+    pub(super) fn new(families: &Families, labels: ByRoute, category: &str) -> Self {
         let failures = [Delivery::NotSent, Delivery::Answered, Delivery::Unknown].map(|delivery| {
             let ByRoute { runtime, target } = labels.clone();
             families.failures.get_or_create_owned(&ByDelivery { runtime, target, delivery: delivery.as_str() })
@@ -72,6 +73,7 @@ impl RouteMetrics {
             retries: families.retries.get_or_create_owned(&labels),
             fallbacks: families.fallbacks.get_or_create_owned(&labels),
             labels,
+            category: category.into(),
         }
     }
 
@@ -109,7 +111,8 @@ impl RouteMetrics {
 
     fn histogram(&self, outcome: Outcome) -> Histogram {
         let ByRoute { runtime, target } = self.labels.clone();
-        self.durations.get_or_create_owned(&ByOutcome { runtime, target, outcome: outcome.as_str() })
+        let category = self.category.to_string();
+        self.durations.get_or_create_owned(&ByOutcome { runtime, target, outcome: outcome.as_str(), category })
     }
 }
 

@@ -10,7 +10,7 @@ use super::*;
 #[test]
 fn a_route_counts_its_calls_by_outcome_with_buckets_below_a_millisecond() {
     let metrics = Metrics::new(None);
-    let route = metrics.route("http", "near");
+    let route = metrics.route("http", "near", "general");
 
     route.record(Outcome::Ok, Duration::from_micros(80));
     route.record(Outcome::Ok, Duration::from_millis(3));
@@ -19,9 +19,9 @@ fn a_route_counts_its_calls_by_outcome_with_buckets_below_a_millisecond() {
 
     let text = metrics.render();
     for line in [
-        r#"twinway_call_duration_seconds_bucket{le="0.0001",runtime="http",target="near",outcome="ok"} 1"#,
-        r#"twinway_call_duration_seconds_count{runtime="http",target="near",outcome="ok"} 2"#,
-        r#"twinway_call_duration_seconds_count{runtime="http",target="near",outcome="unavailable"} 1"#,
+        r#"twinway_call_duration_seconds_bucket{le="0.0001",runtime="http",target="near",outcome="ok",category="general"} 1"#,
+        r#"twinway_call_duration_seconds_count{runtime="http",target="near",outcome="ok",category="general"} 2"#,
+        r#"twinway_call_duration_seconds_count{runtime="http",target="near",outcome="unavailable",category="general"} 1"#,
         r#"twinway_call_failures_total{runtime="http",target="near",delivery="not_sent"} 1"#,
         r#"twinway_call_failures_total{runtime="http",target="near",delivery="unknown"} 0"#,
     ] {
@@ -35,17 +35,17 @@ fn a_route_counts_its_calls_by_outcome_with_buckets_below_a_millisecond() {
 fn two_handles_of_one_target_count_together() {
     let metrics = Metrics::new(None);
 
-    metrics.route("http", "near").record(Outcome::ToolError, Duration::from_secs(1));
-    metrics.route("http", "near").record(Outcome::ToolError, Duration::from_secs(1));
+    metrics.route("http", "near", "general").record(Outcome::ToolError, Duration::from_secs(1));
+    metrics.route("http", "near", "general").record(Outcome::ToolError, Duration::from_secs(1));
 
-    let line = r#"twinway_call_duration_seconds_count{runtime="http",target="near",outcome="tool_error"} 2"#;
+    let line = r#"twinway_call_duration_seconds_count{runtime="http",target="near",outcome="tool_error",category="general"} 2"#;
     assert!(metrics.render().contains(line));
 }
 
 #[test]
 fn a_cancelled_call_is_no_longer_in_flight() {
     let metrics = Metrics::new(None);
-    let in_flight = metrics.route("mcpp", "far").enter();
+    let in_flight = metrics.route("mcpp", "far", "general").enter();
     assert!(metrics.render().contains(r#"twinway_calls_in_flight{runtime="mcpp",target="far"} 1"#));
 
     drop(in_flight);

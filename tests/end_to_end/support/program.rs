@@ -10,7 +10,7 @@ use std::{
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use super::within;
+use super::{until, within};
 
 /// Lines that may wait for the test to read them.
 const LINES_MAX: usize = 1024;
@@ -86,6 +86,11 @@ impl Program {
     /// What it wrote to stderr so far.
     pub(crate) fn log(&self) -> String {
         String::from_utf8_lossy(&self.log.lock().unwrap()).into_owned()
+    }
+
+    /// Waits until it wrote that to stderr.
+    pub(crate) async fn logs(&self, what: &str) {
+        until(&format!("`{what}` in the log"), || async { self.log().contains(what).then_some(()) }).await;
     }
 
     /// Ends it as `kill -9` does.

@@ -217,6 +217,11 @@ impl Scripted {
         self.shared.gate.add_permits(count);
     }
 
+    /// Does something else from now on.
+    pub(crate) fn becomes(&self, script: Script) {
+        *self.shared.script.lock().unwrap() = script;
+    }
+
     /// Forgets all sessions.
     pub(crate) fn expire_sessions(&self) {
         self.shared.sessions.lock().unwrap().clear();

@@ -1,0 +1,92 @@
+//! What is known of a tool at its target beyond one snapshot: snapshots come and go with every change of anything.
+
+use std::{collections::HashMap, sync::Arc};
+
+use bytes::Bytes;
+use runtime_api::{RuntimeId, TargetId, Tool};
+
+use crate::{
+    layers::Definition,
+    telemetry::latency::{Budget, Latencies},
+};
+
+/// The tools of all targets.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    tools: HashMap<(RuntimeId, TargetId, Arc<str>), OneTool>,
+    /// Counts rebuilds, to tell which tools the latest one still met.
+    rebuilds: u64,
+    budget: Budget,
+}
+
+#[derive(Debug)]
+struct OneTool {
+    latencies: Arc<Latencies>,
+    /// As long as the text is the same, so is the definition, and what was kept of it stays good.
+    definition: Option<(Bytes, Arc<Definition>)>,
+    met_in: u64,
+}
+
+impl Known {
+    /// Begins a rebuild.
+    pub(super) const fn begin(&mut self) {
+        self.rebuilds += 1;
+    }
+
+    /// Ends it: tools that nobody asked about since are gone, and what was measured of them with them.
+    pub(super) fn end(&mut self) {
+        self.tools.retain(|_, tool| tool.met_in == self.rebuilds);
+    }
+
+    /// How long its calls took.
+    pub(super) fn latencies(&mut self, runtime: &RuntimeId, target: &TargetId, tool: &Tool) -> Arc<Latencies> {
+        Arc::clone(&self.tool(runtime, target, tool).latencies)
+    }
+
+    /// Its definition, the same one as long as its text is the same.
+    pub(super) fn definition(&mut self, runtime: &RuntimeId, target: &TargetId, tool: &Tool) -> Arc<Definition> {
+        let known = &mut self.tool(runtime, target, tool).definition;
+        match known {
+            Some((raw, definition)) if *raw == tool.definition => Arc::clone(definition),
+            _ => {
+                let definition = Definition::new(runtime.as_str(), target.as_str(), &tool.name, &tool.definition);
+                Arc::clone(&known.insert((tool.definition.clone(), Arc::new(definition))).1)
+            }
+        }
+    }
+
+    fn tool(&mut self, runtime: &RuntimeId, target: &TargetId, tool: &Tool) -> &mut OneTool {
+        let budget = &self.budget;
+        let new = || OneTool { latencies: Arc::new(Latencies::new(budget.clone())), definition: None, met_in: 0 };
+        let known = self.tools.entry((runtime.clone(), target.clone(), tool.name.clone())).or_insert_with(new);
+        known.met_in = self.rebuilds;
+        known
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tool(definition: &'static str) -> Tool {
+        Tool { name: "tool".into(), definition: Bytes::from_static(definition.as_bytes()) }
+    }
+
+    #[test]
+    fn a_definition_is_the_same_until_its_text_changes_and_gone_with_its_tool() {
+        let (runtime, target) = (RuntimeId("http".into()), TargetId::from("up"));
+        let mut known = Known::default();
+        known.begin();
+        let first = known.definition(&runtime, &target, &tool("{}"));
+        let same = known.definition(&runtime, &target, &tool("{}"));
+        let changed = known.definition(&runtime, &target, &tool("{ }"));
+        let latencies = known.latencies(&runtime, &target, &tool("{ }"));
+        assert!(Arc::ptr_eq(&first, &same) && !Arc::ptr_eq(&first, &changed));
+        drop((same, changed));
+
+        known.begin();
+        known.end();
+
+        assert_eq!((known.tools.len(), Arc::strong_count(&latencies)), (0, 1));
+    }
+}
