@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use runtime_api::{Client, Era, LegacyClient};
 use twinway_proto::{
     envelope::{ParamsIndex, Request},
@@ -256,19 +256,23 @@ fn check_mirrors(
 }
 
 /// A header that must not stand there twice: two readers could take different ones.
-fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<Cow<'a, str>>, Refused> {
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a HeaderValue>, Refused> {
     let mut values = headers.get_all(name).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    let text = value.to_str().map_err(|_| Refused::mismatch(format!("the header {name} is not plain ASCII")))?;
+    let value = values.next();
     match values.next() {
-        None => Ok(Some(Cow::Borrowed(text.trim()))),
+        None => Ok(value),
         Some(_) => Err(Refused::mismatch(format!("the header {name} stands there twice"))),
     }
 }
 
+fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<Cow<'a, str>>, Refused> {
+    let Some(value) = only(headers, name)? else { return Ok(None) };
+    let text = value.to_str().map_err(|_| Refused::mismatch(format!("the header {name} is not plain ASCII")))?;
+    Ok(Some(Cow::Borrowed(text.trim())))
+}
+
 fn mirrored<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<Cow<'a, str>>, Refused> {
-    single(headers, name)?;
-    let Some(value) = headers.get(name) else { return Ok(None) };
+    let Some(value) = only(headers, name)? else { return Ok(None) };
     decode_value(value).map(Some).map_err(|fault| Refused::mismatch(format!("the header {name}: {fault}")))
 }
 
