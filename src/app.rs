@@ -29,8 +29,9 @@ use crate::{
 /// Time that targets have to answer before the gateway says that it is ready without them.
 pub(crate) const SETTLE: Duration = Duration::from_millis(500);
 
-/// How often idle sessions and kept results that are good for nothing any more are looked for.
-const SWEEP: Duration = Duration::from_secs(30);
+/// Idle sessions, and kept results that are good for nothing any more, are looked for at most and at least so often; in
+/// between, twice in the time that a session may be idle.
+const SWEEP: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 
 /// Time for runtimes to close what they opened.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -263,11 +264,12 @@ fn flatten(ended: Result<Result<(), PartError>, tokio::task::JoinError>) -> Resu
 }
 
 async fn sweep(server: Server, cache: Cache, stop: CancellationToken) {
+    let period = (server.sessions().idle() / 2).clamp(SWEEP.0, SWEEP.1);
     loop {
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(SWEEP) => {
+            () = tokio::time::sleep(period) => {
                 server.sessions().sweep();
                 cache.sweep();
             }

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 /// As quick as the system's for small calls, within what can be measured; benches/README.md has the memory in use.
+#[cfg(not(feature = "system-allocator"))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -11,9 +11,10 @@ use runtime_api::BoxError;
 use serde::{Deserialize, Serialize};
 use twinway::measure::Caller;
 
+pub(crate) use http::HttpClient;
+
 use crate::load::Order;
 use crate::request::{Era, check_answer, check_result};
-use http::HttpClient;
 use raw::RawStream;
 use seam::{Seam, Target};
 

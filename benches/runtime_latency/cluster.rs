@@ -4,19 +4,17 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path as FilePath;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use tokio::time::Duration;
-use twinway::measure::{Outcome, Round};
+use twinway::measure::Round;
 
 use crate::client::Wire;
 use crate::delay::Delay;
 use crate::gateway::{self, Gateway, Kind, Upstream};
-use crate::load::{Order, Report};
+use crate::generator::Generator;
+use crate::load::Order;
 use crate::process::{Launch, Party, Usage};
 use crate::scenario::{Carrier, Path, Place, Scenario, Variant};
-
-/// Beyond the time of the round itself; the load generator's own limit is shorter.
-const ANSWER_WITHIN: Duration = Duration::from_secs(40);
 
 /// How long a round lasts.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +36,7 @@ pub(crate) struct Setup<'a> {
 
 /// Running parties, killed when this is dropped.
 pub(crate) struct Cluster {
-    load: Party,
+    load: Generator,
     server: (Party, SocketAddr),
     floor: (Party, SocketAddr),
     /// The peer and its multiaddresses, that of TCP first.
@@ -62,7 +60,7 @@ impl Cluster {
         for address in &peer.1 {
             peer_addresses.push(setup.peer_away(address, &mut delays).await?);
         }
-        let load = start_role("load", &[], setup)?;
+        let load = Generator::start(setup)?;
         let mut gateways = BTreeMap::new();
         for kind in cases.iter().flat_map(gateways_of) {
             if !gateways.contains_key(&kind) {
@@ -82,19 +80,13 @@ impl Cluster {
     /// Runs one round of one case.
     pub(crate) async fn measure(&mut self, scenario: &Scenario, timing: Timing) -> anyhow::Result<Round> {
         let order = self.order(scenario, timing)?;
-        let limit = ANSWER_WITHIN + Duration::from_secs_f64(timing.seconds + timing.warm_up_seconds);
-        self.load.tell(&order).await?;
-        match self.load.hear(limit).await? {
-            Report::Warm => {}
-            Report::Failed(reason) => return Ok(Round::failed(reason)),
-            Report::Done(_) => bail!("the load generator ended a round that was not started"),
+        if let Err(reason) = self.load.warm_up(&order).await? {
+            return Ok(Round::failed(reason));
         }
         let before = self.usage(scenario)?;
-        self.load.tell(&"go").await?;
-        let outcome: Outcome = match self.load.hear(limit).await? {
-            Report::Done(outcome) => outcome,
-            Report::Failed(reason) => return Ok(Round::failed(reason)),
-            Report::Warm => bail!("the load generator warmed up twice"),
+        let outcome = match self.load.measure(&order).await? {
+            Ok(outcome) => outcome,
+            Err(reason) => return Ok(Round::failed(reason)),
         };
         let after = self.usage(scenario)?;
         Ok(Round::new(outcome).costing(after.cpu_ns.saturating_sub(before.cpu_ns), after.rss_bytes))
@@ -214,10 +206,10 @@ async fn start_gateway(
     };
     let place = setup.place.prefix().replace('/', "-");
     let (collector, core, directory) = (setup.collector, setup.core, setup.directory);
-    Gateway::start(&gateway::Setup { kind, program, upstream, collector, core, directory, place: &place }).await
+    Gateway::start(&gateway::Setup { kind, program, upstream, collector, core, directory, place: &place, http: "" }).await
 }
 
-async fn start_listener(name: &str, arguments: &[String], setup: &Setup<'_>) -> anyhow::Result<(Party, SocketAddr)> {
+pub(crate) async fn start_listener(name: &str, arguments: &[String], setup: &Setup<'_>) -> anyhow::Result<(Party, SocketAddr)> {
     let mut party = start_role(name, arguments, setup)?;
     let ready = party.ready().await?;
     let address = ready["http"].as_str().context("a listener says where it listens")?.parse()?;
@@ -232,7 +224,7 @@ async fn start_peer(setup: &Setup<'_>) -> anyhow::Result<(Party, Vec<String>)> {
 }
 
 /// Starts this program again, in another role.
-fn start_role(name: &str, arguments: &[String], setup: &Setup<'_>) -> anyhow::Result<Party> {
+pub(crate) fn start_role(name: &str, arguments: &[String], setup: &Setup<'_>) -> anyhow::Result<Party> {
     let program = std::env::current_exe()?;
     let arguments = ["--role", name].into_iter().map(str::to_owned).chain(arguments.iter().cloned()).collect();
     let log = setup.directory.join(format!("{}{name}.log", setup.place.prefix().replace('/', "-")));

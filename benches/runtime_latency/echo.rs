@@ -1,6 +1,7 @@
-//! What the neutral tool server answers, over whatever it is asked: MCP of both eras with one tool, `echo`.
+//! What the neutral tool server answers, over whatever it is asked: MCP of both eras with the tools `echo` and `nap`.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use hyper::StatusCode;
 use serde::Deserialize;
@@ -13,6 +14,9 @@ const METHOD_NOT_FOUND: i32 = -32601;
 const INVALID_PARAMS: i32 = -32602;
 const PARSE_ERROR: i32 = -32700;
 
+/// How long `nap` takes, which is `echo` otherwise: enough for a client to go away in the middle of it.
+pub(crate) const NAP: Duration = Duration::from_millis(200);
+
 /// An answer.
 pub(crate) struct Reply {
     /// For HTTP.
@@ -21,6 +25,8 @@ pub(crate) struct Reply {
     pub(crate) body: String,
     /// It answers `initialize`.
     pub(crate) opens_session: bool,
+    /// When it is sent; only HTTP waits.
+    pub(crate) after: Duration,
 }
 
 #[derive(Deserialize)]
@@ -39,7 +45,7 @@ pub(crate) fn answer(era: Era, body: &[u8]) -> Reply {
         return failure(StatusCode::BAD_REQUEST, "null", PARSE_ERROR, "the body is not a JSON-RPC message");
     };
     let (Some(id), Some(method)) = (message.id, message.method) else {
-        return Reply { status: StatusCode::ACCEPTED, body: String::new(), opens_session: false };
+        return Reply { status: StatusCode::ACCEPTED, body: String::new(), opens_session: false, after: Duration::ZERO };
     };
     match method.as_ref() {
         "initialize" => Reply { opens_session: true, ..success(id.get(), INITIALIZED) },
@@ -70,10 +76,11 @@ fn call(era: Era, id: &RawValue, params: Option<&RawValue>) -> Reply {
         Era::Legacy => StatusCode::OK,
     };
     match params.map(|params| serde_json::from_str::<Params<'_>>(params.get())) {
-        Some(Ok(Params { name, arguments })) if name == "echo" && arguments.text.get().starts_with('"') => {
-            success(id.get(), &echoed(era, arguments.text.get()))
+        Some(Ok(Params { name, arguments })) if TOOLS.contains(&&*name) && arguments.text.get().starts_with('"') => {
+            let after = if name == "nap" { NAP } else { Duration::ZERO };
+            Reply { after, ..success(id.get(), &echoed(era, arguments.text.get())) }
         }
-        _ => failure(status, id.get(), INVALID_PARAMS, "the only tool is `echo`, and its `text` is a string"),
+        _ => failure(status, id.get(), INVALID_PARAMS, "the tools are `echo` and `nap`, and their `text` is a string"),
     }
 }
 
@@ -99,13 +106,16 @@ const INITIALIZED: &str = concat!(
     r#""serverInfo":{"name":"echo-server","version":"1.0.0"}}"#
 );
 
+const TOOLS: [&str; 2] = ["echo", "nap"];
+
 fn tools(era: Era) -> String {
     let schema = r#"{"type":"object","properties":{"text":{"type":"string"}},"required":["text"]}"#;
     let modern = match era {
         Era::Modern => r#""resultType":"complete","ttlMs":60000,"cacheScope":"public","#,
         Era::Legacy => "",
     };
-    format!(r#"{{{modern}"tools":[{{"name":"echo","description":"Returns its text","inputSchema":{schema}}}]}}"#)
+    let tool = |name: &&str| format!(r#"{{"name":"{name}","description":"Returns its text","inputSchema":{schema}}}"#);
+    format!(r#"{{{modern}"tools":[{}]}}"#, TOOLS.iter().map(tool).collect::<Vec<_>>().join(","))
 }
 
 fn unknown_method_status(era: Era) -> StatusCode {
@@ -117,10 +127,10 @@ fn unknown_method_status(era: Era) -> StatusCode {
 
 fn success(id: &str, result: &str) -> Reply {
     let body = [r#"{"jsonrpc":"2.0","id":"#, id, r#","result":"#, result, "}"].concat();
-    Reply { status: StatusCode::OK, body, opens_session: false }
+    Reply { status: StatusCode::OK, body, opens_session: false, after: Duration::ZERO }
 }
 
 fn failure(status: StatusCode, id: &str, code: i32, message: &str) -> Reply {
     let body = format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{code},"message":"{message}"}}}}"#);
-    Reply { status, body, opens_session: false }
+    Reply { status, body, opens_session: false, after: Duration::ZERO }
 }

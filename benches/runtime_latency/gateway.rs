@@ -54,6 +54,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) directory: &'a Path,
     /// Tells files of one cluster from those of another.
     pub(crate) place: &'a str,
+    /// Further lines of the table `[http]`.
+    pub(crate) http: &'a str,
 }
 
 /// Whose tool a gateway offers.
@@ -105,10 +107,11 @@ fn configuration(setup: &Setup<'_>, name: &str) -> String {
         Kind::Variant(Variant::Workers(count)) => format!("workers = {count}\n"),
         _ => String::new(),
     };
+    let http = setup.http;
     format!(
         r#"[http]
 listen = "127.0.0.1:0"
-{workers}
+{workers}{http}
 [telemetry]
 otlp = "http://{collector}"
 sample_ratio = {ratio:?}

@@ -10,8 +10,10 @@ mod delay;
 mod echo;
 mod floor;
 mod gateway;
+mod generator;
 mod goal;
 mod load;
+mod memory;
 mod peer;
 mod plot;
 mod process;
@@ -22,6 +24,7 @@ mod request;
 mod scenario;
 mod server;
 mod table;
+mod vanish;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -33,6 +36,7 @@ use twinway::measure::{Machine, Round};
 
 use crate::cluster::{Cluster, Setup, Timing};
 use crate::collector::Collector;
+use crate::memory::Amount;
 use crate::report::{Case, RunFacts, RunReport, Skipped};
 use crate::scenario::{Carrier, Path, Place, Scenario, Variant};
 
@@ -75,6 +79,15 @@ struct Options {
     /// Write tables and pictures into `benches/README.md` and `benches/results`
     #[arg(long)]
     write: bool,
+    /// Instead of latency: memory over three cycles of calls and clients that vanish
+    #[arg(long)]
+    memory: bool,
+    /// With --memory: calls in each cycle
+    #[arg(long, default_value_t = 1_000_000, value_name = "COUNT")]
+    calls: u64,
+    /// With --memory: clients that vanish in each cycle
+    #[arg(long, default_value_t = 10_000, value_name = "COUNT")]
+    clients: usize,
     /// Print the names of the cases
     #[arg(long)]
     list: bool,
@@ -125,7 +138,7 @@ fn main() -> anyhow::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         // Leaving the run drops its parties, which kills them.
         tokio::select! {
-            result = run(&options, cases, skipped) => result,
+            result = measure(&options, cases, skipped) => result,
             _ = tokio::signal::ctrl_c() => bail!("interrupted"),
             _ = terminate.recv() => bail!("terminated"),
         }
@@ -182,6 +195,27 @@ impl Options {
         let words: Vec<String> = ["cargo bench --bench runtime_latency --".to_owned()].into_iter().chain(arguments).collect();
         words.join(" ").trim_end_matches([' ', '-']).to_owned()
     }
+}
+
+async fn measure(options: &Options, cases: Vec<Case>, skipped: Vec<Skipped>) -> anyhow::Result<()> {
+    if options.memory { weigh(options).await } else { run(options, cases, skipped).await }
+}
+
+async fn weigh(options: &Options) -> anyhow::Result<()> {
+    let machine = Machine::this(Options::command());
+    let directory = output_directory()?;
+    let collector = Collector::start()?;
+    let setup =
+        Setup { place: Place::Here, core: None, collector: collector.address, directory: &directory, system_allocator: None };
+    let report = memory::run(&setup, machine, Amount { calls: options.calls, clients: options.clients }).await?;
+    let json = directory.join("memory.json");
+    std::fs::write(&json, serde_json::to_vec_pretty(&report)?).with_context(|| format!("cannot write {}", json.display()))?;
+    let table = report.markdown();
+    say(format_args!("{table}"));
+    if options.write {
+        readme::write("memory", &table)?;
+    }
+    report.judge()
 }
 
 async fn run(options: &Options, mut cases: Vec<Case>, skipped: Vec<Skipped>) -> anyhow::Result<()> {

@@ -1,4 +1,4 @@
-//! A neutral MCP server of both eras with one tool, `echo`, that shares no code with Twinway.
+//! A neutral MCP server of both eras with the tools `echo` and `nap` that shares no code with Twinway.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,7 +46,11 @@ async fn serve_request(request: Request<Incoming>) -> Result<Answer, hyper::Erro
     }
     let era = Era::of_version(request.headers().get(PROTOCOL_VERSION_HEADER).map(HeaderValue::as_bytes));
     let body = request.into_body().collect().await?.to_bytes();
-    Ok(answer(echo::answer(era, &body)))
+    let reply = echo::answer(era, &body);
+    if !reply.after.is_zero() {
+        tokio::time::sleep(reply.after).await;
+    }
+    Ok(answer(reply))
 }
 
 fn answer(reply: Reply) -> Answer {

@@ -19,3 +19,4 @@ mod lists;
 mod p2p;
 mod support;
 mod trace;
+mod vanish;

@@ -17,14 +17,14 @@ pub(crate) struct HttpClient {
 }
 
 impl HttpClient {
-    pub(super) fn new(era: Era, order: &Order) -> anyhow::Result<Self> {
+    pub(crate) fn new(era: Era, order: &Order) -> anyhow::Result<Self> {
         let authority = order.endpoint.split('/').next().context("the endpoint is empty")?;
         let requests = RequestBuilder::new(era, &order.endpoint, &order.tool)?;
         Ok(Self { requests, connection: HttpConnection::new(authority), is_open: false })
     }
 
     /// Opens the connection if it is not open, and the session if there is none yet.
-    pub(super) async fn ensure_open(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn ensure_open(&mut self) -> anyhow::Result<()> {
         self.connection.ensure_open().await.map_err(anyhow::Error::from_boxed)?;
         if self.requests.era() == Era::Legacy && !self.is_open {
             self.open_session().await.context("`initialize` failed")?;
@@ -42,7 +42,7 @@ impl HttpClient {
         Ok(())
     }
 
-    pub(super) async fn call(&mut self, id: u64, text: &str) -> anyhow::Result<Bytes> {
+    pub(crate) async fn call(&mut self, id: u64, text: &str) -> anyhow::Result<Bytes> {
         let answer = self.connection.send(self.requests.call(id, text)).await.map_err(anyhow::Error::from_boxed)?;
         ensure!(answer.status == StatusCode::OK, "HTTP {}: {}", answer.status, refusal(&answer.body));
         let is_json = answer.headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
@@ -51,7 +51,7 @@ impl HttpClient {
         Ok(answer.body)
     }
 
-    pub(super) async fn close(mut self) {
+    pub(crate) async fn close(mut self) {
         if self.requests.era() == Era::Legacy && self.is_open {
             // A server may refuse to end sessions (405), and a failed end of a session is no failed call.
             drop(self.connection.send(self.requests.delete()).await);
