@@ -98,6 +98,7 @@ impl Cluster {
             Path::Direct(_) => over_http(self.server_address, "echo"),
             Path::Floor(_) => over_http(self.floor.1, "echo"),
             Path::HttpRuntime(_) => over_http(self.gateway(Kind::Alone(scenario.sampling))?.http, "bench.echo"),
+            Path::Rest(shape) => over_http(self.gateway(Kind::Rest(shape))?.http, "bench.echo"),
             Path::Variant(variant) => over_http(self.gateway(Kind::Variant(variant))?.http, "bench.echo"),
             Path::PeerGateway(_) => over_http(self.gateway(Kind::Near)?.http, "far.bench.echo"),
             Path::RawStream(carrier) => (Wire::RawStream, self.peer_address(carrier)?, "echo"),
@@ -123,7 +124,7 @@ impl Cluster {
             Path::Direct(_) if scenario.is_cold => self.load.usage(),
             Path::Direct(_) => self.server.0.usage(),
             Path::Floor(_) => self.floor.0.usage(),
-            Path::HttpRuntime(_) | Path::Variant(_) | Path::PeerGateway(_) => {
+            Path::HttpRuntime(_) | Path::Rest(_) | Path::Variant(_) | Path::PeerGateway(_) => {
                 let gateways = gateways_of(scenario).into_iter().map(|kind| self.gateway(kind)?.party.usage());
                 gateways.sum::<anyhow::Result<Usage>>()
             }
@@ -170,6 +171,7 @@ impl Setup<'_> {
 fn gateways_of(scenario: &Scenario) -> Vec<Kind> {
     match scenario.path {
         Path::HttpRuntime(_) => vec![Kind::Alone(scenario.sampling)],
+        Path::Rest(shape) => vec![Kind::Rest(shape)],
         Path::Variant(variant) => vec![Kind::Variant(variant)],
         Path::PeerGateway(_) => vec![Kind::Far, Kind::Near],
         Path::Direct(_) | Path::Floor(_) | Path::RawStream(_) | Path::McppRuntime(_) | Path::HttpSeam => Vec::new(),
@@ -191,6 +193,7 @@ async fn start_gateway(
     let far;
     let upstream = match kind {
         Kind::Alone(_) | Kind::Variant(_) => Upstream::Server(server_away),
+        Kind::Rest(shape) => Upstream::Rest(server_away, shape),
         // The far gateway stands beside its tool.
         Kind::Far => Upstream::ServerForPeers(server),
         Kind::Near => {

@@ -6,14 +6,16 @@ use std::path::Path;
 use anyhow::Context as _;
 
 use crate::process::{Launch, Party};
-use crate::scenario::{Sampling, Variant};
+use crate::scenario::{Sampling, Shape, Variant};
 
 /// Which gateway of a cluster; each is started when a case needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
     /// Offers the server's tool as `bench.echo`.
     Alone(Sampling),
-    /// The same, set up in another way.
+    /// Offers the same tool of the same server, which does not speak MCP.
+    Rest(Shape),
+    /// As `Alone`, set up in another way.
     Variant(Variant),
     /// Offers the server's tool to `Near`.
     Far,
@@ -30,6 +32,7 @@ impl Kind {
             Self::Variant(Variant::Ours) => "gateway-as-it-is".to_owned(),
             Self::Variant(Variant::SystemAllocator) => "gateway-system-allocator".to_owned(),
             Self::Variant(Variant::Workers(count)) => format!("gateway-workers-{count}"),
+            Self::Rest(shape) => format!("gateway-{}", shape.kind()),
             Self::Far => "gateway-far".to_owned(),
             Self::Near => "gateway-near".to_owned(),
         }
@@ -38,7 +41,7 @@ impl Kind {
     const fn sampling(self) -> Sampling {
         match self {
             Self::Alone(sampling) => sampling,
-            Self::Variant(_) | Self::Far | Self::Near => Sampling::OnePercent,
+            Self::Rest(_) | Self::Variant(_) | Self::Far | Self::Near => Sampling::OnePercent,
         }
     }
 }
@@ -61,6 +64,8 @@ pub(crate) struct Setup<'a> {
 /// Whose tool a gateway offers.
 pub(crate) enum Upstream<'a> {
     Server(SocketAddr),
+    /// The server's, in that shape.
+    Rest(SocketAddr, Shape),
     /// The server's, to peers too.
     ServerForPeers(SocketAddr),
     /// That of the gateway with this multiaddress.
@@ -100,6 +105,9 @@ impl Gateway {
 fn configuration(setup: &Setup<'_>, name: &str) -> String {
     let upstream = match setup.upstream {
         Upstream::Server(address) => server(address),
+        Upstream::Rest(address, shape) => {
+            format!("[[upstream]]\nname = \"bench\"\nkind = \"{}\"\nurl = \"http://{address}\"\n", shape.kind())
+        }
         Upstream::ServerForPeers(address) => server(address) + &for_peers(name),
         Upstream::Peer(address) => peer(name, address),
     };

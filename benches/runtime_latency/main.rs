@@ -21,6 +21,7 @@ mod raw_stream;
 mod readme;
 mod report;
 mod request;
+mod rest;
 mod scenario;
 mod server;
 mod table;
@@ -172,7 +173,10 @@ impl Options {
             Path::Variant(Variant::SystemAllocator) if self.system_allocator.is_none() => {
                 Some("--system-allocator names no gateway that was built with the feature `system-allocator`")
             }
-            Path::HttpRuntime(_) | Path::PeerGateway(_) | Path::Variant(_) if self.baselines => Some("--baselines leaves it out"),
+            Path::Rest(shape) if !shape.is_known() => Some("this build knows no such kind of upstream"),
+            Path::HttpRuntime(_) | Path::Rest(_) | Path::PeerGateway(_) | Path::Variant(_) if self.baselines => {
+                Some("--baselines leaves it out")
+            }
             _ => None,
         }
     }

@@ -192,7 +192,8 @@ pub(crate) fn check_answer(body: &[u8], id: u64, text: &str) -> anyhow::Result<(
 pub(crate) fn check_result(result: &CallResult<'_>, text: &str) -> anyhow::Result<()> {
     ensure!(!result.is_error, "the tool failed");
     let [content] = result.content.as_slice() else { anyhow::bail!("the result has not one content block") };
-    ensure!(content.text == text, "the text is not what was sent");
+    // What an OpenAPI application answers is JSON: a text in quotes.
+    ensure!(content.text.trim_matches('"') == text, "the text is not what was sent");
     Ok(())
 }
 

@@ -1,5 +1,7 @@
 //! The cases of a run: what is called, through what, how large, how many at once, and how far away.
 
+use twinway::config::Config;
+
 use crate::request::Era;
 
 /// What lies between the client and the tool.
@@ -19,8 +21,17 @@ pub(crate) enum Path {
     HttpSeam,
     /// `twinway serve`, libp2p, another `twinway serve` with the server as its upstream.
     PeerGateway(Era),
+    /// `twinway serve` with the server as an upstream that does not speak MCP.
+    Rest(Shape),
     /// `twinway serve` as we set it up, or in another way.
     Variant(Variant),
+}
+
+/// What the server is for who does not speak MCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Shape {
+    OpenApi,
+    ToolServer,
 }
 
 /// What carries a libp2p connection.
@@ -86,7 +97,7 @@ impl Path {
     pub(crate) const fn era(self) -> Era {
         match self {
             Self::Direct(era) | Self::Floor(era) | Self::HttpRuntime(era) | Self::PeerGateway(era) => era,
-            Self::RawStream(_) | Self::McppRuntime(_) | Self::HttpSeam | Self::Variant(_) => Era::Modern,
+            Self::RawStream(_) | Self::McppRuntime(_) | Self::HttpSeam | Self::Rest(_) | Self::Variant(_) => Era::Modern,
         }
     }
 
@@ -101,10 +112,29 @@ impl Path {
             Self::RawStream(carrier) => format!("raw-stream {era} {}", carrier.name()),
             Self::McppRuntime(carrier) => format!("mcpp-runtime {era} {}", carrier.name()),
             Self::PeerGateway(_) => format!("peer-gateway {era}"),
+            Self::Rest(shape) => format!("http-runtime {era} {}", shape.kind()),
             Self::Variant(Variant::Ours) => format!("http-runtime {era} as-it-is"),
             Self::Variant(Variant::SystemAllocator) => format!("http-runtime {era} system-allocator"),
             Self::Variant(Variant::Workers(count)) => format!("http-runtime {era} workers-{count}"),
         }
+    }
+}
+
+impl Shape {
+    pub(crate) const EACH: [Self; 2] = [Self::OpenApi, Self::ToolServer];
+
+    /// As a configuration has it.
+    pub(crate) const fn kind(self) -> &'static str {
+        match self {
+            Self::OpenApi => "openapi",
+            Self::ToolServer => "tool-server",
+        }
+    }
+
+    /// Whether a configuration may say so.
+    pub(crate) fn is_known(self) -> bool {
+        let text = format!("[[upstream]]\nname = \"bench\"\nkind = \"{}\"\nurl = \"http://127.0.0.1\"\n", self.kind());
+        Config::parse(&text, "bench.toml".as_ref()).is_ok()
     }
 }
 
@@ -214,6 +244,7 @@ impl Scenario {
     pub(crate) const fn direct(&self) -> Option<Self> {
         match self.path {
             Path::RawStream(_) | Path::McppRuntime(_) | Path::Variant(_) | Path::HttpSeam => None,
+            Path::Rest(_) => Some(self.through(Path::Direct(Era::Modern))),
             Path::Direct(era) | Path::Floor(era) | Path::HttpRuntime(era) | Path::PeerGateway(era) => {
                 Some(self.sampled(Sampling::OnePercent).through(Path::Direct(era)))
             }
@@ -225,6 +256,7 @@ impl Scenario {
         match self.path {
             Path::Direct(_) | Path::Floor(_) | Path::RawStream(_) | Path::Variant(Variant::Ours) => None,
             Path::HttpRuntime(era) | Path::PeerGateway(era) => Some(self.sampled(Sampling::OnePercent).through(Path::Floor(era))),
+            Path::Rest(_) => Some(self.through(Path::Floor(Era::Modern))),
             Path::McppRuntime(carrier) => Some(self.through(Path::RawStream(carrier))),
             Path::HttpSeam => Some(self.through(Path::Direct(Era::Modern))),
             Path::Variant(_) => Some(self.through(Path::Variant(Variant::Ours))),
@@ -298,7 +330,8 @@ fn every_row() -> Vec<Scenario> {
         scenario().through(Path::Floor(Era::Legacy)),
         scenario().through(Path::HttpRuntime(Era::Legacy)),
     ];
-    few_rows().into_iter().chain(more).collect()
+    let rest = Shape::EACH.map(|shape| scenario().through(Path::Rest(shape)));
+    few_rows().into_iter().chain(more).chain(rest).collect()
 }
 
 /// Both runtimes beside what they are built on. A gateway dials its targets when it starts, so the runtimes are called at

@@ -1,4 +1,4 @@
-//! A neutral MCP server of both eras with the tools `echo` and `nap` that shares no code with Twinway.
+//! A neutral server with the tools `echo` and `nap`, over MCP of both eras and in REST shapes, that shares no code with Twinway.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::echo::{self, Reply};
 use crate::request::{Era, PROTOCOL_VERSION_HEADER, SESSION_HEADER};
+use crate::rest;
 
 type Answer = Response<Full<Bytes>>;
 
@@ -39,6 +40,12 @@ async fn serve_connection(stream: TcpStream) -> anyhow::Result<()> {
 }
 
 async fn serve_request(request: Request<Incoming>) -> Result<Answer, hyper::Error> {
+    if request.uri().path() != "/mcp" {
+        let (head, body) = request.into_parts();
+        let body = body.collect().await?.to_bytes();
+        let reply = rest::answer(&head.method, head.uri.path(), &body);
+        return Ok(reply.map_or_else(|| empty(StatusCode::NOT_FOUND), answer));
+    }
     match *request.method() {
         Method::POST => {}
         Method::DELETE => return Ok(empty(StatusCode::OK)),
