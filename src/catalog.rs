@@ -12,6 +12,7 @@ use arc_swap::{ArcSwap, Guard};
 use futures_util::StreamExt;
 use prometheus_client::metrics::counter::Counter;
 use runtime_api::{CallService, Offers, RuntimeId, TargetId, TargetOffers, TargetState, Tool};
+use runtime_mcpp::Carrier;
 use tokio::{
     sync::watch,
     time::{Duration, Instant},
@@ -259,10 +260,14 @@ impl Builder {
         snapshot.targets = offered.iter().map(|(runtime, _, target)| (runtime.clone(), target.clone())).collect();
         self.report(&refused);
         snapshot.refused = refused;
-        let answers =
-            |runtime: &RuntimeId, target: &TargetOffers| runtime.as_str() == router::MCPP && target.state == TargetState::Ready;
-        let peers = offered.iter().filter(|(runtime, _, target)| answers(runtime, target)).count();
-        self.metrics.peers_connected().set(i64::try_from(peers).unwrap_or(i64::MAX));
+        let carried = |runtime: &RuntimeId, target: &TargetOffers| match target.state {
+            TargetState::Ready if runtime.as_str() == router::MCPP => target.transport,
+            _ => None,
+        };
+        for carrier in Carrier::ALL.map(Carrier::as_str) {
+            let peers = offered.iter().filter(|(runtime, _, target)| carried(runtime, target) == Some(carrier)).count();
+            self.metrics.set_peers_connected(carrier, peers);
+        }
         self.metrics.tools().set(i64::try_from(snapshot.merged.len()).unwrap_or(i64::MAX));
         self.known.end();
         self.publish(snapshot);

@@ -151,6 +151,8 @@ fn open_hop(parent: &Span, taken: &Taken, call: &mut Call) -> Span {
         runtime: taken.runtime.as_str(),
         target: taken.target.as_str(),
         reason: taken.reason,
+        // The HTTP runtime knows no other; a peer's connection is chosen by its runtime.
+        transport: (taken.runtime.as_str() == HTTP).then_some("tcp"),
         server_address: None,
     };
     let hop = span::hop(parent, &about);

@@ -133,6 +133,7 @@ fn offers(target: usize, tools: usize) -> TargetOffers {
     TargetOffers {
         target: TargetId::from(format!("target{target}").as_str()),
         state: TargetState::Ready,
+        transport: None,
         eras: Eras::default(),
         server_info: None,
         tools: (0..tools).map(tool).collect(),

@@ -102,7 +102,8 @@ mod tests {
         let target = |(name, tools): &(&str, &[&str])| {
             let tools = tools.iter().map(tool).collect();
             let eras = Eras::default();
-            let offers = TargetOffers { target: (*name).into(), state: TargetState::Ready, eras, server_info: None, tools };
+            let (state, transport) = (TargetState::Ready, None);
+            let offers = TargetOffers { target: (*name).into(), state, transport, eras, server_info: None, tools };
             (RuntimeId("http".into()), service.clone(), Arc::new(offers))
         };
         targets.iter().map(target).collect()

@@ -18,8 +18,13 @@ pub struct Peer {
     /// Its name, unique among upstreams and peers.
     pub name: Name,
     /// Where it listens, ending in its key: `/ip4/192.0.2.7/tcp/4001/p2p/12D3KooW…`
-    #[schemars(with = "String")]
-    pub address: Multiaddr,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub address: Option<Multiaddr>,
+    /// Further addresses of the same peer, over QUIC for example: `/ip4/192.0.2.7/udp/4001/quic-v1/p2p/12D3KooW…`
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub addresses: Vec<Multiaddr>,
     /// Whether its tools carry its name in the merged view.
     #[serde(default)]
     pub prefix: Prefix,
@@ -61,7 +66,8 @@ impl Peer {
     pub fn new(name: Name, address: Multiaddr) -> Self {
         Self {
             name,
-            address,
+            address: Some(address),
+            addresses: Vec::new(),
             prefix: Prefix::default(),
             trust: distrust(),
             concurrency: None,
@@ -77,7 +83,8 @@ impl Peer {
     /// What the MCP++ runtime needs to know of it.
     #[must_use]
     pub fn to_runtime(&self) -> PeerConfig {
-        let mut config = PeerConfig::new(self.name.as_str(), self.address.clone());
+        let addresses = self.address.iter().chain(&self.addresses).cloned().collect();
+        let mut config = PeerConfig::new(self.name.as_str(), addresses);
         config.calls_in_flight_max = self.concurrency.unwrap_or(config.calls_in_flight_max);
         config.refresh = self.refresh.unwrap_or(config.refresh);
         config

@@ -14,7 +14,7 @@ pub(super) fn reword(path: &str, message: &str, value: Option<&DeValue<'_>>) -> 
     }
     match path {
         _ if REPEATED.contains(&path) && message.ends_with("expected a sequence") => Some(format!("write `[[{path}]]`")),
-        "peer.address" | "p2p.listen" => {
+        "peer.address" | "peer.addresses" | "p2p.listen" => {
             let (text, error) = bad_address(value?)?;
             Some(format!("`{text}` is not a multiaddress such as `/ip4/127.0.0.1/tcp/4001`: {error}"))
         }

@@ -124,7 +124,7 @@ impl Config {
     }
 
     fn validate_peer(&self, index: usize, peer: &Peer) -> Result<(), Invalid> {
-        let complain = |error| Invalid::new(format!("peer.{index}.address"), format!("{error}"));
+        let complain = |error: ConfigError| Invalid::new(peer_path(index, peer, &error), error.to_string());
         peer.to_runtime().validate().map_err(complain)?;
         if self.p2p.is_none() {
             return Err(Invalid::new(format!("peer.{index}"), "a peer needs the table `[p2p]`"));
@@ -134,7 +134,7 @@ impl Config {
 
     fn validate_p2p(&self) -> Result<(), Invalid> {
         let Some(p2p) = &self.p2p else { return Ok(()) };
-        p2p.validate().map_err(|error| Invalid::new(p2p_path(&error), error.to_string()))?;
+        p2p.validate().map_err(|error| Invalid::new(p2p_path(&error, &p2p.listen), error.to_string()))?;
         if p2p.authority == AuthorityMode::OpenLoopback {
             only_loopback(&p2p.listen)?;
         }
@@ -166,7 +166,10 @@ fn bounded(path: &str, timeout: Duration) -> Result<(), Invalid> {
 }
 
 /// The key that a complaint of the node is about.
-fn p2p_path(error: &ConfigError) -> &'static str {
+fn p2p_path(error: &ConfigError, listen: &[Multiaddr]) -> String {
+    if let Some(place) = listen.iter().position(|address| error.address() == Some(address)) {
+        return format!("p2p.listen.{place}");
+    }
     match error {
         ConfigError::FrameTooLarge(_) => "p2p.frame_bytes_max",
         ConfigError::MemoryPercent(_) => "p2p.memory_percent_max",
@@ -174,6 +177,25 @@ fn p2p_path(error: &ConfigError) -> &'static str {
         // The enum may grow; the table is never the wrong place.
         _ => "p2p",
     }
+    .to_owned()
+}
+
+/// The key that a complaint about a peer is about.
+fn peer_path(index: usize, peer: &Peer, error: &ConfigError) -> String {
+    let key = match error.address() {
+        Some(wrong) if peer.address.as_ref() != Some(wrong) => {
+            let place = peer.addresses.iter().position(|address| address == wrong);
+            place.map_or_else(|| "addresses".to_owned(), |place| format!("addresses.{place}"))
+        }
+        Some(_) => "address".to_owned(),
+        None => match error {
+            ConfigError::Refresh(_) => "refresh".to_owned(),
+            ConfigError::TooManyAddresses(_) => "addresses".to_owned(),
+            // Nothing more precise is written there.
+            _ => return format!("peer.{index}"),
+        },
+    };
+    format!("peer.{index}.{key}")
 }
 
 /// A key that does not exist yet is made at the start; one that exists must be usable.

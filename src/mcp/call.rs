@@ -143,7 +143,7 @@ impl Server {
                     name: Some(&found.entry.public),
                     era: found.spoken.era(),
                     protocol_version: found.spoken.revision(),
-                    transport: "tcp",
+                    transport: found.inbound.way.transport(),
                     session: session.as_deref(),
                     request_id: found.request.id,
                 };

@@ -97,7 +97,7 @@ pub(super) fn of_request(inbound: &Inbound<'_>, request: &Request<'_>, sessions:
     let named = meta.protocol_version.and_then(json::string);
     match &inbound.way {
         Way::Http { headers } => http(inbound, headers, request, meta, named.as_deref(), sessions),
-        Way::Stream { session, binding } => stream(session, *binding, inbound, request, meta, named.as_deref()),
+        Way::Stream { session, binding, .. } => stream(session, *binding, inbound, request, meta, named.as_deref()),
     }
 }
 

@@ -42,7 +42,19 @@ pub enum Way<'a> {
         session: &'a Arc<Session>,
         /// The rules of the MCP++ bindings that apply.
         binding: Binding,
+        /// What carries it, as spans name it.
+        transport: &'static str,
     },
+}
+
+impl Way<'_> {
+    /// What carries the message, as spans name it.
+    pub(super) const fn transport(&self) -> &'static str {
+        match self {
+            Self::Http { .. } => "tcp",
+            Self::Stream { transport, .. } => transport,
+        }
+    }
 }
 
 /// How strictly a legacy session over libp2p has to name its binding (MCP++, legacy binding).

@@ -8,7 +8,7 @@ pub const TOOL: &str = "gen_ai.tool.name";
 pub const SESSION: &str = "mcp.session.id";
 /// The revision of MCP that is spoken.
 pub const PROTOCOL_VERSION: &str = "mcp.protocol.version";
-/// `tcp` or `pipe`.
+/// What carries it: `tcp`, `quic` or `pipe`. Absent on a hop that reached nobody.
 pub const TRANSPORT: &str = "network.transport";
 /// The id of the JSON-RPC request.
 pub const REQUEST_ID: &str = "jsonrpc.request.id";

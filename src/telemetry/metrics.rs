@@ -18,7 +18,7 @@ use prometheus_client::{
 
 use bounded::Bounded;
 pub use cache::CacheMetrics;
-use labels::{ByChange, ByDelivery, ByOutcome, ByReason, ByRoute, ByTool};
+use labels::{ByChange, ByDelivery, ByOutcome, ByReason, ByRoute, ByTool, ByTransport};
 pub use route::{InFlight, Outcome, RouteMetrics};
 
 /// Upper bounds of the buckets in seconds, 50 us to 60 s: the gateway itself costs tens of microseconds, a tool up to a minute.
@@ -54,7 +54,7 @@ struct Families {
     retries: Family<ByRoute, Counter>,
     fallbacks: Family<ByRoute, Counter>,
     sessions: Gauge,
-    peers_connected: Gauge,
+    peers_connected: Family<ByTransport, Gauge>,
     tools: Gauge,
     cache: CacheMetrics,
     catalogue_changes: Family<ByChange, Counter>,
@@ -133,10 +133,10 @@ impl Metrics {
         &self.families.sessions
     }
 
-    /// Peers that a connection is open to.
-    #[must_use]
-    pub fn peers_connected(&self) -> &Gauge {
-        &self.families.peers_connected
+    /// Peers that a connection over this transport is open to.
+    pub fn set_peers_connected(&self, transport: &'static str, peers: usize) {
+        let gauge = self.families.peers_connected.get_or_create_owned(&ByTransport { transport });
+        gauge.set(i64::try_from(peers).unwrap_or(i64::MAX));
     }
 
     /// Tools in the merged catalogue.
@@ -173,7 +173,7 @@ impl Families {
             retries: Family::default(),
             fallbacks: Family::default(),
             sessions: Gauge::default(),
-            peers_connected: Gauge::default(),
+            peers_connected: Family::default(),
             tools: Gauge::default(),
             cache: CacheMetrics::default(),
             catalogue_changes: Family::default(),
@@ -200,7 +200,7 @@ impl Families {
         registry.register("call_retries", "Calls made once more on the same target", all.retries);
         registry.register("call_fallbacks", "Calls made once more on another target", all.fallbacks);
         registry.register("sessions", "Legacy sessions that are open", all.sessions);
-        registry.register("peers_connected", "Configured peers that are connected and answer", all.peers_connected);
+        registry.register("peers_connected", "Configured peers that are connected and answer, by transport", all.peers_connected);
         all.cache.register(registry);
         let changes = "Tools that the merged catalogue gained, lost, or has in another form than before";
         registry.register("catalogue_changes", changes, all.catalogue_changes);

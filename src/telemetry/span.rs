@@ -26,7 +26,7 @@ pub struct Entrance<'a> {
     pub era: Era,
     /// The revision it speaks.
     pub protocol_version: &'a str,
-    /// `tcp` for HTTP and libp2p, `pipe` for stdio.
+    /// `tcp` for HTTP, `tcp` or `quic` for libp2p, `pipe` for stdio.
     pub transport: &'static str,
     /// An identifier of the session, not the handle that opens it.
     pub session: Option<&'a str>,
@@ -47,6 +47,8 @@ pub struct Hop<'a> {
     pub target: &'a str,
     /// Why this route was chosen.
     pub reason: &'static str,
+    /// What carries the call, when that is known before it is made; otherwise the runtime records it.
+    pub transport: Option<&'static str>,
     /// Where the target is, when known.
     pub server_address: Option<&'a str>,
 }
@@ -99,6 +101,7 @@ pub fn hop(parent: &Span, about: &Hop<'_>) -> Span {
         { field::RUNTIME } = about.runtime,
         { field::TARGET } = about.target,
         { field::ROUTE_REASON } = about.reason,
+        { field::TRANSPORT } = about.transport,
         { field::SERVER_ADDRESS } = about.server_address,
         { field::ERROR_TYPE } = Empty,
     )

@@ -129,6 +129,7 @@ impl Transport for Libp2p {
 }
 
 async fn serve_stream(inbound: InboundStream, shared: Arc<Shared>, stop: CancellationToken) {
+    let transport = inbound.transport();
     let InboundStream { peer, relayed, remote_addr, quota, permit: _permit, stream, .. } = inbound;
     let (reader, writer) = framed(stream, shared.frame_bytes_max);
     let (frames, waiting) = mpsc::channel(FRAMES_WAITING_MAX);
@@ -139,6 +140,7 @@ async fn serve_stream(inbound: InboundStream, shared: Arc<Shared>, stop: Cancell
         principal: Principal(format!("peer:{peer}").into()),
         session: Session::of_stream(Principal(format!("peer:{peer}").into())),
         origin: (peer, remote_addr, relayed),
+        transport,
         quota,
         frames,
         shared,
@@ -162,6 +164,8 @@ struct Conversation {
     principal: Principal,
     session: Arc<Session>,
     origin: (runtime_mcpp::PeerId, runtime_mcpp::Multiaddr, bool),
+    /// What carries the stream.
+    transport: &'static str,
     quota: Arc<PeerQuota>,
     frames: mpsc::Sender<Rope>,
     shared: Arc<Shared>,
@@ -240,7 +244,7 @@ impl Conversation {
             message,
             view: "",
             principal: &self.principal,
-            way: Way::Stream { session: &self.session, binding: self.shared.binding },
+            way: Way::Stream { session: &self.session, binding: self.shared.binding, transport: self.transport },
             scope: Scope::Only(&offered),
             answer_bytes_max: self.shared.frame_bytes_max,
             time_max: self.shared.request_timeout,

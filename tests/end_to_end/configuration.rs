@@ -11,6 +11,8 @@ use tokio::process::Command;
 use crate::support::{Act, Gateway, Script, Scripted, Serves, Setup, twinway, within};
 
 const PEER: &str = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
+/// Another key.
+const OTHER_PEER: &str = "12D3KooWKnDdG3iXw9eTFijk3EWSunZcFi54Zka4wmtqtt6rPxc8";
 
 /// A folder with a configuration in it.
 struct Folder {
@@ -56,6 +58,26 @@ async fn each_bad_configuration_ends_with_one_message_that_says_where() {
             "an address without a key",
             "[p2p]\n[[peer]]\nname = \"far\"\naddress = \"/ip4/192.0.2.7/tcp/4001\"\n".to_owned(),
             "4:11: address `/ip4/192.0.2.7/tcp/4001`",
+        ),
+        (
+            "a second address of another key",
+            format!(
+                "[p2p]\n[[peer]]\nname = \"far\"\naddress = \"/ip4/192.0.2.7/tcp/1/p2p/{PEER}\"\n\
+                 addresses = [\"/ip4/192.0.2.8/tcp/1/p2p/{OTHER_PEER}\"]\n"
+            ),
+            "5:14: address `/ip4/192.0.2.8/tcp/1/p2p/",
+        ),
+        ("a peer without an address", "[p2p]\n[[peer]]\nname = \"far\"\n".to_owned(), "2:1: a peer needs an `address`"),
+        (
+            "neither TCP nor QUIC",
+            "[p2p]\nlisten = [\"/ip4/127.0.0.1/tcp/1\", \"/ip4/127.0.0.1/udp/1\"]\n".to_owned(),
+            "2:35: address `/ip4/127.0.0.1/udp/1` is neither TCP",
+        ),
+        #[cfg(not(feature = "quic"))]
+        (
+            "QUIC in a program without it",
+            "[p2p]\nlisten = [\"/ip4/127.0.0.1/udp/1/quic-v1\"]\n".to_owned(),
+            "2:11: address `/ip4/127.0.0.1/udp/1/quic-v1` is QUIC, which this program was built without",
         ),
         (
             "a peer without [p2p]",

@@ -38,6 +38,7 @@ impl Memory {
         let target = TargetOffers {
             target: "attic".into(),
             state: TargetState::Ready,
+            transport: None,
             eras: Eras { modern: Support::Yes, legacy: Support::Yes },
             server_info: None,
             tools: [tool].into(),
@@ -108,7 +109,7 @@ impl Transport for Letterbox {
                     message,
                     view: "",
                     principal: &principal,
-                    way: Way::Stream { session: &session, binding: Binding::Baseline },
+                    way: Way::Stream { session: &session, binding: Binding::Baseline, transport: "pipe" },
                     scope: Scope::Everything,
                     answer_bytes_max: usize::MAX,
                     time_max: Duration::MAX,

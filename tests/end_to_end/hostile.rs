@@ -45,7 +45,7 @@ impl Stranger {
 
     async fn stream(&self) -> Stream {
         let (peer, address) = self.gateway.clone();
-        self.node.open_stream(peer, vec![address], Instant::now() + PATIENCE).await.unwrap()
+        self.node.open_stream(peer, vec![address], Instant::now() + PATIENCE).await.unwrap().stream
     }
 
     pub(crate) async fn conversation(&self) -> Conversation {

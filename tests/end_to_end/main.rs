@@ -17,6 +17,8 @@ mod lifecycle;
 mod limits;
 mod lists;
 mod p2p;
+#[cfg(feature = "quic")]
+mod quic;
 mod support;
 mod trace;
 mod vanish;

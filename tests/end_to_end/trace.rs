@@ -19,6 +19,12 @@ use crate::support::{Act, Gateway, Script, Scripted, Serves, Setup, within};
 const TRACE_ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CLIENT_SPAN: &str = "00f067aa0ba902b7";
 
+/// What carries peers in this build, and where to listen for it.
+#[cfg(feature = "quic")]
+const TRANSPORTS: [(&str, &str); 2] = [("tcp", "/ip4/127.0.0.1/tcp/0"), ("quic", "/ip4/127.0.0.1/udp/0/quic-v1")];
+#[cfg(not(feature = "quic"))]
+const TRANSPORTS: [(&str, &str); 1] = [("tcp", "/ip4/127.0.0.1/tcp/0")];
+
 const ARGUMENTS: &str = r#"{"text":"walrus"}"#;
 
 /// A span as the collector got it; ids in hexadecimal digits.
@@ -129,8 +135,8 @@ fn find<'a>(spans: &'a [Seen], service: &str, kind: SpanKind) -> &'a Seen {
 
 /// A gateway before this upstream that sends its spans to this collector.
 async fn gateway(service: &str, collector: &Collector, upstream: &Scripted) -> Gateway {
-    let p2p = "[p2p]\nlisten = [\"/ip4/127.0.0.1/tcp/0\"]\nauthority = \"open-loopback\"\n";
-    let setup = collector.setup(service).upstream_with("up", upstream.url(), "era = \"modern\"").tables(p2p);
+    let p2p = format!("[p2p]\nlisten = {:?}\nauthority = \"open-loopback\"\n", TRANSPORTS.map(|(_, listen)| listen));
+    let setup = collector.setup(service).upstream_with("up", upstream.url(), "era = \"modern\"").tables(&p2p);
     let gateway = Gateway::start(setup).await;
     gateway.target_is("up", "ready").await;
     gateway
@@ -178,10 +184,18 @@ async fn a_call_on_an_http_server_is_one_trace_from_the_client_to_the_server() {
 
 #[tokio::test]
 async fn a_call_over_a_peer_is_one_trace_through_two_gateways() {
+    for (transport, _) in TRANSPORTS {
+        one_trace_through_two_gateways(transport).await;
+    }
+}
+
+async fn one_trace_through_two_gateways(transport: &str) {
     let mut collector = Collector::start().await;
     let upstream = upstream().await;
     let far = gateway("far", &collector, &upstream).await;
-    let peer = format!("[p2p]\n[[peer]]\nname = \"far\"\naddress = \"{}\"\n", far.p2p());
+    let addresses: Vec<String> = serde_json::from_value(far.ready["p2p"].clone()).unwrap();
+    let address = addresses.iter().find(|address| address.contains("/quic-v1/") == (transport == "quic")).unwrap();
+    let peer = format!("[p2p]\n[[peer]]\nname = \"far\"\naddress = \"{address}\"\n");
     let near = Gateway::start(collector.setup("near").tables(&peer)).await;
     near.target_is("far", "ready").await;
     // What stands in `_meta` belongs to this request alone, so it wins over the header.
@@ -193,14 +207,15 @@ async fn a_call_over_a_peer_is_one_trace_through_two_gateways() {
 
     assert_eq!(spans.len(), 4, "{spans:?}");
     let mut parent = CLIENT_SPAN;
-    for (service, kind, name) in [
-        ("near", SpanKind::Server, "tools/call far.up.echo"),
-        ("near", SpanKind::Client, "tools/call up.echo"),
-        ("far", SpanKind::Server, "tools/call up.echo"),
-        ("far", SpanKind::Client, "tools/call echo"),
+    for (service, kind, name, carrier) in [
+        ("near", SpanKind::Server, "tools/call far.up.echo", "tcp"),
+        ("near", SpanKind::Client, "tools/call up.echo", transport),
+        ("far", SpanKind::Server, "tools/call up.echo", transport),
+        ("far", SpanKind::Client, "tools/call echo", "tcp"),
     ] {
         let span = find(&spans, service, kind);
         assert_eq!((&*span.trace, &*span.parent, &*span.name), (TRACE_ID, parent, name));
+        assert_eq!(span.attribute("network.transport"), Some(carrier), "{service} {kind:?}");
         parent = &span.id;
     }
     assert_eq!(find(&spans, "near", SpanKind::Client).attribute("twinway.runtime"), Some("mcpp"));

@@ -42,7 +42,7 @@ impl Target {
         let config = Config::default();
         // Nothing listens, so no stream will come.
         let (node, _) = Node::bind(&config, Identity::ephemeral()).await?;
-        let runtime = McppRuntime::new(node, &config, &[PeerConfig::new(TARGET, order.endpoint.parse()?)])?;
+        let runtime = McppRuntime::new(node, &config, &[PeerConfig::new(TARGET, vec![order.endpoint.parse()?])])?;
         Ok(Self(Box::new(runtime)))
     }
 

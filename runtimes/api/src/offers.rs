@@ -40,6 +40,8 @@ pub struct TargetOffers {
     pub target: TargetId,
     /// Whether it answers.
     pub state: TargetState,
+    /// What carries its calls at this moment, as spans name it: `tcp`, `quic`, `pipe`. None while nothing does.
+    pub transport: Option<&'static str>,
     /// Which eras it serves, as far as probed.
     pub eras: Eras,
     /// The raw `serverInfo` object it gave.
@@ -52,7 +54,8 @@ impl TargetOffers {
     /// A target that has not answered yet.
     #[must_use]
     pub fn unheard_of(target: TargetId) -> Self {
-        Self { target, state: TargetState::Connecting, eras: Eras::default(), server_info: None, tools: Arc::new([]) }
+        let (state, eras) = (TargetState::Connecting, Eras::default());
+        Self { target, state, transport: None, eras, server_info: None, tools: Arc::new([]) }
     }
 
     /// Clients keep the tools they know until the target has answered under its new settings.
@@ -61,7 +64,7 @@ impl TargetOffers {
             TargetState::Ready | TargetState::Stale(_) => TargetState::Stale(UNCONFIRMED.into()),
             TargetState::Connecting | TargetState::Failed(_) => TargetState::Connecting,
         };
-        Self { state, ..self.clone() }
+        Self { state, transport: None, ..self.clone() }
     }
 }
 

@@ -93,6 +93,8 @@ fn ready(target: &Target, found: Found) -> TargetOffers {
     TargetOffers {
         target: target.site.settings.target.clone(),
         state: TargetState::Ready,
+        // HTTP/1.1, with or without TLS.
+        transport: Some("tcp"),
         eras,
         server_info,
         tools: tools.into(),
@@ -130,7 +132,7 @@ fn publish_failure(offers: &watch::Sender<Arc<Offers>>, target: &Target, error: 
     if last.state.as_str() != state.as_str() {
         warn!(target_name = %target.site.settings.target, url = %target.site.settings.url, %reason, "upstream cannot be used");
     }
-    publish(offers, target, TargetOffers { state, ..(*last).clone() });
+    publish(offers, target, TargetOffers { state, transport: None, ..(*last).clone() });
 }
 
 fn same(a: &TargetOffers, b: &TargetOffers) -> bool {

@@ -49,6 +49,8 @@ pub struct Settings {
     pub message_bytes_max: usize,
     /// What to do with a message that cannot be read.
     pub garbage: Garbage,
+    /// What carries the messages, as spans name it: `tcp`, `quic`, `pipe`.
+    pub transport: &'static str,
     /// Answers requests of the other side; `ping` is answered without it. None: they are refused with -32601.
     pub on_request: Option<OnRequest>,
     /// Hears of everything that was thrown away.
@@ -155,10 +157,11 @@ impl Conversation {
 }
 
 impl Settings {
-    /// One call at a time per permit, garbage closes, nothing of the other side is answered but `ping`.
+    /// One call at a time per permit over TCP, garbage closes, nothing of the other side is answered but `ping`.
     #[must_use]
     pub fn new(in_flight_max: NonZeroUsize, message_bytes_max: usize) -> Self {
-        Self { in_flight_max, message_bytes_max, garbage: Garbage::Close, on_request: None, on_fault: Arc::new(|_| ()) }
+        let (garbage, transport) = (Garbage::Close, "tcp");
+        Self { in_flight_max, message_bytes_max, garbage, transport, on_request: None, on_fault: Arc::new(|_| ()) }
     }
 }
 

@@ -24,8 +24,8 @@ const PENDING_OUTGOING_MAX: u32 = 32;
 const ESTABLISHED_INCOMING_MAX: u32 = 256;
 /// Connections of ours: places that inbound connections cannot fill.
 const ESTABLISHED_OUTGOING_MAX: u32 = 128;
-/// One in each direction, and one more of each while a dead one has not been noticed.
-const ESTABLISHED_PER_PEER_MAX: u32 = 4;
+/// One of each transport in each direction, and two more while dead ones have not been noticed.
+const ESTABLISHED_PER_PEER_MAX: u32 = 6;
 
 /// A dead peer is noticed within about 15 s; a ping is 32 bytes.
 const PING_INTERVAL: Duration = Duration::from_secs(5);

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use twinway_proto::frame;
 
-use crate::{quotas::Quotas, text};
+use crate::{Carrier, quotas::Quotas, text};
 
 /// The `[p2p]` table: this node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -95,9 +95,9 @@ pub enum LegacyBindingId {
 pub struct PeerConfig {
     /// Its name in the catalogue.
     pub name: String,
-    /// Where it listens, with its PeerId: `/ip4/192.0.2.7/tcp/4001/p2p/12D3KooW…`
-    #[schemars(with = "String")]
-    pub address: Multiaddr,
+    /// Where it listens, over TCP and QUIC, each with its PeerId: `/ip4/192.0.2.7/tcp/4001/p2p/12D3KooW…`
+    #[schemars(with = "Vec<String>")]
+    pub addresses: Vec<Multiaddr>,
     /// Calls out to it at once; more wait within their deadline.
     #[serde(default = "calls_in_flight_max")]
     pub calls_in_flight_max: NonZeroU32,
@@ -120,10 +120,33 @@ const fn refresh() -> Duration {
 /// More often than once a second a change is better told by `notifications/tools/list_changed`.
 const REFRESH_MIN: Duration = Duration::from_secs(1);
 
+/// Addresses of one peer: each costs a dial at every connect, and a machine has two transports on a few networks.
+const ADDRESSES_MAX: usize = 16;
+
 /// What is wrong with a table although each value is of its type.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ConfigError {
+    /// A peer that nobody can dial.
+    #[error("a peer needs an `address`, or several `addresses`")]
+    NoAddress,
+    /// More than anybody has.
+    #[error("{0} addresses for one peer, and {ADDRESSES_MAX} are allowed")]
+    TooManyAddresses(usize),
+    /// Two addresses cannot be the same peer.
+    #[error("address `{address}` names another PeerId than the peer's first address, which names {expected}")]
+    OtherPeerId {
+        /// The address.
+        address: Multiaddr,
+        /// Whom the first one names.
+        expected: PeerId,
+    },
+    /// Neither of the transports there are.
+    #[error("address `{0}` is neither TCP (`/tcp/4001`) nor QUIC (`/udp/4001/quic-v1`)")]
+    UnknownTransport(Multiaddr),
+    /// A transport that this build leaves out.
+    #[error("address `{0}` is QUIC, which this program was built without (its cargo feature is `quic`)")]
+    NoQuic(Multiaddr),
     /// A peer cannot be dialled safely without knowing its key.
     #[error("address `{0}` does not end in /p2p/ and the PeerId")]
     NoPeerId(Multiaddr),
@@ -167,6 +190,7 @@ impl Config {
         if !self.allow.is_empty() && self.authority != AuthorityMode::Allowlist {
             return Err(ConfigError::AllowUnused);
         }
+        self.listen.iter().try_for_each(check_transport)?;
         crate::authority::Authority::new(self).map(drop)
     }
 }
@@ -174,19 +198,16 @@ impl Config {
 impl PeerConfig {
     /// A peer with the default limits.
     #[must_use]
-    pub fn new(name: impl Into<String>, address: Multiaddr) -> Self {
-        Self { name: name.into(), address, calls_in_flight_max: calls_in_flight_max(), refresh: refresh() }
+    pub fn new(name: impl Into<String>, addresses: Vec<Multiaddr>) -> Self {
+        Self { name: name.into(), addresses, calls_in_flight_max: calls_in_flight_max(), refresh: refresh() }
     }
 
-    /// The key that the address names.
+    /// The key that the first address names.
     ///
     /// # Errors
-    /// [`ConfigError::NoPeerId`]
+    /// [`ConfigError::NoAddress`], [`ConfigError::NoPeerId`]
     pub fn peer_id(&self) -> Result<PeerId, ConfigError> {
-        match self.address.iter().last() {
-            Some(Protocol::P2p(peer)) => Ok(peer),
-            _ => Err(ConfigError::NoPeerId(self.address.clone())),
-        }
+        named(self.addresses.first().ok_or(ConfigError::NoAddress)?)
     }
 
     /// Checks what the types cannot.
@@ -194,13 +215,56 @@ impl PeerConfig {
     /// # Errors
     /// The first [`ConfigError`].
     pub fn validate(&self) -> Result<(), ConfigError> {
-        if self.address.iter().any(|part| part == Protocol::P2pCircuit) {
-            return Err(ConfigError::Relayed(self.address.clone()));
+        let expected = self.peer_id()?;
+        if self.addresses.len() > ADDRESSES_MAX {
+            return Err(ConfigError::TooManyAddresses(self.addresses.len()));
+        }
+        for address in &self.addresses {
+            if address.iter().any(|part| part == Protocol::P2pCircuit) {
+                return Err(ConfigError::Relayed(address.clone()));
+            }
+            if named(address)? != expected {
+                return Err(ConfigError::OtherPeerId { address: address.clone(), expected });
+            }
+            check_transport(address)?;
         }
         if self.refresh < REFRESH_MIN {
             return Err(ConfigError::Refresh(self.refresh));
         }
-        self.peer_id().map(drop)
+        Ok(())
+    }
+}
+
+impl ConfigError {
+    /// The address that is wrong, when it is one.
+    #[must_use]
+    pub const fn address(&self) -> Option<&Multiaddr> {
+        match self {
+            Self::NoPeerId(address)
+            | Self::Relayed(address)
+            | Self::OtherPeerId { address, .. }
+            | Self::UnknownTransport(address)
+            | Self::NoQuic(address) => Some(address),
+            _ => None,
+        }
+    }
+}
+
+/// The key that an address ends in.
+fn named(address: &Multiaddr) -> Result<PeerId, ConfigError> {
+    match address.iter().last() {
+        Some(Protocol::P2p(peer)) => Ok(peer),
+        _ => Err(ConfigError::NoPeerId(address.clone())),
+    }
+}
+
+/// A `/dnsaddr` says only when it is resolved where it leads.
+fn check_transport(address: &Multiaddr) -> Result<(), ConfigError> {
+    match Carrier::of(address) {
+        Some(carrier) if carrier.is_built_in() => Ok(()),
+        Some(_) => Err(ConfigError::NoQuic(address.clone())),
+        None if address.iter().any(|part| matches!(part, Protocol::Dnsaddr(_))) => Ok(()),
+        None => Err(ConfigError::UnknownTransport(address.clone())),
     }
 }
 
@@ -211,7 +275,7 @@ mod tests {
     const PEER: &str = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
 
     fn peer(address: &str) -> PeerConfig {
-        PeerConfig::new("far", address.parse().unwrap())
+        PeerConfig::new("far", vec![address.parse().unwrap()])
     }
 
     #[test]
@@ -266,5 +330,24 @@ mod tests {
         assert!(matches!(relayed.validate(), Err(ConfigError::Relayed(_))));
         let restless = PeerConfig { refresh: Duration::ZERO, ..good };
         assert_eq!(restless.validate(), Err(ConfigError::Refresh(Duration::ZERO)));
+    }
+
+    #[test]
+    fn a_peers_addresses_are_of_one_key_and_of_known_transports() {
+        let over = |rest: &str| -> Multiaddr { format!("/ip4/192.0.2.7/{rest}").parse().unwrap() };
+        let (tcp, quic) = (over(&format!("tcp/4001/p2p/{PEER}")), over(&format!("udp/4001/quic-v1/p2p/{PEER}")));
+        let with = |addresses: Vec<Multiaddr>| PeerConfig { addresses, ..peer(&tcp.to_string()) }.validate();
+        let other = over(&format!("tcp/4001/p2p/{}", PeerId::random()));
+        let web = over(&format!("tcp/4001/ws/p2p/{PEER}"));
+
+        let quic_in_this_build = if cfg!(feature = "quic") { Ok(()) } else { Err(ConfigError::NoQuic(quic.clone())) };
+        assert_eq!(with(vec![tcp.clone(), quic]), quic_in_this_build);
+        assert_eq!(with(Vec::new()), Err(ConfigError::NoAddress));
+        assert_eq!(with(vec![tcp.clone(); 17]), Err(ConfigError::TooManyAddresses(17)));
+        assert_eq!(with(vec![tcp.clone(), web.clone()]), Err(ConfigError::UnknownTransport(web)));
+        assert!(
+            matches!(with(vec![tcp.clone(), other.clone()]), Err(ConfigError::OtherPeerId { address, .. }) if address == other)
+        );
+        assert_eq!(with(vec![tcp.clone(), over("tcp/1")]), Err(ConfigError::NoPeerId(over("tcp/1"))));
     }
 }

@@ -7,6 +7,7 @@
 pub mod authority;
 mod backoff;
 mod behaviour;
+mod carrier;
 pub mod config;
 mod control;
 mod directory;
@@ -22,12 +23,13 @@ mod runtime;
 mod text;
 
 pub use authority::Authority;
+pub use carrier::Carrier;
 pub use config::{Config, PeerConfig};
 pub use control::{PeersControl, PeersPlan};
 pub use directory::{Directory, KnownPeer};
 pub use framed::{FrameReader, FrameWriter, framed};
 pub use identity::Identity;
-pub use mcp_stream::{InboundStream, IncomingStreams, OpenError};
+pub use mcp_stream::{InboundStream, IncomingStreams, OpenError, OutboundStream};
 pub use node::{BindError, Node, NodeHandle};
 pub use presence::{Link, Sighting};
 pub use refusals::{Refusal, RefusalCounters};

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   NodeHandle::open_stream ──► Behaviour ──(dial when there is no connection)──► Swarm
-//!                                  │  chooses a connection: direct before relayed, lowest round trip
+//!                                  │  dials QUIC first; chooses a connection: direct, near, QUIC
 //!                                  ▼
 //!                               Handler, one per connection
 //!                                  │  outbound: at most 8 negotiations at once, the rest waits in a bounded queue
@@ -16,6 +16,7 @@
 
 mod behaviour;
 mod connections;
+mod dialling;
 mod handler;
 
 use std::sync::Arc;
@@ -24,7 +25,10 @@ use libp2p::{Multiaddr, PeerId, Stream, StreamProtocol, swarm::ConnectionId};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::quotas::{PeerQuota, StreamPermit};
+use crate::{
+    Carrier,
+    quotas::{PeerQuota, StreamPermit},
+};
 
 pub(crate) use behaviour::Behaviour;
 
@@ -50,6 +54,23 @@ pub struct InboundStream {
     pub quota: Arc<PeerQuota>,
     /// Its place among the peer's streams: to be kept until the stream is closed.
     pub permit: StreamPermit,
+    /// The stream.
+    pub stream: Stream,
+}
+
+impl InboundStream {
+    /// What carries its connection: `tcp`, `quic`, or `unknown`.
+    #[must_use]
+    pub fn transport(&self) -> &'static str {
+        Carrier::name_of(&self.remote_addr)
+    }
+}
+
+/// A stream to a peer.
+#[derive(Debug)]
+pub struct OutboundStream {
+    /// What carries its connection: `tcp`, `quic`, or `unknown` for an address that does not say.
+    pub transport: &'static str,
     /// The stream.
     pub stream: Stream,
 }
@@ -97,7 +118,7 @@ pub enum OpenError {
 /// Somebody wants a stream.
 #[derive(Debug)]
 pub(crate) struct OpenRequest {
-    pub(crate) answer: oneshot::Sender<Result<Stream, OpenError>>,
+    pub(crate) answer: oneshot::Sender<Result<OutboundStream, OpenError>>,
 }
 
 impl OpenRequest {

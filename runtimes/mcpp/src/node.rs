@@ -13,7 +13,7 @@ use std::{
 use arc_swap::ArcSwap;
 use futures_util::StreamExt as _;
 use libp2p::{
-    Multiaddr, PeerId, Stream, Swarm, SwarmBuilder,
+    Multiaddr, PeerId, Swarm, SwarmBuilder,
     core::transport::ListenerId,
     multiaddr::Protocol,
     noise, ping,
@@ -31,17 +31,18 @@ use crate::{
     behaviour::{Behaviour, BehaviourEvent},
     config::Config,
     identity::Identity,
-    mcp_stream::{IncomingStreams, OpenError, OpenRequest},
+    mcp_stream::{IncomingStreams, OpenError, OpenRequest, OutboundStream},
     presence::{Presence, Sighting},
     refusals::RefusalCounters,
 };
 
-/// Streams that may be open on one connection, of both sides and all protocols: the peer's 32, ours, ping and identify.
-/// It also bounds what an unread connection can buffer (yamux gives each stream a window of 256 KiB).
-const YAMUX_STREAMS_MAX: usize = 64;
+/// Streams that may be open on one connection: over TCP of both sides and all protocols (the peer's 32, ours, ping and
+/// identify), over QUIC of the other side. Over TCP it also bounds what an unread connection can buffer (yamux gives each
+/// stream a window of 256 KiB, so 16 MiB); over QUIC the connection's own window of 15 MB does.
+const STREAMS_MAX: usize = 64;
 
-/// Streams of the other side that are being negotiated: as many as yamux lets it open, so that none is dropped uncounted.
-const NEGOTIATING_INBOUND_MAX: usize = YAMUX_STREAMS_MAX;
+/// Streams of the other side that are being negotiated: as many as it may open, so that none is dropped uncounted.
+const NEGOTIATING_INBOUND_MAX: usize = STREAMS_MAX;
 
 /// A connection without any stream is closed after so long; a pooled stream keeps its connection.
 const CONNECTION_IDLE: Duration = Duration::from_secs(60);
@@ -221,7 +222,7 @@ impl Node {
 }
 
 /// Fails when somebody listens there already. The transport itself would not notice: it shares its ports (SO_REUSEPORT),
-/// and then every second connection would go to the other process.
+/// and then every second connection would go to the other process. A port of UDP is taken by one alone.
 fn claim(address: &Multiaddr) -> io::Result<()> {
     let mut parts = address.iter();
     let ip: IpAddr = match parts.next() {
@@ -244,13 +245,19 @@ fn build(
     let (behaviour, incoming) = Behaviour::new(config, &keypair, refusals);
     let muxer = || {
         let mut muxer = yamux::Config::default();
-        muxer.set_max_num_streams(YAMUX_STREAMS_MAX);
+        muxer.set_max_num_streams(STREAMS_MAX);
         muxer
     };
-    let swarm = SwarmBuilder::with_existing_identity(keypair)
+    let builder = SwarmBuilder::with_existing_identity(keypair)
         .with_tokio()
         .with_tcp(tcp::Config::default(), noise::Config::new, muxer)
-        .map_err(|error| BindError::Transport(error.into()))?
+        .map_err(|error| BindError::Transport(error.into()))?;
+    #[cfg(feature = "quic")]
+    let builder = builder.with_quic_config(|mut quic| {
+        quic.max_concurrent_stream_limit = STREAMS_MAX as u32;
+        quic
+    });
+    let swarm = builder
         .with_dns()
         .map_err(|error| BindError::Transport(error.into()))?
         .with_behaviour(|_| behaviour)
@@ -294,7 +301,12 @@ impl NodeHandle {
     ///
     /// # Errors
     /// [`OpenError`]; nothing was sent to the peer's application.
-    pub async fn open_stream(&self, peer: PeerId, addresses: Vec<Multiaddr>, deadline: Instant) -> Result<Stream, OpenError> {
+    pub async fn open_stream(
+        &self,
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+        deadline: Instant,
+    ) -> Result<OutboundStream, OpenError> {
         let opening = async {
             let (answer, answered) = oneshot::channel();
             let command = Command::Open { peer, addresses, request: OpenRequest { answer } };

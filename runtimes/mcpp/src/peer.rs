@@ -36,6 +36,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    OutboundStream,
     config::{Config, ConfigError, PeerConfig},
     framed::{FramedError, framed},
     node::NodeHandle,
@@ -150,7 +151,7 @@ impl Peer {
             address.pop();
             address
         };
-        vec![without_id(self.config.address.clone())]
+        self.config.addresses.iter().cloned().map(without_id).collect()
     }
 
     /// Makes a call.
@@ -178,6 +179,10 @@ impl Peer {
     }
 
     async fn ask(&self, connection: &Connection, call: &Call) -> Result<Incoming, CallError> {
+        if call.trace.sampled {
+            // The span of the hop. What carries the call is known only here.
+            tracing::Span::current().record("network.transport", connection.transport());
+        }
         let ask = Ask { method: call.method.as_str(), deadline: call.deadline, caller: &call.caller };
         let terms = self.terms.load();
         let terms = terms.as_deref().ok_or_else(|| self.unavailable("it has not answered yet"))?;
@@ -244,21 +249,21 @@ impl Peer {
     /// Opens a stream and holds a conversation on it. Nothing is sent yet.
     async fn converse(&self, deadline: Instant) -> Result<Fresh, CallError> {
         let executor = self.executor.get().ok_or_else(|| self.unavailable("this gateway is starting"))?;
-        let opening = self.node.open_stream(self.id, vec![self.config.address.clone()], deadline);
-        let stream = opening.await.map_err(|error| self.unavailable(error))?;
+        let opening = self.node.open_stream(self.id, self.config.addresses.clone(), deadline);
+        let OutboundStream { transport, stream } = opening.await.map_err(|error| self.unavailable(error))?;
         let (reader, writer) = framed(stream, self.frame_bytes_max);
         let counted = Arc::clone(&self.refusals);
         let reader = futures_util::StreamExt::inspect(reader, move |frame| count_bad_frame(&counted, frame));
-        Ok(executor.spawn(Conversation::new(reader, writer, self.stream_settings())))
+        Ok(executor.spawn(Conversation::new(reader, writer, self.stream_settings(transport))))
     }
 
-    fn stream_settings(&self) -> Settings {
+    fn stream_settings(&self, transport: &'static str) -> Settings {
         // The peer's places bound the calls; the handshake and listings of the actor come on top.
         let in_flight_max = self.config.calls_in_flight_max.saturating_add(4);
         let in_flight_max = in_flight_max.try_into().expect("a u32 fits");
         let refusals = Arc::clone(&self.refusals);
         let on_fault = Arc::new(move |fault| refusal(fault).into_iter().for_each(|refusal| refusals.count(refusal)));
-        Settings { on_fault, ..Settings::new(in_flight_max, self.frame_bytes_max) }
+        Settings { on_fault, transport, ..Settings::new(in_flight_max, self.frame_bytes_max) }
     }
 
     fn unavailable(&self, reason: impl Into<BoxError>) -> CallError {

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[cfg(feature = "quic")]
+mod carriers;
 mod endings;
 mod support;
 
@@ -159,7 +161,7 @@ async fn a_peer_that_is_not_there_fails_its_calls_unsent_and_nobody_elses() {
     let far = Far::start(&config(), server()).await;
     let gone = {
         let far = Far::start(&config(), server()).await;
-        PeerConfig::new("gone", far.address())
+        PeerConfig::new("gone", vec![far.address()])
     };
     let near = Near::start(&[gone, peer(&far)]).await;
 
@@ -173,19 +175,21 @@ async fn a_peer_that_is_not_there_fails_its_calls_unsent_and_nobody_elses() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_frame_travels_on_a_stream_of_its_own() {
-    let mut far = Far::start(&config(), server()).await;
-    let near = Near::start(&[peer(&far)]).await;
-    near.call("echo", "{}").await.unwrap();
-    let (_, _, small_stream, _) = far.next_call().await;
-    let large = format!(r#""{}""#, "x".repeat(4 << 20));
+    for config in carriers() {
+        let mut far = Far::start(&config, server()).await;
+        let near = Near::start(&[peer(&far)]).await;
+        near.call("echo", "{}").await.unwrap();
+        let (_, _, small_stream, _) = far.next_call().await;
+        let large = format!(r#""{}""#, "x".repeat(4 << 20));
 
-    let (reply, small) = tokio::join!(near.call("echo", &large), near.call("echo", "{}"));
+        let (reply, small) = tokio::join!(near.call("echo", &large), near.call("echo", "{}"));
 
-    assert_eq!(reply.unwrap().result.len(), large.len() + r#"{"content":[],"echo":}"#.len());
-    small.unwrap();
-    for _ in 0..2 {
-        let (_, _, stream, bytes) = far.next_call().await;
-        assert_eq!(stream == small_stream, bytes < 64 << 10, "{bytes} bytes on stream {stream}");
+        assert_eq!(reply.unwrap().result.len(), large.len() + r#"{"content":[],"echo":}"#.len());
+        small.unwrap();
+        for _ in 0..2 {
+            let (_, _, stream, bytes) = far.next_call().await;
+            assert_eq!(stream == small_stream, bytes < 64 << 10, "{bytes} bytes on stream {stream}");
+        }
     }
 }
 
@@ -320,22 +324,24 @@ async fn each_bad_frame_to_this_node_is_refused_with_its_reason_and_the_next_str
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_stream_above_the_quota_is_reset_and_counted_and_a_closed_one_makes_room() {
-    let far = Far::start(&config(), server()).await;
-    let near = Near::start(&[]).await;
-    let mut streams = Vec::new();
-    for _ in 0..32 {
-        streams.push(answering(&near, &far).await);
+    for config in carriers() {
+        let far = Far::start(&config, server()).await;
+        let near = Near::start(&[]).await;
+        let mut streams = Vec::new();
+        for _ in 0..32 {
+            streams.push(answering(&near, &far).await);
+        }
+
+        let mut above = raw_stream(&near.handle, &far).await;
+        let mut byte = [0];
+        let end = soon(above.read(&mut byte)).await;
+
+        assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
+        assert_eq!(far.handle.refusals().get(Refusal::StreamQuota), 1, "{:?}", config.listen);
+        drop(streams.pop());
+        // The far side notices the reset a moment later than this side asks again.
+        soon(async { while try_answering(&near, &far).await.is_none() {} }).await;
     }
-
-    let mut above = raw_stream(&near.handle, &far).await;
-    let mut byte = [0];
-    let end = soon(above.read(&mut byte)).await;
-
-    assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
-    assert_eq!(far.handle.refusals().get(Refusal::StreamQuota), 1);
-    drop(streams.pop());
-    // The far side notices the reset a moment later than this side asks again.
-    soon(async { while try_answering(&near, &far).await.is_none() {} }).await;
 }
 
 /// A stream that the far side has taken: it has answered on it.
@@ -379,7 +385,7 @@ async fn streams_that_nobody_takes_are_reset_and_counted_not_lost() {
     let opened: Vec<_> = soon(join_all(opening)).await.into_iter().map(Result::unwrap).collect();
 
     let mut ends: FuturesUnordered<_> =
-        opened.into_iter().map(|mut stream| async move { stream.read(&mut [0]).await.unwrap_or(0) }).collect();
+        opened.into_iter().map(|mut opened| async move { opened.stream.read(&mut [0]).await.unwrap_or(0) }).collect();
     for _ in 0..90 - 64 {
         assert_eq!(soon(ends.next()).await, Some(0));
     }

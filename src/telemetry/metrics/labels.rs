@@ -45,6 +45,11 @@ pub(super) struct ByChange {
     pub(super) change: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ByTransport {
+    pub(super) transport: &'static str,
+}
+
 /// What an MCP++ node turned away; it counts by itself and is asked when somebody looks.
 #[derive(Debug)]
 pub struct NodeRefusals(pub Arc<RefusalCounters>);

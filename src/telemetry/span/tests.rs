@@ -31,6 +31,7 @@ const HOP: Hop<'static> = Hop {
     runtime: "http",
     target: "near",
     reason: "only_candidate",
+    transport: Some("tcp"),
     server_address: Some("127.0.0.1"),
 };
 

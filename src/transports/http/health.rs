@@ -15,6 +15,7 @@ pub(super) fn runtimes(catalog: &Catalog) -> Value {
             "target": target.target.as_str(),
             "state": target.state.as_str(),
             "reason": target.state.reason(),
+            "transport": target.transport,
             "tools": target.tools.len(),
             "eras": { "modern": format!("{:?}", target.eras.modern).to_lowercase(), "legacy": format!("{:?}", target.eras.legacy).to_lowercase() },
         }));

@@ -111,6 +111,12 @@ impl Connection {
         self.shared.waiting.load(Ordering::Relaxed)
     }
 
+    /// What carries the messages, as spans name it.
+    #[must_use]
+    pub fn transport(&self) -> &'static str {
+        self.shared.settings.transport
+    }
+
     /// Ends the conversation: requests that are out fail, what waits to be sent is sent, the sink is closed.
     pub fn close(&self) {
         self.shared.end(&Ended::Here);

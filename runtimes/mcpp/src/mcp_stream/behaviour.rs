@@ -1,7 +1,7 @@
 //! The part of the protocol that lives with the swarm.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, VecDeque, hash_map::Entry},
     convert::Infallible,
     sync::Arc,
     task::{Context, Poll},
@@ -14,7 +14,7 @@ use libp2p::{
     multiaddr::Protocol,
     swarm::{
         ConnectionDenied, ConnectionId, DialError, DialFailure, FromSwarm, NetworkBehaviour, NotifyHandler, THandler,
-        THandlerInEvent, THandlerOutEvent, ToSwarm, dial_opts::DialOpts,
+        THandlerInEvent, THandlerOutEvent, ToSwarm,
     },
 };
 use tokio::{sync::mpsc, time::Instant};
@@ -22,9 +22,11 @@ use tokio::{sync::mpsc, time::Instant};
 use super::{
     ACCEPTED_WAITING_MAX, IncomingStreams, OpenError, OpenRequest,
     connections::{Connection, Connections},
+    dialling::Dialling,
     handler::{Acceptor, Facts, Handler},
 };
 use crate::{
+    Carrier,
     quotas::{PeerQuota, Quotas},
     refusals::RefusalCounters,
 };
@@ -40,8 +42,8 @@ const QUOTAS_REMEMBERED_MAX: usize = 1024;
 pub(crate) struct Behaviour {
     connections: Connections,
     waiting_for_dial: HashMap<PeerId, Vec<OpenRequest>>,
-    /// Dials of ours that the swarm has not answered: one for each peer at most.
-    dialling: HashSet<PeerId>,
+    /// Peers that are being dialled.
+    dialling: HashMap<PeerId, Dialling>,
     /// Bounded by the bounds on requests: each entry carries or serves one.
     to_swarm: VecDeque<ToSwarm<Infallible, OpenRequest>>,
     quotas: Quotas,
@@ -55,7 +57,7 @@ impl Behaviour {
         let behaviour = Self {
             connections: Connections::default(),
             waiting_for_dial: HashMap::new(),
-            dialling: HashSet::new(),
+            dialling: HashMap::new(),
             to_swarm: VecDeque::new(),
             quotas,
             quota_by_peer: HashMap::new(),
@@ -75,9 +77,10 @@ impl Behaviour {
             return request.fail(OpenError::Busy);
         }
         waiting.push(request);
-        if self.dialling.insert(peer) {
-            // Only "not connected and not being dialled" makes a dial; the other cases end in an event of their own.
-            let opts = DialOpts::peer_id(peer).addresses(addresses).build();
+        if let Entry::Vacant(place) = self.dialling.entry(peer) {
+            // Only "not connected" makes a dial; otherwise the event of that connection serves who waits.
+            let (dialling, opts) = Dialling::begin(peer, addresses);
+            place.insert(dialling);
             self.to_swarm.push_back(ToSwarm::Dial { opts });
         }
     }
@@ -115,15 +118,26 @@ impl Behaviour {
 
     fn on_dial_failure(&mut self, failure: &DialFailure<'_>) {
         let Some(peer) = failure.peer_id else { return };
+        let Some(dialling) = self.dialling.get_mut(&peer) else { return };
+        if !dialling.failed(failure.connection_id, describe(&peer, failure.error)) {
+            return;
+        }
+        let is_connected = matches!(failure.error, DialError::DialPeerConditionFalse(_));
+        if !is_connected {
+            // What has failed needs no head start any more.
+            if let Some(opts) = dialling.next() {
+                return self.to_swarm.push_back(ToSwarm::Dial { opts });
+            }
+            if dialling.is_under_way() {
+                return;
+            }
+        }
+        let reason: Arc<str> = dialling.reason().into();
         self.dialling.remove(&peer);
-        if matches!(failure.error, DialError::DialPeerConditionFalse(_)) {
-            // Somebody else's dial is under way, or a connection is just being reported: its event serves who waits.
+        // A connection that is just being reported serves who waits by its own event.
+        if is_connected || self.connections.contains(&peer) {
             return;
         }
-        if self.connections.contains(&peer) {
-            return;
-        }
-        let reason: Arc<str> = describe(&peer, failure.error).into();
         for request in self.waiting_for_dial.remove(&peer).unwrap_or_default() {
             request.fail(OpenError::Dial(Arc::clone(&reason)));
         }
@@ -182,7 +196,8 @@ impl NetworkBehaviour for Behaviour {
         match event {
             FromSwarm::ConnectionEstablished(established) => {
                 let relayed = established.endpoint.is_relayed();
-                let connection = Connection { id: established.connection_id, relayed, round_trip: None };
+                let carrier = Carrier::of(established.endpoint.get_remote_address());
+                let connection = Connection { id: established.connection_id, relayed, carrier, round_trip: None };
                 self.connections.add(established.peer_id, connection);
                 self.on_connected(established.peer_id);
             }
@@ -196,8 +211,13 @@ impl NetworkBehaviour for Behaviour {
         match event {}
     }
 
-    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
-        // No waker is needed: the queue is filled by `open`, after which the node polls the swarm, or by an event of the swarm.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        for dialling in self.dialling.values_mut() {
+            if let Poll::Ready(opts) = dialling.poll_due(cx) {
+                self.to_swarm.push_back(ToSwarm::Dial { opts });
+            }
+        }
+        // No other waker is needed: the queue is filled by `open`, after which the node polls the swarm, or by an event of it.
         self.to_swarm.pop_front().map_or(Poll::Pending, Poll::Ready)
     }
 }

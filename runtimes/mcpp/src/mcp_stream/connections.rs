@@ -4,11 +4,15 @@ use std::{collections::HashMap, time::Duration};
 
 use libp2p::{PeerId, swarm::ConnectionId};
 
+use crate::Carrier;
+
 /// What is known of one connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Connection {
     pub(super) id: ConnectionId,
     pub(super) relayed: bool,
+    /// None when its address does not say.
+    pub(super) carrier: Option<Carrier>,
     /// The last ping, once there was one.
     pub(super) round_trip: Option<Duration>,
 }
@@ -47,10 +51,19 @@ impl Connections {
     }
 }
 
-/// Direct before relayed (a relay ends a circuit after 2 minutes or 128 KiB), then the lowest round trip, then the older.
+/// Direct before relayed (a relay ends a circuit after 2 minutes or 128 KiB), then the clearly nearer, then QUIC before TCP,
+/// then the older.
 fn choose(connections: &[Connection]) -> Option<ConnectionId> {
-    let rank = |connection: &&Connection| (connection.relayed, connection.round_trip.unwrap_or(Duration::MAX));
+    let rank = |connection: &&Connection| {
+        (connection.relayed, distance(connection.round_trip), connection.carrier.is_none(), connection.carrier)
+    };
     connections.iter().min_by_key(rank).map(|connection| connection.id)
+}
+
+/// Round trips in powers of two of a millisecond: two transports on one way differ by noise, and only a wall that slows one
+/// of them down, or a detour, makes twice as much. What was not measured yet is far.
+fn distance(round_trip: Option<Duration>) -> u32 {
+    round_trip.map_or(u32::MAX, |measured| measured.as_millis().max(1).ilog2())
 }
 
 #[cfg(test)]
@@ -58,17 +71,27 @@ mod tests {
     use super::*;
 
     fn connection(id: usize, relayed: bool, round_trip_ms: Option<u64>) -> Connection {
-        Connection { id: ConnectionId::new_unchecked(id), relayed, round_trip: round_trip_ms.map(Duration::from_millis) }
+        let round_trip = round_trip_ms.map(Duration::from_millis);
+        Connection { id: ConnectionId::new_unchecked(id), relayed, carrier: Some(Carrier::Tcp), round_trip }
+    }
+
+    fn quic(connection: Connection) -> Connection {
+        Connection { carrier: Some(Carrier::Quic), ..connection }
     }
 
     #[test]
-    fn direct_comes_before_relayed_and_near_before_far() {
-        let cases: [(&[Connection], Option<usize>); 5] = [
+    fn direct_comes_before_relayed_and_near_before_far_and_quic_before_tcp() {
+        let cases: [(&[Connection], Option<usize>); 10] = [
             (&[], None),
             (&[connection(1, true, Some(1)), connection(2, false, Some(90))], Some(2)),
             (&[connection(1, false, Some(9)), connection(2, false, Some(3))], Some(2)),
             (&[connection(1, false, None), connection(2, false, Some(3))], Some(2)),
             (&[connection(1, false, None), connection(2, false, None)], Some(1)),
+            (&[connection(1, false, None), quic(connection(2, false, None))], Some(2)),
+            (&[connection(1, false, Some(20)), quic(connection(2, false, Some(22)))], Some(2)),
+            (&[connection(1, false, Some(20)), quic(connection(2, false, Some(90)))], Some(1)),
+            (&[connection(1, false, Some(20)), quic(connection(2, true, Some(20)))], Some(1)),
+            (&[Connection { carrier: None, ..connection(1, false, Some(1)) }, connection(2, false, Some(1))], Some(2)),
         ];
         for (connections, expected) in cases {
             assert_eq!(choose(connections), expected.map(ConnectionId::new_unchecked), "{connections:?}");

@@ -18,8 +18,9 @@ use libp2p::{
 };
 use tokio::sync::mpsc;
 
-use super::{InboundStream, OpenError, OpenRequest, PROTOCOL};
+use super::{InboundStream, OpenError, OpenRequest, OutboundStream, PROTOCOL};
 use crate::{
+    Carrier,
     quotas::PeerQuota,
     refusals::{Refusal, RefusalCounters},
 };
@@ -102,8 +103,9 @@ impl Handler {
 
     fn finish(&mut self, request: OpenRequest, outcome: Result<Stream, OpenError>) {
         self.negotiating -= 1;
+        let transport = Carrier::name_of(&self.facts.remote_addr);
         // Whoever has stopped waiting lets the stream fall, which resets it.
-        request.answer.send(outcome).ok();
+        request.answer.send(outcome.map(|stream| OutboundStream { transport, stream })).ok();
     }
 }
 

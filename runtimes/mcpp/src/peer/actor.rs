@@ -3,6 +3,7 @@
 use std::{error::Error as _, sync::Arc, time::Duration};
 
 use runtime_api::{CallError, Eras, ErrorCode, Offers, Support, TargetId, TargetOffers, TargetState, Tool};
+use runtime_mcp::stream::Connection;
 use tokio::{
     runtime::Handle,
     sync::watch,
@@ -14,7 +15,7 @@ use super::{
     Executor, Peer, State,
     handshake::{Listed, Terms, has_no_tools, list_tools},
 };
-use crate::backoff::Backoff;
+use crate::{Carrier, backoff::Backoff};
 
 /// Dialling, handshake and listing together: a peer that needs longer counts as down, and is tried again.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -99,18 +100,13 @@ impl Actor {
         let (connection, terms) = self.peer.meet(deadline).await?;
         let listed = self.list(&connection, &terms, deadline).await?;
         let period = self.period(&listed);
-        self.publish(&terms, listed.tools);
+        self.publish(connection.transport(), &terms, listed.tools);
         self.peer.terms.store(Some(Arc::new(terms)));
         self.peer.small.add(connection);
         Ok(period)
     }
 
-    async fn list(
-        &self,
-        connection: &runtime_mcp::stream::Connection,
-        terms: &Terms,
-        deadline: Instant,
-    ) -> Result<Listed, CallError> {
+    async fn list(&self, connection: &Connection, terms: &Terms, deadline: Instant) -> Result<Listed, CallError> {
         match list_tools(connection, terms.era, deadline).await {
             Err(error) if has_no_tools(&error) => Ok(Listed::default()),
             listed => listed,
@@ -126,6 +122,7 @@ impl Actor {
             tokio::select! {
                 () = connection.ended() => {}
                 () = sleep_until(list_at) => {
+                    let connection = self.move_to_better(connection).await;
                     self.peer.small.thin_out();
                     self.peer.bulk.close();
                     period = self.refresh(&connection).await.unwrap_or(period);
@@ -141,12 +138,30 @@ impl Actor {
         }
     }
 
-    async fn refresh(&self, connection: &runtime_mcp::stream::Connection) -> Option<Duration> {
+    /// The stream to go on with. A second connection may have opened after the calls had begun on the first one, when QUIC was
+    /// slow to answer or when the peer dialled too; new streams take the better of the two, and calls follow them.
+    async fn move_to_better(&self, connection: Connection) -> Connection {
+        let links = self.peer.node.sighting(&self.peer.id).links;
+        let has_other = links.iter().any(|link| Carrier::name_of(&link.address) != connection.transport());
+        if !has_other {
+            return connection;
+        }
+        match self.peer.open(Instant::now() + LIST_TIMEOUT).await {
+            Ok(better) if better.transport() != connection.transport() => {
+                tracing::debug!(peer = self.peer.config.name, transport = better.transport(), "moves to a better connection");
+                self.peer.small.prefer(better)
+            }
+            // Dropping the stream ends it.
+            Ok(_) | Err(_) => connection,
+        }
+    }
+
+    async fn refresh(&self, connection: &Connection) -> Option<Duration> {
         let terms = self.peer.terms.load_full()?;
         match self.list(connection, &terms, Instant::now() + LIST_TIMEOUT).await {
             Ok(listed) => {
                 let period = self.period(&listed);
-                self.publish(&terms, listed.tools);
+                self.publish(connection.transport(), &terms, listed.tools);
                 Some(period)
             }
             // The streams say whether the peer is there; a list that fails leaves the last one standing.
@@ -158,10 +173,10 @@ impl Actor {
     }
 
     /// Publishes what the peer offers, and says so when it was not ready before.
-    fn publish(&self, terms: &Terms, tools: Vec<Tool>) {
+    fn publish(&self, transport: &'static str, terms: &Terms, tools: Vec<Tool>) {
         let (peer, tools_count) = (&self.peer.config.name, tools.len());
-        let Some(state) = self.board.answers(&self.peer, terms, tools) else { return };
-        tracing::info!(peer, state, tools = tools_count, "peer changed its state");
+        let Some(state) = self.board.answers(&self.peer, transport, terms, tools) else { return };
+        tracing::info!(peer, state, transport, tools = tools_count, "peer changed its state");
         if tools_count == 0 {
             let own = self.peer.node.peer_id();
             tracing::warn!(peer, peer_id = %own, "peer offers no tools: it may not allow this node's PeerId");
@@ -242,9 +257,10 @@ impl Board {
     }
 
     /// Returns the name of the state when it is another than before.
-    fn answers(&self, peer: &Peer, terms: &Terms, tools: Vec<Tool>) -> Option<&'static str> {
+    fn answers(&self, peer: &Peer, transport: &'static str, terms: &Terms, tools: Vec<Tool>) -> Option<&'static str> {
         self.edit(peer, |target| TargetOffers {
             state: TargetState::Ready,
+            transport: Some(transport),
             eras: terms.eras(),
             server_info: terms.facts.server_info.clone(),
             tools: if same(&target.tools, &tools) { Arc::clone(&target.tools) } else { tools.into() },
@@ -260,7 +276,7 @@ impl Board {
                 TargetState::Connecting | TargetState::Failed(_) => TargetState::Failed(reason),
                 TargetState::Ready | TargetState::Stale(_) => TargetState::Stale(reason),
             };
-            TargetOffers { state, ..target.clone() }
+            TargetOffers { state, transport: None, ..target.clone() }
         })
     }
 
@@ -277,6 +293,7 @@ impl Board {
             let after = change(before);
             entered = (after.state.as_str() != before.state.as_str()).then(|| after.state.as_str());
             let differs = after.state != before.state
+                || after.transport != before.transport
                 || after.eras != before.eras
                 || after.server_info != before.server_info
                 || !Arc::ptr_eq(&after.tools, &before.tools);

@@ -51,6 +51,13 @@ impl SmallLane {
         self.streams.lock().push(fresh.keep());
     }
 
+    /// Adds a stream that outlives the others when they are thinned out.
+    pub(super) fn prefer(&self, fresh: Fresh) -> Connection {
+        let connection = fresh.keep();
+        self.streams.lock().insert(0, connection.clone());
+        connection
+    }
+
     /// Forgets streams that have ended; returns one that has not.
     pub(super) fn prune(&self) -> Option<Connection> {
         let mut streams = self.streams.lock();

@@ -77,7 +77,7 @@ async fn a_wrong_key_is_told_with_both_keys() {
     let far = Far::start(&config(), server()).await;
     let (real, other) = (far.handle.peer_id(), Identity::ephemeral().peer_id());
     let address = far.handle.listen_addrs()[0].clone().with_p2p(other).unwrap();
-    let mut near = Near::start(&[PeerConfig::new("far", address)]).await;
+    let mut near = Near::start(&[PeerConfig::new("far", vec![address])]).await;
 
     near.until(|state| matches!(state, TargetState::Failed(_))).await;
 

@@ -34,6 +34,12 @@ pub(crate) fn config() -> Config {
     Config { listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()], ..Config::default() }
 }
 
+/// The same for each transport of this build.
+pub(crate) fn carriers() -> Vec<Config> {
+    let quic = Config { listen: vec!["/ip4/127.0.0.1/udp/0/quic-v1".parse().unwrap()], ..Config::default() };
+    if cfg!(feature = "quic") { vec![config(), quic] } else { vec![config()] }
+}
+
 /// Waits for what must happen.
 pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
     timeout(PATIENCE, future).await.expect("it happens soon")
@@ -75,8 +81,12 @@ impl Far {
     }
 
     pub(crate) fn address(&self) -> Multiaddr {
-        let address = self.handle.listen_addrs().first().cloned().expect("it listens");
-        address.with_p2p(self.handle.peer_id()).unwrap()
+        self.addresses().swap_remove(0)
+    }
+
+    pub(crate) fn addresses(&self) -> Vec<Multiaddr> {
+        let addresses = self.handle.listen_addrs();
+        addresses.iter().map(|address| address.clone().with_p2p(self.handle.peer_id()).unwrap()).collect()
     }
 
     /// The next call of a tool.
@@ -271,7 +281,7 @@ impl Near {
 }
 
 pub(crate) fn peer(far: &Far) -> PeerConfig {
-    PeerConfig { calls_in_flight_max: NonZeroU32::new(600).unwrap(), ..PeerConfig::new("far", far.address()) }
+    PeerConfig { calls_in_flight_max: NonZeroU32::new(600).unwrap(), ..PeerConfig::new("far", vec![far.address()]) }
 }
 
 pub(crate) fn call(tool: &str, arguments: &str) -> Call {
@@ -294,5 +304,5 @@ pub(crate) fn call(tool: &str, arguments: &str) -> Call {
 
 /// A raw stream from a node of its own to `far`, for frames that no client of ours writes.
 pub(crate) async fn raw_stream(near: &NodeHandle, far: &Far) -> Stream {
-    soon(near.open_stream(far.handle.peer_id(), vec![far.address()], Instant::now() + PATIENCE)).await.unwrap()
+    soon(near.open_stream(far.handle.peer_id(), vec![far.address()], Instant::now() + PATIENCE)).await.unwrap().stream
 }
