@@ -6,6 +6,7 @@ mod config;
 mod demo;
 mod endpoint;
 mod output;
+mod route;
 mod serve;
 mod signal;
 mod tools;
@@ -52,6 +53,9 @@ enum Command {
     Call(tools::Call),
     /// List the tools of a running gateway.
     Tools(tools::List),
+    /// Say why a running gateway sends the calls of a tool where it does.
+    #[command(subcommand)]
+    Route(route::Command),
     /// Measure tools of running gateways: latency, throughput, failures, side by side.
     Bench(bench::Bench),
     /// Print this node's PeerId; makes the key when it is missing.
@@ -203,6 +207,7 @@ fn dispatch(command: Command, output: Output) -> Result<(), Failure> {
         Command::Demo(demo) => demo.run(output),
         Command::Call(call) => block_on(call.run(output)),
         Command::Tools(list) => block_on(list.run(output)),
+        Command::Route(command) => block_on(command.run(output)),
         Command::Bench(bench) => block_on(bench.run(output)),
     }
 }

@@ -4,6 +4,7 @@
 //! is), the [`pipeline`] (what every call passes through) and the [`router`] (which target answers) to a runtime, and
 //! back the same way. [`app`] puts the parts together.
 
+pub mod admin;
 pub mod app;
 pub mod catalog;
 pub mod cli;

@@ -100,6 +100,15 @@ impl View {
         write_page(&entries, allowed.next().is_some())
     }
 
+    /// At most `size` tools that somebody wants, whose names come after `after`; and the name after which the next ones come.
+    pub fn select(&self, after: Option<&str>, size: usize, wants: impl Fn(&Entry) -> bool) -> (Vec<&Entry>, Option<&str>) {
+        let from = after.map_or(0, |after| self.entries.partition_point(|entry| &*entry.public <= after));
+        let mut wanted = self.entries[from..].iter().map(|entry| &**entry).filter(|entry| wants(entry));
+        let entries: Vec<_> = wanted.by_ref().take(size).collect();
+        let next = entries.last().filter(|_| wanted.next().is_some()).map(|entry| &*entry.public);
+        (entries, next)
+    }
+
     fn slice(&self, from: usize, size: usize) -> Page {
         let to = self.entries.len().min(from.saturating_add(size));
         write_page(&self.entries[from..to], to < self.entries.len())

@@ -2,7 +2,7 @@
 
 mod error;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
@@ -60,15 +60,32 @@ impl Client {
         params: Map<String, Value>,
     ) -> Result<Box<RawValue>, ClientError> {
         let request = self.request(1, method, name, params)?;
+        let (status, body) = self.exchange(request, method == CALL).await?;
+        read(method, status, &body)
+    }
+
+    /// A document of the admin API, `route/echo` for example, about the view that the endpoint names.
+    pub(super) async fn document(&self, path: &str, query: &BTreeMap<&str, &str>) -> Result<Box<RawValue>, ClientError> {
+        let mut request = Request::get(self.endpoint.admin(path, query)).header(header::HOST, self.endpoint.authority());
+        if let Some(authorization) = &self.authorization {
+            request = request.header(header::AUTHORIZATION, authorization);
+        }
+        let request = request.body(Full::default()).map_err(ClientError::Request)?;
+        let (status, body) = self.exchange(request, false).await?;
+        if status.is_success() {
+            return serde_json::from_slice(&body).map_err(ClientError::NotMcp);
+        }
+        let unnamed = || Fault { code: None, message: String::from_utf8_lossy(&body).trim().to_owned(), data: None };
+        let fault = serde_json::from_slice(&body).ok().and_then(|message: Message| message.error).unwrap_or_else(unnamed);
+        Err(ClientError::Refused { status, fault })
+    }
+
+    async fn exchange(&self, request: Request<Full<Bytes>>, may_have_run: bool) -> Result<(StatusCode, Bytes), ClientError> {
         let deadline = Instant::now() + self.timeout;
         let stream = self.connect(deadline).await?;
-        let is_call = method == CALL;
-        let timed_out =
-            |_| ClientError::TimedOut { endpoint: self.endpoint.clone(), timeout: self.timeout, may_have_run: is_call };
-        let broken = |source| ClientError::Broken { endpoint: self.endpoint.clone(), source, may_have_run: is_call };
-        let answered = timeout_at(deadline, exchange(stream, request)).await.map_err(timed_out)?;
-        let (status, body) = answered.map_err(broken)?;
-        read(method, status, &body)
+        let timed_out = |_| ClientError::TimedOut { endpoint: self.endpoint.clone(), timeout: self.timeout, may_have_run };
+        let broken = |source| ClientError::Broken { endpoint: self.endpoint.clone(), source, may_have_run };
+        timeout_at(deadline, exchange(stream, request)).await.map_err(timed_out)?.map_err(broken)
     }
 
     /// Nothing has been sent as long as there is no connection.

@@ -1,11 +1,11 @@
 //! Where a client command finds its gateway.
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use http::Uri;
-use url::{Position, Url};
+use url::{Position, Url, form_urlencoded};
 
-use crate::config::HttpUrl;
+use crate::{admin::PREFIX, config::HttpUrl};
 
 /// What a gateway with every default prints at its start.
 const DEFAULT: &str = "http://127.0.0.1:8080";
@@ -30,6 +30,23 @@ impl Endpoint {
 
     pub(super) fn path(&self) -> &str {
         self.0.path()
+    }
+}
+
+impl Endpoint {
+    /// Path and query of a document of the admin API, which stands beside `/mcp`. An endpoint of one upstream asks about its
+    /// view.
+    pub(super) fn admin(&self, path: &str, query: &BTreeMap<&str, &str>) -> String {
+        let whole = self.path();
+        let (root, view) = match whole.strip_suffix("/mcp") {
+            Some(root) => (root, None),
+            None => whole.rsplit_once("/mcp/").map_or((whole, None), |(root, view)| (root, Some(view))),
+        };
+        let view = view.map(|view| ("view", view));
+        let query = query.iter().map(|(key, value)| (*key, *value)).chain(view);
+        let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
+        let mark = if query.is_empty() { "" } else { "?" };
+        format!("{root}{PREFIX}{path}{mark}{query}")
     }
 }
 
@@ -83,6 +100,21 @@ mod tests {
         ];
         for (text, expected) in cases {
             assert_eq!(text.parse::<Endpoint>().map(|endpoint| endpoint.to_string()), Ok(expected.to_owned()), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_admin_api_stands_beside_the_endpoint() {
+        let cases = [
+            ("", "/admin/api/tools?limit=1"),
+            ("http://[::1]:8080/mcp/weather", "/admin/api/tools?limit=1&view=weather"),
+            ("http://proxy.example/tools", "/tools/admin/api/tools?limit=1"),
+            ("http://proxy.example/mcp/mcp", "/mcp/admin/api/tools?limit=1"),
+        ];
+        for (text, expected) in cases {
+            let endpoint: Endpoint = text.parse().expect("an endpoint");
+
+            assert_eq!(endpoint.admin("tools", &BTreeMap::from([("limit", "1")])), expected, "{text}");
         }
     }
 

@@ -1,5 +1,7 @@
 //! `twinway tools` and `twinway call`: a running gateway's tools.
 
+use std::collections::{BTreeMap, HashMap};
+
 use clap::Args;
 use serde::Deserialize;
 use serde_json::{Map, Value, json, value::RawValue};
@@ -10,6 +12,9 @@ use super::{Client, ClientError, Failure, Gateway, Output};
 /// List tools.
 #[derive(Debug, Args)]
 pub(super) struct List {
+    /// Only tools of this category.
+    #[arg(long, value_name = "CATEGORY")]
+    category: Option<String>,
     #[command(flatten)]
     gateway: Gateway,
 }
@@ -62,16 +67,23 @@ pub(super) struct ToolResult {
 impl List {
     pub(super) async fn run(self, output: Output) -> Result<(), Failure> {
         let client = self.gateway.client()?;
+        let categories = match categories(&client, self.category.as_deref()).await {
+            Ok(categories) => categories,
+            Err(error) if self.category.is_some() => return Err(error.into()),
+            // Categories are an extra: a server that only speaks MCP still has tools.
+            Err(_) => HashMap::new(),
+        };
         let mut cursor = None;
         loop {
             let page = page(&client, cursor).await?;
             for raw in &page.tools {
                 let tool: Tool = serde_json::from_str(raw.get()).map_err(ClientError::NotMcp)?;
-                if output.is_json() {
-                    output.raw_line(raw.get())?;
-                } else {
-                    output.raw_line(&format!("{}  {}", tool.name, tool.description.lines().next().unwrap_or_default()))?;
+                let category = categories.get(&tool.name);
+                if self.category.is_some() && category.is_none() {
+                    continue;
                 }
+                let line = if output.is_json() { raw.get().to_owned() } else { tool.line(category) };
+                output.raw_line(&line)?;
             }
             cursor = page.next_cursor;
             if cursor.is_none() {
@@ -86,6 +98,45 @@ pub(super) async fn page(client: &Client, cursor: Option<String>) -> Result<Page
     let params = cursor.map(|cursor| ("cursor".to_owned(), cursor.into())).into_iter().collect();
     let page = client.ask("tools/list", None, params).await?;
     serde_json::from_str(page.get()).map_err(ClientError::NotMcp)
+}
+
+impl Tool {
+    /// The category of a tool that nobody gave one says nothing.
+    fn line(&self, category: Option<&String>) -> String {
+        let category = category.filter(|category| *category != "general").map(|category| format!("[{category}] "));
+        format!("{}  {}{}", self.name, category.unwrap_or_default(), self.description.lines().next().unwrap_or_default())
+    }
+}
+
+/// One page of `/admin/api/tools`.
+#[derive(Deserialize)]
+struct AdminPage {
+    tools: Vec<Categorised>,
+    next: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Categorised {
+    name: String,
+    category: String,
+}
+
+/// The category of each tool, or of those of one category.
+async fn categories(client: &Client, only: Option<&str>) -> Result<HashMap<String, String>, ClientError> {
+    let mut found = HashMap::new();
+    let mut after: Option<String> = None;
+    loop {
+        let mut query = BTreeMap::from([("limit", "1000")]);
+        query.extend(only.map(|category| ("category", category)));
+        query.extend(after.as_deref().map(|after| ("after", after)));
+        let page = client.document("tools", &query).await?;
+        let page: AdminPage = serde_json::from_str(page.get()).map_err(ClientError::NotMcp)?;
+        found.extend(page.tools.into_iter().map(|tool| (tool.name, tool.category)));
+        after = page.next;
+        if after.is_none() {
+            return Ok(found);
+        }
+    }
 }
 
 impl Call {

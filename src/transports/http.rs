@@ -3,6 +3,7 @@
 //! One current_thread runtime for each core, each with its own listener on the same port (SO_REUSEPORT): a call that
 //! stays on HTTP never crosses threads and wakes nobody else.
 
+mod admin;
 mod body;
 mod budget;
 mod guard;

@@ -16,14 +16,15 @@ use twinway_proto::{
 };
 
 use super::{
-    Front,
+    Front, admin,
     body::Answer as Body,
     budget::{self, Share},
     health,
 };
+use crate::admin::PREFIX;
 use crate::mcp::{Answer, Inbound, Outgoing, Running, Scope, Step, Way};
 
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
 
 /// Longest pause within a body: who pauses longer holds a share of the byte budget for nothing.
@@ -48,6 +49,10 @@ pub(super) async fn handle(front: Arc<Front>, request: Request<Incoming>) -> Res
             let text = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
             whole(StatusCode::OK, text, front.server.metrics().render())
         }),
+        path if path.starts_with(PREFIX) => match front.auth.principal(request.headers()) {
+            Some(_) => admin::answer(&front, &path[PREFIX.len()..], &request),
+            None => unauthenticated(&front),
+        },
         _ => match path.strip_prefix("/mcp/").filter(|view| !view.is_empty() && !view.contains('/')) {
             Some(view) => {
                 let view = view.to_owned();
@@ -60,19 +65,22 @@ pub(super) async fn handle(front: Arc<Front>, request: Request<Incoming>) -> Res
 }
 
 async fn mcp(front: &Arc<Front>, view: &str, request: Request<Incoming>) -> Response<Body> {
-    let Some(principal) = front.auth.principal(request.headers()) else {
-        front.server.metrics().request_refused("unauthenticated");
-        let message = "this gateway wants a bearer token that it knows";
-        let mut response = refusal(StatusCode::UNAUTHORIZED, ErrorCode::Unauthenticated, message);
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        return response;
-    };
+    let Some(principal) = front.auth.principal(request.headers()) else { return unauthenticated(front) };
     match *request.method() {
         Method::POST => post(front, view, principal, request).await,
         Method::DELETE => end_session(front, view, principal, request.headers()),
         // There is no stream of notifications without a request (405 is allowed, 2025-11-25, transports).
         _ => method_not_allowed("POST, DELETE"),
     }
+}
+
+/// Answers somebody who has to say who they are and does not.
+fn unauthenticated(front: &Front) -> Response<Body> {
+    front.server.metrics().request_refused("unauthenticated");
+    let message = "this gateway wants a bearer token that it knows";
+    let mut response = refusal(StatusCode::UNAUTHORIZED, ErrorCode::Unauthenticated, message);
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    response
 }
 
 async fn post(front: &Arc<Front>, view: &str, principal: &Principal, request: Request<Incoming>) -> Response<Body> {
@@ -247,8 +255,8 @@ fn stream(body: Body) -> Response<Body> {
     response
 }
 
-fn whole(status: StatusCode, kind: HeaderValue, text: String) -> Response<Body> {
-    let mut response = Response::new(Body::whole(text.into_bytes()));
+pub(super) fn whole(status: StatusCode, kind: HeaderValue, text: impl Into<Vec<u8>>) -> Response<Body> {
+    let mut response = Response::new(Body::whole(text.into()));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response
@@ -261,7 +269,7 @@ fn empty(status: StatusCode) -> Response<Body> {
 }
 
 /// A refusal of HTTP, with a JSON-RPC error in it for clients that look there only.
-fn refusal(status: StatusCode, code: ErrorCode, message: &str) -> Response<Body> {
+pub(super) fn refusal(status: StatusCode, code: ErrorCode, message: &str) -> Response<Body> {
     let row = code.row();
     let data = format!(r#"{{"code":"{}","origin":"caller","delivery":"not_sent"}}"#, row.name);
     let error = error_object(row.json_rpc, message, Some(data.as_bytes()));
@@ -271,7 +279,7 @@ fn refusal(status: StatusCode, code: ErrorCode, message: &str) -> Response<Body>
     response
 }
 
-fn method_not_allowed(allow: &'static str) -> Response<Body> {
+pub(super) fn method_not_allowed(allow: &'static str) -> Response<Body> {
     let mut response = empty(StatusCode::METHOD_NOT_ALLOWED);
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
     response

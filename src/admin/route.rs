@@ -1,0 +1,99 @@
+//! `route/{tool}`: which way a call would take now, why, and why not another.
+
+use serde::Serialize;
+
+use super::{AdminError, Query, tools, view};
+use crate::{
+    catalog::{Entry, Snapshot},
+    config::RuntimeChoice,
+    router::{Candidate, MCPP, Reason},
+};
+
+/// One tool's route.
+#[derive(Debug, Serialize)]
+pub(super) struct Document<'s> {
+    #[serde(flatten)]
+    tool: tools::Tool<'s>,
+    /// Absent when no candidate may answer.
+    route: Option<Route<'s>>,
+    /// Why there is none.
+    refused: Option<String>,
+    /// Everybody who offers the tool, in the order in which they are asked first.
+    choices: Vec<Choice<'s>>,
+}
+
+/// Who answers.
+#[derive(Debug, Serialize)]
+struct Route<'s> {
+    runtime: &'s str,
+    target: &'s str,
+    /// The code of the reason, as in `twinway/explain`.
+    reason: &'static str,
+    /// The same in words.
+    because: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct Choice<'s> {
+    runtime: &'s str,
+    target: &'s str,
+    /// `connecting`, `ready`, `stale` or `failed`.
+    state: &'static str,
+    /// Why the target does not answer.
+    state_reason: Option<&'s str>,
+    chosen: bool,
+    /// Why it is not the one.
+    why_not: Option<&'static str>,
+}
+
+pub(super) fn document<'s>(snapshot: &'s Snapshot, tool: &str, query: &Query) -> Result<Document<'s>, AdminError> {
+    let entry = view(snapshot, query)?.get(tool).ok_or_else(|| AdminError::UnknownTool(tool.to_owned()))?;
+    let chosen = entry.chosen();
+    let reason = entry.route.ok().map(|(_, reason)| reason);
+    let route = reason.map(|reason| Route {
+        runtime: chosen.runtime.as_str(),
+        target: chosen.target.as_str(),
+        reason: reason.as_str(),
+        because: because(reason),
+    });
+    let refused =
+        entry.route.err().map(|wanted| format!("only the runtime `{wanted}` may answer, and nobody offers the tool there"));
+    let choices = entry.candidates.iter().map(|candidate| {
+        let is_chosen = reason.is_some() && std::ptr::eq(candidate, chosen);
+        choice(snapshot, entry, candidate, is_chosen)
+    });
+    Ok(Document { tool: tools::tool(entry), route, refused, choices: choices.collect() })
+}
+
+fn choice<'s>(snapshot: &'s Snapshot, entry: &Entry, candidate: &'s Candidate, chosen: bool) -> Choice<'s> {
+    let offers =
+        snapshot.targets().iter().find(|(runtime, offers)| *runtime == candidate.runtime && offers.target == candidate.target);
+    Choice {
+        runtime: candidate.runtime.as_str(),
+        target: candidate.target.as_str(),
+        state: offers.map_or("gone", |(_, offers)| offers.state.as_str()),
+        state_reason: offers.and_then(|(_, offers)| offers.state.reason()),
+        chosen,
+        why_not: (!chosen).then(|| why_not(entry, candidate)),
+    }
+}
+
+fn why_not(entry: &Entry, candidate: &Candidate) -> &'static str {
+    let is_peer = candidate.runtime.as_str() == MCPP;
+    match entry.metadata.runtime {
+        RuntimeChoice::Http if is_peer => "the tool's `runtime` is `http`",
+        RuntimeChoice::Mcpp if !is_peer => "the tool's `runtime` is `mcpp`",
+        _ if entry.metadata.requires_p2p && !is_peer => "the tool requires a peer",
+        _ => "another candidate comes first",
+    }
+}
+
+const fn because(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Explicit => "the tool's `runtime` names it",
+        Reason::RequiresP2p => "the tool requires a peer",
+        Reason::NamePattern => "the tool's name says that it belongs to peers",
+        Reason::OnlyCandidate => "nobody else offers the tool",
+        Reason::Default => "it is the default runtime",
+    }
+}
