@@ -309,6 +309,7 @@ fn upstream(config: &config::Upstream) -> Result<Upstream, BuildError> {
     upstream.headers = headers(config)?;
     upstream.kind = match config.kind {
         Kind::Mcp => runtime_http::Kind::Mcp { era: era(config.era) },
+        Kind::ToolServer => runtime_http::Kind::ToolServer,
     };
     upstream.trusted = config.trust == Trust::Hints;
     upstream.connect_timeout = config.connect_timeout;

@@ -116,8 +116,16 @@ fn every_bad_configuration_has_one_message_with_its_place() {
             "5:12: the gateway writes `MCP-Name` itself, as each request needs it",
         ),
         (
-            "[[upstream]]\nname = \"a\"\nkind = \"openapi\"\nurl = \"http://a\"",
-            "3:8: `upstream.kind` cannot be `openapi`; known are `mcp`",
+            "[[upstream]]\nname = \"a\"\nkind = \"telepathy\"\nurl = \"http://a\"",
+            "3:8: `upstream.kind` cannot be `telepathy`; known are `mcp`, `tool-server`",
+        ),
+        (
+            "[[upstream]]\nname = \"a\"\nkind = \"tool-server\"\nera = \"legacy\"\nurl = \"http://a\"",
+            "4:7: `era` is for `kind = \"mcp\"`, and this upstream is `kind = \"tool-server\"`",
+        ),
+        (
+            "[[upstream]]\nname = \"a\"\nkind = \"tool-server\"\nurl = \"http://a/x?y=1\"",
+            "4:7: the url of a tool server has no query: paths are added to it",
         ),
         (
             "[[upstream]]\nname = \"a\"\nprefix = \"allways\"\nurl = \"http://a\"",

@@ -24,7 +24,7 @@ pub struct Upstream {
     /// How far its word about its tools is believed.
     #[serde(default)]
     pub trust: Trust,
-    /// Which eras of MCP it is spoken to in.
+    /// Which eras of MCP it is spoken to in; for `kind = "mcp"`.
     #[serde(default)]
     pub era: EraChoice,
     /// Sent as `Authorization: Bearer …`.
@@ -134,9 +134,22 @@ mod default {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Kind {
-    /// MCP over Streamable HTTP.
+    /// MCP over Streamable HTTP; the url is its endpoint.
     #[default]
     Mcp,
+    /// A server with `GET /tools/list` and `POST /tools/execute/{tool}` below the url.
+    ToolServer,
+}
+
+impl Kind {
+    /// As it is written in the file.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Mcp => "mcp",
+            Self::ToolServer => "tool-server",
+        }
+    }
 }
 
 /// Whether the tools of a target carry its name in the merged view.

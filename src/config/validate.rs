@@ -8,7 +8,9 @@ use runtime_mcpp::{
     identity::IdentityError,
 };
 
-use super::{Config, Environment, HeaderText, Http, Invalid, Name, Peer, RuntimeChoice, Secret, ToolRule, Upstream};
+use super::{
+    Config, Environment, EraChoice, HeaderText, Http, Invalid, Kind, Name, Peer, RuntimeChoice, Secret, ToolRule, Upstream,
+};
 
 /// Characters of a seal key: 32 hold 128 bits even as hexadecimal digits.
 const SEAL_KEY_CHARS_MIN: usize = 32;
@@ -305,6 +307,19 @@ impl Upstream {
             if OWN_HEADERS.iter().any(|own| name.eq_ignore_ascii_case(own)) {
                 return Err(Invalid::new(path, format!("the gateway writes `{name}` itself, as each request needs it")));
             }
+        }
+        self.validate_kind(index)
+    }
+
+    /// A key of one kind, set for another, would be a wish that nobody reads.
+    fn validate_kind(&self, index: usize) -> Result<(), Invalid> {
+        let wrong = |key: &str, what: String| Err(Invalid::new(format!("upstream.{index}.{key}"), what));
+        let kind = self.kind.as_str();
+        if self.kind != Kind::Mcp && self.era != EraChoice::default() {
+            return wrong("era", format!("`era` is for `kind = \"mcp\"`, and this upstream is `kind = \"{kind}\"`"));
+        }
+        if self.kind == Kind::ToolServer && self.url.as_url().query().is_some() {
+            return wrong("url", "the url of a tool server has no query: paths are added to it".to_owned());
         }
         Ok(())
     }

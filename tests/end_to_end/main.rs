@@ -20,6 +20,7 @@ mod lists;
 mod p2p;
 #[cfg(feature = "quic")]
 mod quic;
+mod rest;
 mod support;
 mod trace;
 mod vanish;

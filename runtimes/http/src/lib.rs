@@ -1,6 +1,7 @@
 //! Calls tools on servers that speak HTTP.
 //!
-//! An [`Upstream`] is one of a closed set of [`Kind`]s: an MCP server over Streamable HTTP, of either era or of both.
+//! An [`Upstream`] is one of a closed set of [`Kind`]s: an MCP server over Streamable HTTP, of either era or of both,
+//! or a tool server of the REST shape.
 //! [`HttpRuntime`] keeps what it offers up to date and makes calls over warm pooled connections; a call costs one round trip
 //! once a connection is open. What all kinds share (connections, places, looking at it anew) is written once; `target` is
 //! the only file that tells them apart.
@@ -11,6 +12,7 @@ mod exchange;
 mod h1;
 mod keeper;
 mod mcp;
+mod path;
 mod pool;
 mod runtime;
 mod settings;
@@ -18,6 +20,8 @@ mod site;
 mod slots;
 mod target;
 mod targets;
+mod tool_result;
+mod tool_server;
 
 pub use control::{HttpControl, Plan};
 pub use pool::enter_worker;

@@ -64,6 +64,8 @@ pub enum Kind {
         /// Which eras may be used with it.
         era: EraChoice,
     },
+    /// `GET /tools/list` and `POST /tools/execute/{tool}` below the url.
+    ToolServer,
 }
 
 impl Default for Kind {

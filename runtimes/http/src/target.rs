@@ -10,6 +10,7 @@ use crate::{
     mcp::{self, McpServer},
     settings::{Kind, Upstream},
     site::{Site, asks_for_a_look},
+    tool_server::{self, ToolServer},
 };
 
 #[derive(Debug)]
@@ -24,6 +25,7 @@ pub(crate) struct Target {
 #[derive(Debug)]
 enum Server {
     Mcp(McpServer),
+    ToolServer(ToolServer),
 }
 
 /// What a look at an upstream found.
@@ -40,10 +42,15 @@ impl Target {
         let kind = settings.kind.clone();
         let accept = match kind {
             Kind::Mcp { .. } => mcp::ACCEPT,
+            Kind::ToolServer => {
+                ToolServer::check(&settings)?;
+                tool_server::ACCEPT
+            }
         };
         let site = Arc::new(Site::new(settings, accept, background)?);
         let server = match kind {
             Kind::Mcp { era } => Server::Mcp(McpServer::new(Arc::clone(&site), era)),
+            Kind::ToolServer => Server::ToolServer(ToolServer::new(Arc::clone(&site))),
         };
         Ok(Self { site, retired: CancellationToken::new(), server })
     }
@@ -53,6 +60,7 @@ impl Target {
         let _permit = self.site.slots.enter(call.deadline).await?;
         let answered = match &self.server {
             Server::Mcp(server) => server.call(&call).await,
+            Server::ToolServer(server) => server.call(&call).await,
         };
         if answered.as_ref().is_err_and(asks_for_a_look) {
             self.site.wake.notify_one();
@@ -64,6 +72,7 @@ impl Target {
     pub(crate) async fn look(&self) -> Result<Found, CallError> {
         match &self.server {
             Server::Mcp(server) => server.look().await,
+            Server::ToolServer(server) => server.look().await,
         }
     }
 
@@ -72,6 +81,8 @@ impl Target {
         self.site.endpoint.pool.sweep();
         match &self.server {
             Server::Mcp(server) => server.end_sessions(false).await,
+            // It keeps nothing for us.
+            Server::ToolServer(_) => {}
         }
     }
 
@@ -79,6 +90,8 @@ impl Target {
     pub(crate) async fn close(&self) {
         match &self.server {
             Server::Mcp(server) => server.end_sessions(true).await,
+            // It keeps nothing for us.
+            Server::ToolServer(_) => {}
         }
     }
 }

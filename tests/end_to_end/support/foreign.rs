@@ -64,7 +64,8 @@ fn node(name: &str) -> Result<Command, String> {
     Ok(command)
 }
 
-async fn serve(command: Command) -> (Program, String) {
+/// Starts a server and waits until it says where it listens.
+pub(crate) async fn serve(command: Command) -> (Program, String) {
     let mut program = Program::start(command);
     let ready = program.event_with("ready").await;
     (program, ready["url"].as_str().unwrap().to_owned())
