@@ -16,11 +16,13 @@ use crate::{
     config::{self, Config, EraChoice, Kind, Trust},
     layers::Cache,
     mcp::{Binding, SealError, Server},
+    peers::Peers,
     pipeline,
     readiness::Readiness,
     telemetry::{Metrics, metrics::NodeRefusals},
     transports::{
         BindError,
+        grpc::{self, Grpc},
         http::Http,
         libp2p::{Libp2p, Rules},
     },
@@ -57,6 +59,9 @@ pub enum BuildError {
     /// The HTTP address.
     #[error(transparent)]
     Http(#[from] BindError),
+    /// The gRPC address.
+    #[error(transparent)]
+    Grpc(BindError),
     /// The libp2p addresses.
     #[error("the libp2p node cannot start")]
     Node(#[from] runtime_mcpp::BindError),
@@ -96,6 +101,8 @@ pub struct App {
 pub struct Addresses {
     /// The HTTP address.
     pub http: std::net::SocketAddr,
+    /// The gRPC address, when it is served.
+    pub grpc: Option<std::net::SocketAddr>,
     /// The libp2p node, when there is one.
     pub node: Option<NodeHandle>,
 }
@@ -138,13 +145,15 @@ impl AppBuilder {
         let node = bind_node(&config).await?;
         let handle = node.as_ref().map(|(node, _)| node.handle());
         let metrics = Metrics::new(handle.as_ref().map(|handle| NodeRefusals(handle.refusals())));
-        let incoming = match node {
-            None => None,
+        let (incoming, peers) = match node {
+            None => (None, Peers::default()),
             Some((node, incoming)) => {
                 let peers: Vec<_> = config.peer.iter().map(config::Peer::to_runtime).collect();
                 let p2p = config.p2p.clone().unwrap_or_default();
-                runtimes.push(Box::new(McppRuntime::new(node, &p2p, &peers)?));
-                Some(incoming)
+                let runtime = McppRuntime::new(node, &p2p, &peers)?;
+                let peers = Peers::new(Some(runtime.directory()));
+                runtimes.push(Box::new(runtime));
+                (Some(incoming), peers)
             }
         };
         runtimes.extend(more_runtimes);
@@ -159,8 +168,10 @@ impl AppBuilder {
         let readiness = Readiness::new(stopping.clone());
 
         let http = Http::bind(&config, server.clone(), readiness.clone())?;
-        let addresses = Addresses { http: http.address(), node: handle.clone() };
+        let grpc = bind_grpc(&config, &server, peers, readiness.clone())?;
+        let addresses = Addresses { http: http.address(), grpc: grpc.as_ref().map(Grpc::address), node: handle.clone() };
         let mut transports: Vec<Box<dyn Transport>> = vec![Box::new(http)];
+        transports.extend(grpc.map(|grpc| Box::new(grpc) as Box<dyn Transport>));
         if let (Some(handle), Some(incoming)) = (handle, incoming) {
             transports.push(Box::new(Libp2p::new(handle, incoming, rules(&config)?, server.clone())));
         }
@@ -275,6 +286,12 @@ async fn sweep(server: Server, cache: Cache, stop: CancellationToken) {
             }
         }
     }
+}
+
+fn bind_grpc(config: &Config, server: &Server, peers: Peers, readiness: Readiness) -> Result<Option<Grpc>, BuildError> {
+    let Some(grpc) = &config.grpc else { return Ok(None) };
+    let parts = grpc::Parts { peers, readiness, metrics: server.metrics().clone() };
+    Grpc::bind(config, grpc, parts).map(Some).map_err(BuildError::Grpc)
 }
 
 async fn bind_node(config: &Config) -> Result<Option<(Node, runtime_mcpp::IncomingStreams)>, BuildError> {

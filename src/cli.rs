@@ -5,8 +5,10 @@ mod client;
 mod config;
 mod demo;
 mod endpoint;
+mod grpc;
 mod output;
 mod route;
+mod peers;
 mod serve;
 mod signal;
 mod tools;
@@ -21,6 +23,7 @@ use serde_json::json;
 use crate::config::{Config, ConfigError};
 use client::{Client, ClientError};
 use endpoint::Endpoint;
+use grpc::GrpcError;
 use output::Output;
 
 const EXIT_CODES: &str = "Exit codes:
@@ -58,6 +61,9 @@ enum Command {
     Route(route::Command),
     /// Measure tools of running gateways: latency, throughput, failures, side by side.
     Bench(bench::Bench),
+    /// Look at the peers that a running gateway knows, over its gRPC address.
+    #[command(subcommand)]
+    Peers(peers::Command),
     /// Print this node's PeerId; makes the key when it is missing.
     Id(ConfigFile),
     /// Look at a configuration without serving it.
@@ -187,6 +193,7 @@ pub fn run() -> ExitCode {
             if let Some(error) = error {
                 let text = chain(error);
                 let document = error.downcast_ref::<ClientError>().map(|error| error.document(&text));
+                let document = document.or_else(|| error.downcast_ref::<GrpcError>().map(|error| error.document(&text)));
                 output.complain(&text, &document.unwrap_or_else(|| json!({ "message": text })));
             }
             ExitCode::from(code)
@@ -209,6 +216,7 @@ fn dispatch(command: Command, output: Output) -> Result<(), Failure> {
         Command::Tools(list) => block_on(list.run(output)),
         Command::Route(command) => block_on(command.run(output)),
         Command::Bench(bench) => block_on(bench.run(output)),
+        Command::Peers(command) => block_on(command.run(output)),
     }
 }
 

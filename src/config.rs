@@ -9,6 +9,7 @@ mod difference;
 mod duration;
 mod environment;
 mod error;
+mod grpc;
 mod http;
 mod limits;
 mod name;
@@ -33,6 +34,7 @@ pub use cache::Cache;
 pub use difference::{Change, Effect, Kind as ChangeKind};
 pub use environment::Environment;
 pub use error::{ConfigError, Place};
+pub use grpc::Grpc;
 pub use http::{Client, Http};
 pub use limits::{Breaker, TargetLimits};
 pub use name::Name;
@@ -55,6 +57,8 @@ use source::Source;
 pub struct Config {
     /// The way in for MCP clients.
     pub http: Http,
+    /// The way in for gRPC clients. Off when absent.
+    pub grpc: Option<Grpc>,
     /// How much work is taken on at once.
     pub admission: Admission,
     /// How much the results of read-only tools may take up.

@@ -13,6 +13,7 @@ pub mod layers;
 pub mod mcp;
 pub mod measure;
 pub mod metadata;
+pub mod peers;
 pub mod pipeline;
 pub mod readiness;
 pub mod router;

@@ -6,6 +6,7 @@
 mod config;
 mod export;
 pub mod field;
+pub(crate) mod headers;
 pub mod latency;
 mod log;
 pub mod metrics;

@@ -2,6 +2,7 @@
 
 mod accept;
 mod auth;
+pub mod grpc;
 pub mod http;
 pub mod libp2p;
 

@@ -44,6 +44,16 @@ mod tests {
             ttl: Some(Duration { seconds: 300, nanos: 0 }),
             metadata: [("region".into(), "eu".into())].into(),
             sources: vec![PeerSource::Static.into(), PeerSource::Mdns.into()],
+            names: vec!["gpu-box".into()],
+            state: PeerState::Stale.into(),
+            state_reason: "connection refused".into(),
+            connections: vec![Connection {
+                address: "/ip4/192.0.2.7/tcp/4001".into(),
+                outgoing: true,
+                relayed: false,
+                opened: Some(Timestamp { seconds: 1_785_000_000, nanos: 0 }),
+                round_trip: Some(Duration { seconds: 0, nanos: 1_200_000 }),
+            }],
         };
 
         let decoded = PeerRecord::decode(record.encode_to_vec().as_slice()).unwrap();

@@ -79,6 +79,7 @@ impl Blame {
         let path = match &error {
             BuildError::Http(_) if self.listen => return Failure::usage(format!("--listen: {}", chain(&error))),
             BuildError::Http(_) => "http.listen",
+            BuildError::Grpc(_) => "grpc.listen",
             BuildError::Node(_) => "p2p.listen",
             BuildError::Identity(_) => "p2p.key_file",
             BuildError::P2p(_) => "p2p",
@@ -141,10 +142,12 @@ fn announce(addresses: &Addresses, output: Output) {
     let p2p: Vec<String> = node.map(node_addresses).unwrap_or_default();
     let ready = json!({ "ready": {
         "http": addresses.http.to_string(),
+        "grpc": addresses.grpc.map(|grpc| grpc.to_string()),
         "p2p": p2p,
         "peer_id": node.map(|node| node.peer_id().to_string()),
     }});
     let mut text = format!("twinway is ready\n  MCP   http://{}/mcp", addresses.http);
+    addresses.grpc.iter().for_each(|grpc| text.push_str(&format!("\n  gRPC  http://{grpc}")));
     p2p.iter().for_each(|address| text.push_str(&format!("\n  peer  {address}")));
     drop(output.either(&ready, &text));
 }

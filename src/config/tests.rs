@@ -80,8 +80,8 @@ fn every_bad_configuration_has_one_message_with_its_place() {
         ("[[http.client]]\nnam = \"a\"", "2:1: unknown key `nam` in `http.client`; did you mean `name`?"),
         ("[[http.client]]\nuser = \"a\"", "2:1: unknown key `user` in `http.client`; known are `name`, `token`"),
         (
-            "[grpc]\nlisten = \"127.0.0.1:50051\"",
-            "1:2: unknown key `grpc`; known are `http`, `admission`, `cache`, `p2p`, `telemetry`, `upstream`, `peer`, `tool`",
+            "[mqtt]\nlisten = \"127.0.0.1:50051\"",
+            "1:2: unknown key `mqtt`; known are `http`, `grpc`, `admission`, `cache`, `p2p`, `telemetry`, `upstream`, `peer`, `tool`",
         ),
         ("[[upstream]]\nname = \"a\"", "1:1: `upstream`: missing field `url`"),
         ("[[tool]]\nmatch = \"a\"\npriorty = 3", "3:1: unknown key `priorty` in `tool`; did you mean `priority`?"),

@@ -1,6 +1,12 @@
 //! What no single value can say: secrets and paths that must exist, and values that must fit together.
 
-use std::{collections::HashMap, io::ErrorKind, net::IpAddr, path::Path, time::Duration};
+use std::{
+    collections::HashMap,
+    io::ErrorKind,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    time::Duration,
+};
 
 use runtime_mcpp::{
     Identity, Multiaddr,
@@ -81,6 +87,7 @@ impl Config {
             self.http.validate_keys(),
             self.http.validate_clients(),
             self.http.validate_address(),
+            self.validate_grpc(),
             self.validate_names(),
             self.validate_budgets(),
             self.validate_p2p(),
@@ -104,6 +111,14 @@ impl Config {
             warnings.push(Invalid::new("p2p", "`p2p.listen` is empty: this node only dials, and no peer can call its tools"));
         }
         warnings
+    }
+
+    /// The same clients may come as to `[http]`, and the same holds without any.
+    fn validate_grpc(&self) -> Result<(), Invalid> {
+        match &self.grpc {
+            Some(grpc) if self.http.client.is_empty() && !grpc.allow_anonymous => not_open_to_all("grpc.listen", grpc.listen),
+            _ => Ok(()),
+        }
     }
 
     /// Upstreams and peers share one space of names.
@@ -257,12 +272,8 @@ impl Http {
     }
 
     fn validate_address(&self) -> Result<(), Invalid> {
-        if self.client.is_empty() && !self.allow_anonymous && !self.listen.ip().is_loopback() {
-            let what = format!(
-                "{} can be reached from other machines, so it needs a `[[http.client]]`, or `allow_anonymous = true`",
-                self.listen
-            );
-            return Err(Invalid::new("http.listen", what));
+        if self.client.is_empty() && !self.allow_anonymous {
+            not_open_to_all("http.listen", self.listen)?;
         }
         Ok(())
     }
@@ -289,6 +300,16 @@ impl ToolRule {
         }
         Ok(())
     }
+}
+
+/// Where everybody is anonymous, only this machine may be able to connect.
+fn not_open_to_all(path: &str, listen: SocketAddr) -> Result<(), Invalid> {
+    if listen.ip().is_loopback() {
+        return Ok(());
+    }
+    let what =
+        format!("{listen} can be reached from other machines, so it needs a `[[http.client]]`, or `allow_anonymous = true`");
+    Err(Invalid::new(path, what))
 }
 
 impl Upstream {

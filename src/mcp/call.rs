@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName};
 use runtime_api::{Call, CallError, Caller, CallerEvents, Delivery, Era, ErrorCode, Method, Params, Reply, TraceContext};
 use tokio::time::Instant;
 use tower::ServiceExt;
@@ -25,17 +24,12 @@ use super::{
 use crate::{
     catalog::Entry,
     pipeline::{Answered, Routed},
-    telemetry::{Decision, span},
+    telemetry::{
+        Decision,
+        headers::{self, BAGGAGE, BAGGAGE_BYTES_MAX, TRACESTATE_BYTES_MAX, is_passed_on},
+        span,
+    },
 };
-
-/// Bounds of what is passed on for tracing: W3C Trace Context 3.3.1.5 and W3C Baggage 3.3.2.
-const TRACESTATE_BYTES_MAX: usize = 512;
-const BAGGAGE_BYTES_MAX: usize = 8192;
-
-// As constants: a look-up by text would parse the name each time.
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
-const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
 
 /// What the reply needs of the request.
 struct Asked {
@@ -226,24 +220,20 @@ fn way_back(token: Option<&Bytes>) -> (Caller, Option<CallerEvents>) {
 
 /// The client's trace; what stands in `_meta` wins over headers, because it belongs to this request alone.
 fn incoming_trace(inbound: &Inbound<'_>, meta: &RequestMeta<'_>) -> TraceContext {
-    let none = HeaderMap::new();
     let headers = match &inbound.way {
-        Way::Http { headers } => headers,
-        Way::Stream { .. } => &none,
+        Way::Http { headers } => Some(*headers),
+        Way::Stream { .. } => None,
     };
-    let header = |name: &HeaderName| headers.get(name).map(|value| Bytes::copy_from_slice(value.as_bytes()));
     let member = |raw: Option<&str>| raw.and_then(json::string).map(|text| Bytes::copy_from_slice(text.as_bytes()));
-    let from_meta = member(meta.traceparent).and_then(|parent| TraceContext::parse(&parent));
-    let (mut trace, state) = match from_meta {
-        Some(trace) => (trace, member(meta.tracestate)),
-        None => match headers.get(&TRACEPARENT).and_then(|parent| TraceContext::parse(parent.as_bytes())) {
-            Some(trace) => (trace, header(&TRACESTATE)),
-            None => (TraceContext::default(), None),
-        },
+    let mut trace = match member(meta.traceparent).and_then(|parent| TraceContext::parse(&parent)) {
+        Some(trace) => {
+            let state = member(meta.tracestate).filter(|state| is_passed_on(state, TRACESTATE_BYTES_MAX));
+            TraceContext { state, ..trace }
+        }
+        None => headers.and_then(headers::trace_of).unwrap_or_default(),
     };
-    trace.state = state.filter(|state| state.len() <= TRACESTATE_BYTES_MAX && std::str::from_utf8(state).is_ok());
-    let baggage = member(meta.baggage).or_else(|| header(&BAGGAGE));
-    trace.baggage = baggage.filter(|baggage| baggage.len() <= BAGGAGE_BYTES_MAX && std::str::from_utf8(baggage).is_ok());
+    let header = || Some(Bytes::copy_from_slice(headers?.get(&BAGGAGE)?.as_bytes()));
+    trace.baggage = member(meta.baggage).or_else(header).filter(|baggage| is_passed_on(baggage, BAGGAGE_BYTES_MAX));
     trace
 }
 

@@ -14,6 +14,14 @@ pub const TRANSPORT: &str = "network.transport";
 pub const REQUEST_ID: &str = "jsonrpc.request.id";
 /// Why it failed: `tool_error`, or a name of the table of error codes. Absent on success.
 pub const ERROR_TYPE: &str = "error.type";
+/// `grpc`.
+pub const RPC_SYSTEM: &str = "rpc.system";
+/// The service of gRPC.
+pub const RPC_SERVICE: &str = "rpc.service";
+/// The method of that service.
+pub const RPC_METHOD: &str = "rpc.method";
+/// The status code of gRPC, as a number.
+pub const RPC_STATUS: &str = "rpc.grpc.status_code";
 /// Where the target is.
 pub const SERVER_ADDRESS: &str = "server.address";
 /// `http` or `mcpp`.

@@ -76,11 +76,37 @@ pub fn entrance(incoming: Option<&TraceContext>, about: &Entrance<'_>) -> Span {
         Some(name) => span.record("otel.name", tracing::field::display(format_args!("{} {name}", about.method))),
         None => span.record("otel.name", about.method),
     };
+    follow(&span, incoming);
+    span
+}
+
+/// Opens the span of a gRPC request. `incoming` is its parent, if it names one.
+#[must_use]
+pub fn rpc(incoming: Option<&TraceContext>, service: &str, method: &str) -> Span {
+    let span = info_span!(
+        target: TARGET,
+        parent: None,
+        "rpc",
+        otel.name = %format_args!("{service}/{method}"),
+        otel.kind = "server",
+        otel.status_code = Empty,
+        { field::RPC_SYSTEM } = "grpc",
+        { field::RPC_SERVICE } = service,
+        { field::RPC_METHOD } = method,
+        { field::RPC_STATUS } = Empty,
+        { field::TRANSPORT } = "tcp",
+        { field::ERROR_TYPE } = Empty,
+    );
+    follow(&span, incoming);
+    span
+}
+
+/// Makes a span the child of the one that the client names.
+fn follow(span: &Span, incoming: Option<&TraceContext>) {
     if let Some(parent) = incoming.filter(|context| context.exists()) {
         // It fails only if nothing is exported, and then nobody looks for a parent.
         drop(span.set_parent(Context::new().with_remote_span_context(to_otel(parent))));
     }
-    span
 }
 
 /// Opens the span of one hop below `parent`, the span of the entrance.

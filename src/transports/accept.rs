@@ -18,6 +18,9 @@ pub(super) const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause after an accept that failed, most likely for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Pause before looking again at a connection that began with a part of the HTTP/2 preface.
+const PREFACE_PAUSE: Duration = Duration::from_millis(5);
+
 /// The address cannot be listened on.
 #[derive(Debug, Error)]
 #[error("cannot listen on {address}")]
@@ -56,5 +59,22 @@ pub(super) async fn accept_until(
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+}
+
+/// Looks at the first bytes without taking them: whoever serves the connection reads from the socket itself, with
+/// nothing in between.
+pub(super) async fn is_http2(stream: &TcpStream) -> io::Result<bool> {
+    // RFC 9113, section 3.4; no request of HTTP/1.1 begins so. All of it: whoever serves HTTP/2 then waits for nothing more
+    // before its own time limits begin to count.
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let mut first = [0; PREFACE.len()];
+    loop {
+        let count = stream.peek(&mut first).await?;
+        if count == 0 || count == PREFACE.len() || !PREFACE.starts_with(&first[..count]) {
+            return Ok(&first[..count] == PREFACE);
+        }
+        // A part of what may become the preface: readiness tells nothing of the next byte.
+        tokio::time::sleep(PREFACE_PAUSE).await;
     }
 }

@@ -84,6 +84,7 @@ async fn each_bad_configuration_ends_with_one_message_that_says_where() {
             format!("[[peer]]\nname = \"far\"\naddress = \"/ip4/192.0.2.7/tcp/1/p2p/{PEER}\"\n"),
             "1:1: a peer needs",
         ),
+        ("a public address for gRPC", "[grpc]\nlisten = \"0.0.0.0:0\"\n".to_owned(), "2:10: 0.0.0.0:0 can be reached from other"),
         ("a public address", "[http]\nlisten = \"0.0.0.0:0\"\n".to_owned(), "2:10: 0.0.0.0:0 can be reached from other machines"),
     ];
     for (what, text, expected) in cases {
@@ -110,6 +111,11 @@ async fn a_port_in_use_is_named_with_the_line_that_asks_for_it() {
             format!("[http]\nlisten = \"127.0.0.1:0\"\n[p2p]\nlisten = [\"/ip4/127.0.0.1/tcp/{port}\"]\n"),
             format!("/ip4/127.0.0.1/tcp/{port}"),
             "4:",
+        ),
+        (
+            format!("[http]\nlisten = \"127.0.0.1:0\"\n[grpc]\nlisten = \"127.0.0.1:{port}\"\n"),
+            format!("127.0.0.1:{port}"),
+            "4:10",
         ),
     ];
     for (text, address, place) in cases {

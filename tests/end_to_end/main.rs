@@ -13,6 +13,7 @@ mod extension;
 mod faults;
 mod fidelity;
 mod foreign;
+mod grpc;
 mod hostile;
 mod lifecycle;
 mod limits;

@@ -12,6 +12,7 @@ use opentelemetry_proto::tonic::{
 };
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tonic::{Request, Response, Status, transport::server::TcpIncoming};
+use twinway_proto::grpc::peer::{GetRequest, peer_service_client::PeerServiceClient};
 
 use crate::support::{Act, Gateway, Script, Scripted, Serves, Setup, within};
 
@@ -279,4 +280,26 @@ async fn a_target_that_cannot_be_reached_is_named_in_the_trace_of_a_session() {
     assert_eq!(entrance.attribute("mcp.protocol.version"), Some("2025-11-25"));
     let session = entrance.attribute("mcp.session.id").expect("it has a session");
     assert_ne!(Some(session), client.session.as_deref(), "the handle itself opens the session, so it is not exported");
+}
+
+#[tokio::test]
+async fn a_grpc_request_belongs_to_the_trace_in_its_metadata() {
+    let mut collector = Collector::start().await;
+    let gateway = Gateway::start(collector.setup("near").tables("[grpc]\nlisten = \"127.0.0.1:0\"\n")).await;
+    let mut client = PeerServiceClient::connect(format!("http://{}", gateway.grpc())).await.unwrap();
+    let request = |sampled: &str| {
+        let mut request = Request::new(GetRequest { peer_id: "nobody".to_owned() });
+        request.metadata_mut().insert("traceparent", traceparent(sampled).parse().unwrap());
+        request
+    };
+
+    client.get(request("00")).await.unwrap_err();
+    client.get(request("01")).await.unwrap_err();
+    let spans = collector.spans(1).await;
+
+    assert_eq!(spans.len(), 1, "what the client does not sample is not exported: {spans:?}");
+    let span = find(&spans, "near", SpanKind::Server);
+    assert_eq!((&*span.trace, &*span.parent, &*span.name), (TRACE_ID, CLIENT_SPAN, "twinway.peer.v1.PeerService/Get"));
+    assert_eq!((span.attribute("rpc.system"), span.attribute("rpc.method")), (Some("grpc"), Some("Get")));
+    assert_eq!((span.attribute("rpc.grpc.status_code"), span.failed), (Some("5"), true), "{span:?}");
 }

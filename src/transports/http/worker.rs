@@ -15,13 +15,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{Front, mcp};
-use crate::transports::accept::{PING_INTERVAL, PING_TIMEOUT, accept_until};
+use crate::transports::accept::{PING_INTERVAL, PING_TIMEOUT, accept_until, is_http2};
 
 /// Time for a client to send a request's head; slower ones hold a connection for nothing.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Pause before looking again at a connection that began with a part of the HTTP/2 preface.
-const PREFACE_PAUSE: Duration = Duration::from_millis(5);
 
 /// Connections of one worker. Each costs some 10 KiB and a file descriptor.
 const CONNECTIONS_MAX: usize = 16 * 1024;
@@ -85,22 +82,6 @@ fn accept(
             Err(_) => debug!("a connection never began"),
         }
     });
-}
-
-/// Looks at the first bytes without taking them: whoever serves the connection reads from the socket itself, with
-/// nothing in between.
-async fn is_http2(stream: &TcpStream) -> io::Result<bool> {
-    // The first bytes of the preface (RFC 9113, section 3.4); no method of HTTP/1.1 begins so.
-    const PREFACE: &[u8] = b"PRI ";
-    let mut first = [0; PREFACE.len()];
-    loop {
-        let count = stream.peek(&mut first).await?;
-        if count == 0 || count == PREFACE.len() || !PREFACE.starts_with(&first[..count]) {
-            return Ok(&first[..count] == PREFACE);
-        }
-        // One to three bytes of what may become the preface: readiness tells nothing of a fourth.
-        tokio::time::sleep(PREFACE_PAUSE).await;
-    }
 }
 
 async fn serve_connection(stream: TcpStream, is_http2: bool, front: Arc<Front>, watcher: Watcher) -> hyper::Result<()> {

@@ -44,6 +44,11 @@ impl Gateway {
         self.ready["p2p"][0].as_str().unwrap()
     }
 
+    /// Its gRPC address, HOST:PORT.
+    pub(crate) fn grpc(&self) -> &str {
+        self.ready["grpc"].as_str().unwrap()
+    }
+
     /// Its key.
     pub(crate) fn peer_id(&self) -> &str {
         self.ready["peer_id"].as_str().unwrap()

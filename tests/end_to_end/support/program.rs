@@ -93,6 +93,12 @@ impl Program {
         until(&format!("`{what}` in the log"), || async { self.log().contains(what).then_some(()) }).await;
     }
 
+    /// Asks it to end, as an operator does.
+    pub(crate) fn terminate(&self) {
+        let asked = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        assert!(asked.unwrap().success(), "{} cannot be asked to end", self.name);
+    }
+
     /// Ends it as `kill -9` does.
     pub(crate) fn kill(&mut self) {
         self.child.kill().ok();
