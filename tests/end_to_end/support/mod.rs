@@ -8,7 +8,6 @@ mod gateway;
 mod http;
 mod program;
 mod scripted;
-mod twinway;
 
 pub(crate) use client::{Era, Mcp};
 pub(crate) use command::twinway;
@@ -18,7 +17,6 @@ pub(crate) use gateway::Gateway;
 pub(crate) use http::{Answer, send};
 pub(crate) use program::Program;
 pub(crate) use scripted::{Act, Garbage, Script, Scripted, Seen, Serves, closed_port};
-pub(crate) use twinway::twinway;
 
 use std::time::Duration;
 
