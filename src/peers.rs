@@ -206,7 +206,14 @@ mod tests {
     fn peer(name: &str, id: PeerId, address: &str, state: TargetState, tools: &[&str]) -> KnownPeer {
         let tool = |name: &&str| Tool { name: (*name).into(), definition: Bytes::new() };
         let tools = tools.iter().map(tool).collect();
-        let offers = TargetOffers { target: TargetId::from(name), state, eras: Eras::default(), server_info: None, tools };
+        let offers = TargetOffers {
+            target: TargetId::from(name),
+            state,
+            eras: Eras::default(),
+            server_info: None,
+            transport: None,
+            tools,
+        };
         KnownPeer { id, addresses: vec![address.parse().unwrap()], offers: Arc::new(offers), sighting: Sighting::default() }
     }
 

@@ -48,7 +48,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// More rounds say nothing new, and a run must end.
 const ROUNDS_MAX: usize = 100;
 /// Whether peers speak QUIC beside TCP.
-const HAS_QUIC: bool = false;
+const HAS_QUIC: bool = cfg!(feature = "quic");
 /// Longer rounds are worse: a machine's slow drift then falls on one case and not on its neighbour.
 const SECONDS_MAX: f64 = 60.0;
 
@@ -113,6 +113,8 @@ enum Role {
 
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
+    // As the gateway does: more than one provider of cryptography may be linked, and QUIC needs one.
+    ensure!(rustls::crypto::ring::default_provider().install_default().is_ok(), "another provider was installed");
     match options.role {
         None => {}
         Some(Role::Load) => return load::serve(),

@@ -51,7 +51,11 @@ pub(crate) async fn listen() -> anyhow::Result<(Node, Vec<Multiaddr>)> {
 }
 
 /// Where the peer listens.
-const LISTEN: &[&str] = &["/ip4/127.0.0.1/tcp/0"];
+const LISTEN: &[&str] = &[
+    "/ip4/127.0.0.1/tcp/0",
+    #[cfg(feature = "quic")]
+    "/ip4/127.0.0.1/udp/0/quic-v1",
+];
 
 /// A node that will open one stream to one peer.
 pub(crate) struct Dialler {
@@ -81,6 +85,8 @@ fn swarm(opens: usize) -> anyhow::Result<(Swarm<Behaviour>, mpsc::Receiver<Strea
         noise::Config::new,
         yamux::Config::default,
     )?;
+    #[cfg(feature = "quic")]
+    let builder = builder.with_quic();
     let swarm = builder.with_behaviour(|_| Behaviour { streams, opens })?.build();
     Ok((swarm, opened))
 }
