@@ -2,6 +2,8 @@
 //!
 //! An [`Upstream`] is one of a closed set of [`Kind`]s: an MCP server over Streamable HTTP, of either era or of both,
 //! or a tool server of the REST shape.
+//! An [`Upstream`] is one of a closed set of [`Kind`]s: an MCP server over Streamable HTTP, of either era or of
+//! both, or an application with an OpenAPI document.
 //! [`HttpRuntime`] keeps what it offers up to date and makes calls over warm pooled connections; a call costs one round trip
 //! once a connection is open. What all kinds share (connections, places, looking at it anew) is written once; `target` is
 //! the only file that tells them apart.
@@ -13,6 +15,7 @@ mod h1;
 mod keeper;
 mod mcp;
 mod path;
+mod openapi;
 mod pool;
 mod runtime;
 mod settings;
@@ -24,6 +27,7 @@ mod tool_result;
 mod tool_server;
 
 pub use control::{HttpControl, Plan};
+pub use openapi::{OpenApi, OperationRule};
 pub use pool::enter_worker;
 pub use runtime::{HttpRuntime, SetupError};
 pub use settings::{EraChoice, Kind, Upstream};

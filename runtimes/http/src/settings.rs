@@ -6,6 +6,8 @@ use http::{HeaderName, HeaderValue};
 use runtime_api::TargetId;
 use url::Url;
 
+use crate::openapi::OpenApi;
+
 /// A server that tools are called on.
 ///
 /// Equal settings are one target: whatever differs makes a new one when a configuration is loaded anew.
@@ -66,6 +68,8 @@ pub enum Kind {
     },
     /// `GET /tools/list` and `POST /tools/execute/{tool}` below the url.
     ToolServer,
+    /// An application with an OpenAPI document, such as a FastAPI application.
+    OpenApi(Box<OpenApi>),
 }
 
 impl Default for Kind {

@@ -8,6 +8,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     mcp::{self, McpServer},
+    openapi::{self, OpenApiServer},
     settings::{Kind, Upstream},
     site::{Site, asks_for_a_look},
     tool_server::{self, ToolServer},
@@ -26,6 +27,7 @@ pub(crate) struct Target {
 enum Server {
     Mcp(McpServer),
     ToolServer(ToolServer),
+    OpenApi(OpenApiServer),
 }
 
 /// What a look at an upstream found.
@@ -46,11 +48,13 @@ impl Target {
                 ToolServer::check(&settings)?;
                 tool_server::ACCEPT
             }
+            Kind::OpenApi(_) => openapi::ACCEPT,
         };
         let site = Arc::new(Site::new(settings, accept, background)?);
         let server = match kind {
             Kind::Mcp { era } => Server::Mcp(McpServer::new(Arc::clone(&site), era)),
             Kind::ToolServer => Server::ToolServer(ToolServer::new(Arc::clone(&site))),
+            Kind::OpenApi(settings) => Server::OpenApi(OpenApiServer::new(Arc::clone(&site), *settings)?),
         };
         Ok(Self { site, retired: CancellationToken::new(), server })
     }
@@ -61,6 +65,7 @@ impl Target {
         let answered = match &self.server {
             Server::Mcp(server) => server.call(&call).await,
             Server::ToolServer(server) => server.call(&call).await,
+            Server::OpenApi(server) => Box::pin(server.call(&call)).await,
         };
         if answered.as_ref().is_err_and(asks_for_a_look) {
             self.site.wake.notify_one();
@@ -73,6 +78,7 @@ impl Target {
         match &self.server {
             Server::Mcp(server) => server.look().await,
             Server::ToolServer(server) => server.look().await,
+            Server::OpenApi(server) => server.look().await,
         }
     }
 
@@ -83,6 +89,7 @@ impl Target {
             Server::Mcp(server) => server.end_sessions(false).await,
             // It keeps nothing for us.
             Server::ToolServer(_) => {}
+            Server::OpenApi(_) => {}
         }
     }
 
@@ -92,6 +99,7 @@ impl Target {
             Server::Mcp(server) => server.end_sessions(true).await,
             // It keeps nothing for us.
             Server::ToolServer(_) => {}
+            Server::OpenApi(_) => {}
         }
     }
 }
