@@ -327,6 +327,7 @@ fn upstream(config: &config::Upstream) -> Result<Upstream, BuildError> {
     upstream.kind = match config.kind {
         Kind::Mcp => runtime_http::Kind::Mcp { era: era(config.era) },
         Kind::ToolServer => runtime_http::Kind::ToolServer,
+        Kind::OpenApi => runtime_http::Kind::OpenApi(Box::new(config.openapi.clone().unwrap_or_default().to_runtime())),
     };
     upstream.trusted = config.trust == Trust::Hints;
     upstream.connect_timeout = config.connect_timeout;

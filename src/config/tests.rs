@@ -117,7 +117,7 @@ fn every_bad_configuration_has_one_message_with_its_place() {
         ),
         (
             "[[upstream]]\nname = \"a\"\nkind = \"telepathy\"\nurl = \"http://a\"",
-            "3:8: `upstream.kind` cannot be `telepathy`; known are `mcp`, `tool-server`",
+            "3:8: `upstream.kind` cannot be `telepathy`; known are `mcp`, `tool-server`, `openapi`",
         ),
         (
             "[[upstream]]\nname = \"a\"\nkind = \"tool-server\"\nera = \"legacy\"\nurl = \"http://a\"",
@@ -126,6 +126,22 @@ fn every_bad_configuration_has_one_message_with_its_place() {
         (
             "[[upstream]]\nname = \"a\"\nkind = \"tool-server\"\nurl = \"http://a/x?y=1\"",
             "4:7: the url of a tool server has no query: paths are added to it",
+        ),
+        (
+            "[[upstream]]\nname = \"a\"\nkind = \"opnapi\"\nurl = \"http://a\"",
+            "3:8: `upstream.kind` cannot be `opnapi`; did you mean `openapi`?",
+        ),
+        (
+            "[[upstream]]\nname = \"a\"\nurl = \"http://a\"\n[upstream.openapi]\ninclude = [\"x\"]",
+            "4:11: the table `openapi` is for upstreams with `kind = \"openapi\"`",
+        ),
+        (
+            "[[upstream]]\nname = \"a\"\nkind = \"openapi\"\nurl = \"http://a\"\n[upstream.openapi]\ndocument = \"http://b/x\"",
+            "6:12: `document` leads to http://b/x, which is not of the upstream's origin",
+        ),
+        (
+            "[[upstream]]\nname = \"a\"\nkind = \"openapi\"\nurl = \"http://a\"\n[upstream.openapi.security]\nkey = \"secret\"",
+            "6:7: `upstream.openapi.security.key`: a secret is named as `env:NAME` or `file:PATH`, not written here",
         ),
         (
             "[[upstream]]\nname = \"a\"\nprefix = \"allways\"\nurl = \"http://a\"",

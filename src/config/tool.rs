@@ -84,6 +84,12 @@ impl Pattern {
         self.0.is_match(name)
     }
 
+    /// The glob itself.
+    #[must_use]
+    pub const fn matcher(&self) -> &GlobMatcher {
+        &self.0
+    }
+
     /// The text it was written as.
     #[must_use]
     pub fn as_str(&self) -> &str {

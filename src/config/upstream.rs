@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, num::NonZeroUsize, time::Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Breaker, HeaderText, HttpUrl, Name, Secret, TargetLimits, duration, limits};
+use super::{Breaker, HeaderText, HttpUrl, Name, OpenApi, Secret, TargetLimits, duration, limits};
 
 /// A server to call tools on.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
@@ -60,6 +60,9 @@ pub struct Upstream {
     /// When it is left alone because it cannot be reached.
     #[serde(default)]
     pub breaker: Breaker,
+    /// How its OpenAPI document becomes tools; with `kind = "openapi"` only.
+    #[serde(default)]
+    pub openapi: Option<OpenApi>,
     /// Retries for each hundred calls of its tools that have a retry policy, 0 to 100.
     #[serde(default = "limits::default::retry_budget_percent")]
     #[schemars(range(max = 100))]
@@ -87,6 +90,7 @@ impl Upstream {
             cpu_intensive: limits::default::cpu_intensive(),
             io_intensive: limits::default::io_intensive(),
             breaker: Breaker::default(),
+            openapi: None,
             retry_budget_percent: limits::default::retry_budget_percent(),
         }
     }
@@ -139,6 +143,9 @@ pub enum Kind {
     Mcp,
     /// A server with `GET /tools/list` and `POST /tools/execute/{tool}` below the url.
     ToolServer,
+    /// HTTP, as an OpenAPI document describes it: a FastAPI application, for example. `url` is where its paths begin.
+    #[serde(rename = "openapi")]
+    OpenApi,
 }
 
 impl Kind {
@@ -148,6 +155,7 @@ impl Kind {
         match self {
             Self::Mcp => "mcp",
             Self::ToolServer => "tool-server",
+            Self::OpenApi => "openapi",
         }
     }
 }

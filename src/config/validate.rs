@@ -61,6 +61,9 @@ impl Config {
                     secrets.push((format!("upstream.{index}.headers.{name}"), secret));
                 }
             }
+            for (name, secret) in upstream.openapi.iter_mut().flat_map(|openapi| &mut openapi.security) {
+                secrets.push((format!("upstream.{index}.openapi.security.{name}"), secret));
+            }
         }
         secrets
     }
@@ -314,6 +317,15 @@ fn not_open_to_all(path: &str, listen: SocketAddr) -> Result<(), Invalid> {
 
 impl Upstream {
     fn validate(&self, index: usize) -> Result<(), Invalid> {
+        if self.openapi.is_some() && self.kind != Kind::OpenApi {
+            let what = "the table `openapi` is for upstreams with `kind = \"openapi\"`";
+            return Err(Invalid::new(format!("upstream.{index}.openapi"), what));
+        }
+        if let Some(document) = self.openapi.as_ref().and_then(|openapi| openapi.document.as_deref())
+            && let Err(what) = runtime_http::document_address(self.url.as_url(), Some(document))
+        {
+            return Err(Invalid::new(format!("upstream.{index}.openapi.document"), what));
+        }
         for (name, value) in &self.headers {
             let path = format!("upstream.{index}.headers.{name}");
             if http::HeaderName::try_from(name).is_err() {

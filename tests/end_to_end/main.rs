@@ -18,6 +18,7 @@ mod hostile;
 mod lifecycle;
 mod limits;
 mod lists;
+mod openapi;
 mod p2p;
 #[cfg(feature = "quic")]
 mod quic;

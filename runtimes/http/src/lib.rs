@@ -27,7 +27,7 @@ mod tool_result;
 mod tool_server;
 
 pub use control::{HttpControl, Plan};
-pub use openapi::{OpenApi, OperationRule};
+pub use openapi::{OpenApi, OperationRule, document_address};
 pub use pool::enter_worker;
 pub use runtime::{HttpRuntime, SetupError};
 pub use settings::{EraChoice, Kind, Upstream};

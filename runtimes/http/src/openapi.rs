@@ -40,7 +40,10 @@ use self::{
     servers::Servers,
     source::{Read, Source},
 };
-pub use self::settings::{OpenApi, OperationRule};
+pub use self::{
+    settings::{OpenApi, OperationRule},
+    source::address as document_address,
+};
 use crate::{
     site::{Site, add_trace},
     target::Found,
@@ -129,9 +132,9 @@ impl OpenApiServer {
             let servers = Servers::new(&base, &address, &document);
             Ok(Converter { document: &document, settings: &settings, headers: &headers, servers }.convert())
         });
-        let converted = converting.await.map_err(|error| {
-            CallError::gateway(ErrorCode::Internal, "reading the OpenAPI document failed").with_source(error)
-        })?;
+        let converted = converting
+            .await
+            .map_err(|error| CallError::gateway(ErrorCode::Internal, "reading the OpenAPI document failed").with_source(error))?;
         let converted = converted.map_err(|error: document::DocumentError| {
             CallError::runtime(ErrorCode::Protocol, Delivery::Answered, "the OpenAPI document cannot be used").with_source(error)
         })?;

@@ -87,9 +87,8 @@ impl Target {
         self.site.endpoint.pool.sweep();
         match &self.server {
             Server::Mcp(server) => server.end_sessions(false).await,
-            // It keeps nothing for us.
-            Server::ToolServer(_) => {}
-            Server::OpenApi(_) => {}
+            // They keep nothing for us.
+            Server::ToolServer(_) | Server::OpenApi(_) => {}
         }
     }
 
@@ -97,9 +96,8 @@ impl Target {
     pub(crate) async fn close(&self) {
         match &self.server {
             Server::Mcp(server) => server.end_sessions(true).await,
-            // It keeps nothing for us.
-            Server::ToolServer(_) => {}
-            Server::OpenApi(_) => {}
+            // They keep nothing for us.
+            Server::ToolServer(_) | Server::OpenApi(_) => {}
         }
     }
 }

@@ -28,6 +28,13 @@ pub(crate) async fn python_server(arguments: &[&str]) -> Result<(Program, String
     Ok(serve(command).await)
 }
 
+/// The FastAPI application with those arguments, and its URL.
+pub(crate) async fn fastapi_app(arguments: &[&str]) -> Result<(Program, String), String> {
+    let mut command = python_program("fastapi_app.py")?;
+    command.arg("--until-stdin-closes").args(arguments);
+    Ok(serve(command).await)
+}
+
 /// The Python SDK's client with those arguments.
 pub(crate) fn python_client(arguments: &[&str]) -> Result<Program, String> {
     let mut command = python_program("mcp_client.py")?;

@@ -209,7 +209,8 @@ fn status_line(status: StatusCode) -> String {
 
 /// Whether a media type beside `text/…` is text.
 fn is_textual(media: &str) -> bool {
-    const TEXTUAL: [&str; 9] = ["json", "xml", "yaml", "javascript", "x-www-form-urlencoded", "x-ndjson", "graphql", "toml", "sql"];
+    const TEXTUAL: [&str; 9] =
+        ["json", "xml", "yaml", "javascript", "x-www-form-urlencoded", "x-ndjson", "graphql", "toml", "sql"];
     let subtype = media.split('/').nth(1).unwrap_or_default();
     let suffix = subtype.rsplit('+').next().unwrap_or_default();
     !media.starts_with("image/") && TEXTUAL.contains(&suffix)

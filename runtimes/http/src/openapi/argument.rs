@@ -93,7 +93,8 @@ impl Builder {
 
     /// The input schema and what is needed to read the arguments of a call.
     pub(crate) fn finish(self, schemas: Schemas<'_>) -> Result<(Value, Arguments), Unusable> {
-        let required: Vec<_> = self.names.iter().zip(&self.required).filter(|(_, required)| **required).map(|(name, _)| name).collect();
+        let required: Vec<_> =
+            self.names.iter().zip(&self.required).filter(|(_, required)| **required).map(|(name, _)| name).collect();
         let mut schema = json!({ "type": "object", "properties": self.properties, "additionalProperties": false });
         if !required.is_empty() {
             schema["required"] = json!(required);
@@ -169,7 +170,10 @@ mod tests {
             ("filter[name]", Location::Query, false),
         ]);
 
-        assert_eq!(arguments.names.iter().map(|name| &**name).collect::<Vec<_>>(), ["id", "id_query", "id_query_2", "id_body", "filter_name_"]);
+        assert_eq!(
+            arguments.names.iter().map(|name| &**name).collect::<Vec<_>>(),
+            ["id", "id_query", "id_query_2", "id_body", "filter_name_"]
+        );
     }
 
     #[test]

@@ -86,20 +86,25 @@ pub(crate) fn add(
 ) -> Result<Option<Body>, Unusable> {
     let body = document.resolve(&operation["requestBody"])?;
     let Some(content) = body["content"].as_object() else { return Ok(None) };
-    let Some((name, media)) = content.iter().min_by_key(|(name, _)| (Media::of(name), essence(name) != "application/json")) else {
+    let Some((name, media)) = content.iter().min_by_key(|(name, _)| (Media::of(name), essence(name) != "application/json"))
+    else {
         return Ok(None);
     };
     let kind = Media::of(name);
     let required = body["required"] == json!(true);
-    let header = if name.contains('*') { if kind == Media::Json { "application/json" } else { "application/octet-stream" } } else { name };
-    let header = HeaderValue::from_str(header).map_err(|_| Unusable::Other(format!("its body is of the type `{name}`").into()))?;
+    let header =
+        if name.contains('*') { if kind == Media::Json { "application/json" } else { "application/octet-stream" } } else { name };
+    let header =
+        HeaderValue::from_str(header).map_err(|_| Unusable::Other(format!("its body is of the type `{name}`").into()))?;
     let mut adding = Adding { document, schemas, arguments, required, description: body["description"].as_str() };
     let shape = match kind {
         Media::Json => adding.json(&media["schema"])?,
         Media::Multipart => BodyShape::Multipart(adding.fields(media, true)?),
         Media::Form => BodyShape::Form(adding.fields(media, false)?),
         Media::Text => BodyShape::Text(adding.whole(json!({ "type": "string" }))),
-        Media::Bytes => BodyShape::Bytes(adding.whole(json!({ "type": "string", "contentEncoding": "base64", "contentMediaType": name }))),
+        Media::Bytes => {
+            BodyShape::Bytes(adding.whole(json!({ "type": "string", "contentEncoding": "base64", "contentMediaType": name })))
+        }
     };
     Ok(Some(Body { media: header, required, shape }))
 }
@@ -191,8 +196,18 @@ impl Adding<'_, '_> {
 /// The properties of an object that can be given one by one without losing anything that the schema says.
 fn liftable(schema: &Value) -> Option<&Map<String, Value>> {
     const HARMLESS: [&str; 12] = [
-        "type", "properties", "required", "title", "description", "example", "examples", "default", "additionalProperties", "deprecated",
-        "xml", "externalDocs",
+        "type",
+        "properties",
+        "required",
+        "title",
+        "description",
+        "example",
+        "examples",
+        "default",
+        "additionalProperties",
+        "deprecated",
+        "xml",
+        "externalDocs",
     ];
     let members = schema.as_object()?;
     let harmless = |key: &String| HARMLESS.contains(&key.as_str()) || key.starts_with("x-");
@@ -204,7 +219,9 @@ fn liftable(schema: &Value) -> Option<&Map<String, Value>> {
 /// Whether a field of a multipart form is a file, or an array of files.
 fn is_file(schema: &Value, document: &Document) -> bool {
     let Ok(schema) = document.resolve(schema) else { return false };
-    let binary = |schema: &Value| schema["format"] == "binary" || (schema["contentMediaType"].is_string() && schema["contentEncoding"].is_null());
+    let binary = |schema: &Value| {
+        schema["format"] == "binary" || (schema["contentMediaType"].is_string() && schema["contentEncoding"].is_null())
+    };
     let choices = ["anyOf", "oneOf"].iter().filter_map(|keyword| schema[*keyword].as_array()).flatten();
     let items = document.resolve(&schema["items"]).unwrap_or(&Value::Null);
     let is_one = |choice: &Value| {
@@ -215,7 +232,8 @@ fn is_file(schema: &Value, document: &Document) -> bool {
 }
 
 fn file_media(encoding: &Value) -> Box<str> {
-    let named = encoding["contentType"].as_str().filter(|media| !media.contains(['*', ',']) && HeaderValue::from_str(media).is_ok());
+    let named =
+        encoding["contentType"].as_str().filter(|media| !media.contains(['*', ',']) && HeaderValue::from_str(media).is_ok());
     named.unwrap_or("application/octet-stream").into()
 }
 

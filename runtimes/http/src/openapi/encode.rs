@@ -105,7 +105,8 @@ mod tests {
 
     #[test]
     fn base64_is_read_as_people_and_models_write_it() {
-        let cases = [("AP/+", Some(3)), ("AP_-", Some(3)), ("aGk=", Some(2)), ("aGk", Some(2)), ("data:text/plain;base64,aGk=", Some(2))];
+        let cases =
+            [("AP/+", Some(3)), ("AP_-", Some(3)), ("aGk=", Some(2)), ("aGk", Some(2)), ("data:text/plain;base64,aGk=", Some(2))];
         for (text, length) in cases {
             assert_eq!(decode_base64(text).map(|bytes| bytes.len()), length, "{text}");
         }

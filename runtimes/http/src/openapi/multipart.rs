@@ -66,7 +66,9 @@ fn value<'a>(field: &'a Field, shape: Shape<'a>, raw: &'a str) -> Part<'a> {
     let (media, content) = match shape {
         Shape::Text(Cow::Borrowed(text)) => (None, Cow::Borrowed(text.as_bytes())),
         Shape::Text(Cow::Owned(text)) => (None, Cow::Owned(text.into_bytes())),
-        Shape::Null | Shape::Array(_) | Shape::Object(_) => (Some(Cow::Borrowed("application/json")), Cow::Borrowed(raw.as_bytes())),
+        Shape::Null | Shape::Array(_) | Shape::Object(_) => {
+            (Some(Cow::Borrowed("application/json")), Cow::Borrowed(raw.as_bytes()))
+        }
     };
     Part { name: &field.writing.name, filename: None, media, content }
 }
@@ -116,7 +118,9 @@ pub(crate) fn write(parts: &[Part<'_>]) -> (HeaderValue, Vec<u8>) {
     let boundary = boundary(parts);
     let mut out = Vec::with_capacity(parts.iter().map(|part| part.content.len() + 256).sum());
     for part in parts {
-        out.extend_from_slice(format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{}\"", quoted(part.name)).as_bytes());
+        out.extend_from_slice(
+            format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{}\"", quoted(part.name)).as_bytes(),
+        );
         if let Some(filename) = &part.filename {
             out.extend_from_slice(format!("; filename=\"{}\"", quoted(filename)).as_bytes());
         }

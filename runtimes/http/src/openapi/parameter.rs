@@ -87,7 +87,12 @@ impl Declared<'_> {
     }
 
     /// Adds it to the arguments.
-    pub(crate) fn add(&self, document: &Document, schemas: &mut Schemas<'_>, arguments: &mut Builder) -> Result<Parameter, Unusable> {
+    pub(crate) fn add(
+        &self,
+        document: &Document,
+        schemas: &mut Schemas<'_>,
+        arguments: &mut Builder,
+    ) -> Result<Parameter, Unusable> {
         let content = self.object["content"].as_object().and_then(|content| content.values().next());
         let source = content.map_or(&self.object["schema"], |media| &media["schema"]);
         let mut schema = schemas.convert(source)?;
@@ -197,7 +202,8 @@ impl Written {
 
 /// RFC 9110, section 5.6.2.
 const fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~')
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~')
 }
 
 /// RFC 6265, section 4.1.1, and the comma, which divides arrays here and which every server takes.

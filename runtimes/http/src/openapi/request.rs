@@ -3,11 +3,7 @@
 use http::{HeaderMap, HeaderValue, header, uri::PathAndQuery};
 use runtime_api::Call;
 
-use super::{
-    argument::BadArgument,
-    operation::Plan,
-    parameter::Written,
-};
+use super::{argument::BadArgument, operation::Plan, parameter::Written};
 use crate::h1::RequestHead;
 
 /// A request, ready to be sent.
@@ -35,7 +31,8 @@ pub(crate) fn build(plan: &Plan, call: &Call, headers: &HeaderMap) -> Result<Req
     let body = plan.body.as_ref().map(|body| body.write(&given)).transpose()?.flatten();
     let path_and_query = if written.query.is_empty() { path.clone() } else { format!("{path}?{}", written.query) };
     // Everything in it was encoded; the parser is the proof that nothing breaks out of the request line.
-    let path_and_query = PathAndQuery::try_from(path_and_query).map_err(|error| BadArgument(format!("the arguments make no path: {error}").into()))?;
+    let path_and_query = PathAndQuery::try_from(path_and_query)
+        .map_err(|error| BadArgument(format!("the arguments make no path: {error}").into()))?;
     let mut all = headers.clone();
     all.insert(header::ACCEPT, plan.accept.clone());
     for (name, value) in &written.headers {

@@ -106,8 +106,17 @@ impl<'d> Schemas<'d> {
     fn keyword(&mut self, keyword: &str, value: &Value, depth: usize) -> Result<Option<Value>, Unusable> {
         let converted = match keyword {
             "items" if value.is_array() => return Ok(None),
-            "items" | "additionalProperties" | "unevaluatedItems" | "unevaluatedProperties" | "contains" | "propertyNames" | "not"
-            | "if" | "then" | "else" | "contentSchema" => is_schema(value).then(|| self.convert_at(value, depth + 1)).transpose()?,
+            "items"
+            | "additionalProperties"
+            | "unevaluatedItems"
+            | "unevaluatedProperties"
+            | "contains"
+            | "propertyNames"
+            | "not"
+            | "if"
+            | "then"
+            | "else"
+            | "contentSchema" => is_schema(value).then(|| self.convert_at(value, depth + 1)).transpose()?,
             "allOf" | "anyOf" | "oneOf" | "prefixItems" => self.list(value, depth)?,
             "properties" | "patternProperties" | "dependentSchemas" => self.map(value, depth)?,
             _ => plain(keyword, value),
@@ -201,13 +210,16 @@ fn plain(keyword: &str, value: &Value) -> Option<Value> {
         "enum" | "examples" => value.as_array().is_some_and(|values| !values.is_empty()),
         "const" | "default" => true,
         "title" | "description" | "format" | "pattern" | "contentEncoding" | "contentMediaType" | "$comment" => value.is_string(),
-        "minLength" | "maxLength" | "minItems" | "maxItems" | "minProperties" | "maxProperties" | "minContains" | "maxContains" => {
+        "minLength" | "maxLength" | "minItems" | "maxItems" | "minProperties" | "maxProperties" | "minContains"
+        | "maxContains" => {
             return count(value);
         }
         "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" => value.is_number(),
         "multipleOf" => value.as_f64().is_some_and(|step| step > 0.0),
         "uniqueItems" | "deprecated" | "readOnly" | "writeOnly" => value.is_boolean(),
-        "dependentRequired" => value.as_object().is_some_and(|map| map.values().all(|names| unique_strings(names).as_ref() == Some(names))),
+        "dependentRequired" => {
+            value.as_object().is_some_and(|map| map.values().all(|names| unique_strings(names).as_ref() == Some(names)))
+        }
         // `discriminator`, `xml`, `externalDocs`, `x-…`: nothing that a JSON Schema says.
         _ => false,
     };
@@ -216,7 +228,8 @@ fn plain(keyword: &str, value: &Value) -> Option<Value> {
 
 /// A count; some generators write `10.0`.
 fn count(value: &Value) -> Option<Value> {
-    let whole = value.as_u64().or_else(|| value.as_f64().filter(|count| *count >= 0.0 && count.fract() == 0.0).map(|count| count as u64));
+    let whole =
+        value.as_u64().or_else(|| value.as_f64().filter(|count| *count >= 0.0 && count.fract() == 0.0).map(|count| count as u64));
     whole.map(Value::from)
 }
 
@@ -226,7 +239,9 @@ fn types(value: &Value) -> Option<Value> {
     let known = |name: &Value| name.as_str().is_some_and(|name| TYPES.contains(&name));
     match value {
         Value::String(_) if known(value) => Some(value.clone()),
-        Value::Array(_) => unique_strings(value).filter(|names| names.as_array().is_some_and(|all| !all.is_empty() && all.iter().all(known))),
+        Value::Array(_) => {
+            unique_strings(value).filter(|names| names.as_array().is_some_and(|all| !all.is_empty() && all.iter().all(known)))
+        }
         _ => None,
     }
 }

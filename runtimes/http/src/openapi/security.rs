@@ -21,6 +21,16 @@ pub(crate) enum Credential {
 }
 
 impl Credential {
+    /// Whether both are sent under the same name: then the first one counts.
+    fn takes_the_place_of(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Header(one, _), Self::Header(other, _)) => one == other,
+            (Self::Query(one), Self::Query(other)) => one == other,
+            (Self::Cookie(one, _), Self::Cookie(other, _)) => one == other,
+            _ => false,
+        }
+    }
+
     pub(crate) fn write(&self, out: &mut Written) {
         match self {
             Self::Header(name, value) => {
@@ -48,22 +58,26 @@ impl std::fmt::Debug for Credential {
     }
 }
 
-/// The credentials of an operation: those of the first of its alternatives for which all are configured. None, when there is
-/// no such alternative: then the upstream's own `bearer` or `headers` may be enough, and otherwise it says so itself.
+/// The credentials of an operation: those of each of its alternatives for which all are configured. FastAPI writes schemes that
+/// it demands together as alternatives, so the first alone would not be enough. None, when nothing is configured: then the
+/// upstream's own `bearer` or `headers` may do, and otherwise it says so itself.
 pub(crate) fn credentials(
     document: &Document,
     operation: &Value,
     secrets: &BTreeMap<Box<str>, Box<str>>,
 ) -> Result<Vec<Credential>, Unusable> {
     let declared = operation.get("security").unwrap_or(&document.root["security"]);
+    let mut used: Vec<Credential> = Vec::new();
     for alternative in declared.as_array().into_iter().flatten().filter_map(Value::as_object) {
         let found: Option<Vec<_>> = alternative.keys().map(|name| Some((name, secrets.get(name.as_str())?))).collect();
-        // An empty alternative means that none are needed; one further on may still be better.
-        if let Some(found) = found.filter(|found| !found.is_empty()) {
-            return found.into_iter().map(|(name, secret)| credential(document, name, secret)).collect();
+        for (name, secret) in found.into_iter().flatten() {
+            let new = credential(document, name, secret)?;
+            if !used.iter().any(|one| one.takes_the_place_of(&new)) {
+                used.push(new);
+            }
         }
     }
-    Ok(Vec::new())
+    Ok(used)
 }
 
 fn credential(document: &Document, name: &str, secret: &str) -> Result<Credential, Unusable> {
@@ -87,7 +101,9 @@ fn credential(document: &Document, name: &str, secret: &str) -> Result<Credentia
             percent(&mut pair, secret, Keep::Unreserved);
             Ok(Credential::Query(pair.into()))
         }
-        ("apiKey", "cookie", _) if !secret.contains([';', ' ', ',', '"', '\\']) => Ok(Credential::Cookie(text("name").into(), secret.into())),
+        ("apiKey", "cookie", _) if !secret.contains([';', ' ', ',', '"', '\\']) => {
+            Ok(Credential::Cookie(text("name").into(), secret.into()))
+        }
         ("apiKey", "cookie", _) => Err(unusable("has a secret that no cookie can carry")),
         ("http", _, "basic") => header_of(header::AUTHORIZATION, &format!("Basic {}", encode_base64(secret.as_bytes()))),
         ("http", _, "bearer") | ("oauth2" | "openIdConnect", ..) => header_of(header::AUTHORIZATION, &format!("Bearer {secret}")),
@@ -136,11 +152,13 @@ mod tests {
     }
 
     #[test]
-    fn the_first_alternative_that_is_configured_whole_is_used() {
+    fn each_alternative_that_is_configured_whole_is_used() {
         let both = json!({"security": [{"head": [], "query": []}, {}, {"basic": []}]});
 
         assert_eq!(sent(&both, &["basic", "head"]).0, ["authorization: Basic YTpiIGM="]);
-        assert_eq!(sent(&both, &["basic", "head", "query"]).0, ["x-key: a:b c"]);
+        assert_eq!(sent(&both, &["basic", "head", "query"]).0, ["x-key: a:b c", "authorization: Basic YTpiIGM="]);
+        let same = json!({"security": [{"bearer": []}, {"basic": []}]});
+        assert_eq!(sent(&same, &["basic", "bearer"]).0, ["authorization: Bearer a:b c"]);
         assert!(sent(&both, &[]).0.is_empty());
         assert_eq!(sent(&json!({}), &["bearer"]).0, ["authorization: Bearer a:b c"]);
         assert!(sent(&json!({"security": []}), &["bearer"]).0.is_empty());

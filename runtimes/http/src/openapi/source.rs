@@ -27,8 +27,11 @@ pub(crate) enum Read {
     New(Bytes, Source),
 }
 
-/// The document's address, which is of the upstream's origin.
-pub(crate) fn address(base: &Url, document: Option<&str>) -> Result<Url, Box<str>> {
+/// The address of an upstream's OpenAPI document, which is of the upstream's origin; `openapi.json` when none is given.
+///
+/// # Errors
+/// Why it cannot be used.
+pub fn address(base: &Url, document: Option<&str>) -> Result<Url, Box<str>> {
     let mut folder = base.clone();
     if !folder.path().ends_with('/') {
         folder.set_path(&format!("{}/", base.path()));

@@ -78,7 +78,9 @@ impl Types {
         }
         match &schema["type"] {
             Value::String(name) => return Self::named(name),
-            Value::Array(names) => return Self(names.iter().filter_map(Value::as_str).fold(0, |all, name| all | Self::named(name).0)),
+            Value::Array(names) => {
+                return Self(names.iter().filter_map(Value::as_str).fold(0, |all, name| all | Self::named(name).0));
+            }
             _ => {}
         }
         for keyword in ["anyOf", "oneOf"] {
@@ -136,7 +138,8 @@ impl Types {
 fn is_integer(text: &str) -> bool {
     let digits = text.strip_prefix('-').unwrap_or(text);
     // `5.0` is an integer to JSON Schema.
-    let digits = digits.split_once('.').map_or(digits, |(whole, rest)| if rest.bytes().all(|byte| byte == b'0') { whole } else { "" });
+    let digits =
+        digits.split_once('.').map_or(digits, |(whole, rest)| if rest.bytes().all(|byte| byte == b'0') { whole } else { "" });
     !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
@@ -149,7 +152,9 @@ mod tests {
     #[test]
     fn types_are_found_behind_references_and_choices() {
         let document = Document::read(
-            json!({"openapi": "3.1.0", "a": {"enum": ["x"], "type": "string"}, "loop": {"anyOf": [{"$ref": "#/loop"}]}}).to_string().as_bytes(),
+            json!({"openapi": "3.1.0", "a": {"enum": ["x"], "type": "string"}, "loop": {"anyOf": [{"$ref": "#/loop"}]}})
+                .to_string()
+                .as_bytes(),
         )
         .unwrap();
         let cases = [

@@ -45,7 +45,8 @@ fn what_is_no_valid_keyword_is_dropped() {
 #[test]
 fn a_property_may_be_called_like_a_keyword() {
     let before = json!({"type": "object", "properties": {"$ref": {"type": "string"}, "type": {"type": "integer"}}, "required": ["type", "type"]});
-    let after = json!({"type": "object", "properties": {"$ref": {"type": "string"}, "type": {"type": "integer"}}, "required": ["type"]});
+    let after =
+        json!({"type": "object", "properties": {"$ref": {"type": "string"}, "type": {"type": "integer"}}, "required": ["type"]});
 
     assert_eq!(convert("3.1.0", before), after);
 }
@@ -82,7 +83,8 @@ fn cycles_stay_cycles_in_defs() {
 
 #[test]
 fn what_is_too_much_accepts_anything_and_dangles_nowhere() {
-    let next = |at: usize| json!({"type": "object", "properties": {"next": {"$ref": format!("#/components/schemas/S{}", at + 1)}}});
+    let next =
+        |at: usize| json!({"type": "object", "properties": {"next": {"$ref": format!("#/components/schemas/S{}", at + 1)}}});
     let mut all: Map<String, Value> = (0..100).map(|at| (format!("S{at}"), next(at))).collect();
     all.insert("S100".to_owned(), json!({"type": "string"}));
     let document = document("3.1.0", all.into());
@@ -102,7 +104,8 @@ fn what_is_too_much_accepts_anything_and_dangles_nowhere() {
 #[test]
 fn references_that_lead_nowhere_are_named() {
     let document = document("3.1.0", json!({"A": {"$ref": "#/components/schemas/B"}, "B": {"$ref": "#/components/schemas/A"}}));
-    let refused = |reference: &str| Schemas::new(&document, Direction::Request).convert(&json!({ "$ref": reference })).unwrap_err();
+    let refused =
+        |reference: &str| Schemas::new(&document, Direction::Request).convert(&json!({ "$ref": reference })).unwrap_err();
 
     assert!(matches!(refused("#/components/schemas/A"), Unusable::ReferenceCycle(_)));
     assert_eq!(refused("https://evil.example/a.json"), Unusable::RemoteReference("https://evil.example/a.json".into()));
@@ -120,8 +123,22 @@ fn depth_is_bounded() {
 
 fn anything() -> impl Strategy<Value = Value> {
     let keyword = prop::sample::select(vec![
-        "type", "required", "properties", "items", "allOf", "enum", "$ref", "nullable", "minimum", "exclusiveMinimum", "pattern", "not",
-        "additionalProperties", "dependentRequired", "default", "example",
+        "type",
+        "required",
+        "properties",
+        "items",
+        "allOf",
+        "enum",
+        "$ref",
+        "nullable",
+        "minimum",
+        "exclusiveMinimum",
+        "pattern",
+        "not",
+        "additionalProperties",
+        "dependentRequired",
+        "default",
+        "example",
     ]);
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -132,8 +149,11 @@ fn anything() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(4, 40, 5, move |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::vec((keyword.clone(), inner), 0..5)
-                .prop_map(|members| members.into_iter().map(|(key, value)| (key.to_owned(), value)).collect::<Map<_, _>>().into()),
+            prop::collection::vec((keyword.clone(), inner), 0..5).prop_map(|members| members
+                .into_iter()
+                .map(|(key, value)| (key.to_owned(), value))
+                .collect::<Map<_, _>>()
+                .into()),
         ]
     })
 }
