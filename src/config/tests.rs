@@ -133,7 +133,7 @@ fn every_bad_configuration_has_one_message_with_its_place() {
         ),
         (
             "[[upstream]]\nname = \"a\"\nurl = \"http://a\"\n[upstream.openapi]\ninclude = [\"x\"]",
-            "4:11: the table `openapi` is for upstreams with `kind = \"openapi\"`",
+            "4:1: the table `openapi` is for upstreams with `kind = \"openapi\"`",
         ),
         (
             "[[upstream]]\nname = \"a\"\nkind = \"openapi\"\nurl = \"http://a\"\n[upstream.openapi]\ndocument = \"http://b/x\"",

@@ -299,7 +299,10 @@ async fn definitions_say_what_the_document_says() {
     let item = json!({"id": 1, "name": "n", "price": 2, "maker": {"name": "x"}, "parts": [part]});
     assert!(output.is_valid(&farm.structured("create_item_items_post", item).await));
     assert!(!output.is_valid(&json!({"id": 1})));
-    assert_eq!(create["inputSchema"]["$defs"]["Item"]["properties"]["parts"]["items"], json!({"$ref": "#/$defs/Item"}));
+    let defs = create["inputSchema"]["$defs"].as_object().unwrap();
+    let is_cycle =
+        |(name, schema): (&String, &Value)| schema["properties"]["parts"]["items"]["$ref"] == format!("#/$defs/{name}");
+    assert!(defs.iter().any(is_cycle), "no definition refers to itself: {defs:?}");
     let hints = async |name: &str| farm.tool(name).await["annotations"].clone();
     assert_eq!(create["annotations"], json!({"readOnlyHint": false, "idempotentHint": false}));
     assert_eq!(hints("text_text_get").await, json!({"readOnlyHint": true, "idempotentHint": true}));

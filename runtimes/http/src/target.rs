@@ -27,7 +27,8 @@ pub(crate) struct Target {
 enum Server {
     Mcp(McpServer),
     ToolServer(ToolServer),
-    OpenApi(OpenApiServer),
+    // Boxed: a document and its index are larger than what the other kinds keep.
+    OpenApi(Box<OpenApiServer>),
 }
 
 /// What a look at an upstream found.
@@ -54,7 +55,7 @@ impl Target {
         let server = match kind {
             Kind::Mcp { era } => Server::Mcp(McpServer::new(Arc::clone(&site), era)),
             Kind::ToolServer => Server::ToolServer(ToolServer::new(Arc::clone(&site))),
-            Kind::OpenApi(settings) => Server::OpenApi(OpenApiServer::new(Arc::clone(&site), *settings)?),
+            Kind::OpenApi(settings) => Server::OpenApi(Box::new(OpenApiServer::new(Arc::clone(&site), *settings)?)),
         };
         Ok(Self { site, retired: CancellationToken::new(), server })
     }

@@ -66,7 +66,7 @@ pub(crate) fn credentials(
     operation: &Value,
     secrets: &BTreeMap<Box<str>, Box<str>>,
 ) -> Result<Vec<Credential>, Unusable> {
-    let declared = operation.get("security").unwrap_or(&document.root["security"]);
+    let declared = operation.get("security").unwrap_or_else(|| &document.root["security"]);
     let mut used: Vec<Credential> = Vec::new();
     for alternative in declared.as_array().into_iter().flatten().filter_map(Value::as_object) {
         let found: Option<Vec<_>> = alternative.keys().map(|name| Some((name, secrets.get(name.as_str())?))).collect();

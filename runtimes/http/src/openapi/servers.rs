@@ -41,7 +41,7 @@ impl<'d> Servers<'d> {
 
     /// The path of the first server that is of the configured origin.
     fn own_path(&self, servers: &Value) -> Option<Box<str>> {
-        let urls = servers.as_array().into_iter().flatten().filter_map(|server| filled(server));
+        let urls = servers.as_array().into_iter().flatten().filter_map(filled);
         let mut resolved = urls.filter_map(|url| self.document.join(&url).ok());
         let own = resolved.find(|url| url.origin() == self.base.origin())?;
         Some(own.path().into())

@@ -49,3 +49,30 @@ impl fmt::Debug for OpenApi {
         f.debug_struct("OpenApi").field("document", &self.document).field("credentials", &schemes).finish_non_exhaustive()
     }
 }
+
+// A pattern is its text; the matcher made of it has no equality of its own.
+
+impl PartialEq for OpenApi {
+    fn eq(&self, other: &Self) -> bool {
+        let Self { document, include, exclude, credentials, operations } = self;
+        *document == other.document
+            && texts(include).eq(texts(&other.include))
+            && texts(exclude).eq(texts(&other.exclude))
+            && *credentials == other.credentials
+            && *operations == other.operations
+    }
+}
+
+impl PartialEq for OperationRule {
+    fn eq(&self, other: &Self) -> bool {
+        let Self { pattern, name, title, description, read_only, idempotent, destructive, output_schema, path_slashes } = self;
+        pattern.glob() == other.pattern.glob()
+            && (name, title, description) == (&other.name, &other.title, &other.description)
+            && (read_only, idempotent, destructive) == (&other.read_only, &other.idempotent, &other.destructive)
+            && (output_schema, path_slashes) == (&other.output_schema, &other.path_slashes)
+    }
+}
+
+fn texts(patterns: &[GlobMatcher]) -> impl Iterator<Item = &str> {
+    patterns.iter().map(|pattern| pattern.glob().glob())
+}

@@ -65,18 +65,18 @@ pub(crate) async fn read(site: &Site, headers: &HeaderMap, address: &Url, known:
     site.endpoint.pool.give_back(exchange);
     match answer.status.as_u16() {
         304 => Ok(Read::Unchanged),
-        200 if answer.is_compressed => Err(unusable("is compressed, which was not asked for".to_owned())),
+        200 if answer.is_compressed => Err(unusable("is compressed, which was not asked for")),
         200 if bytes == known.bytes => Ok(Read::Unchanged),
         200 => Ok(Read::New(bytes.clone(), Source { etag, last_modified, bytes })),
         300..=399 => {
             let place = answer.location.as_deref().unwrap_or("nowhere");
-            Err(unusable(format!("is at {place} (HTTP {}), and redirects are not followed", answer.status)))
+            Err(unusable(&format!("is at {place} (HTTP {}), and redirects are not followed", answer.status)))
         }
-        _ => Err(unusable(format!("cannot be had: {address} answers with HTTP status {}", answer.status))),
+        _ => Err(unusable(&format!("cannot be had: {address} answers with HTTP status {}", answer.status))),
     }
 }
 
-fn unusable(what: String) -> CallError {
+fn unusable(what: &str) -> CallError {
     CallError::runtime(ErrorCode::Protocol, Delivery::Answered, format!("the OpenAPI document {what}"))
 }
 

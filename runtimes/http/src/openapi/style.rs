@@ -123,9 +123,9 @@ impl Writing {
         let named = self.style == Style::Matrix;
         let items: Vec<(Option<Cow<'_, str>>, Cow<'_, str>)> = match shape {
             Shape::Null => return Ok(None),
-            Shape::Text(text) => vec![(named.then(|| Cow::Borrowed(&*self.name)), text)],
+            Shape::Text(text) => vec![(named.then_some(Cow::Borrowed(&*self.name)), text)],
             Shape::Array(values) => {
-                let name = || (named && self.explode).then(|| Cow::Borrowed(&*self.name));
+                let name = || (named && self.explode).then_some(Cow::Borrowed(&*self.name));
                 texts(&values)?.into_iter().map(|text| (name(), text)).collect()
             }
             Shape::Object(members) => {

@@ -4,11 +4,13 @@ use proptest::prelude::*;
 
 use super::*;
 
+#[expect(clippy::needless_pass_by_value, reason = "cases are written where they are used")]
 fn document(version: &str, schemas: Value) -> Document {
     let root = json!({ "openapi": version, "components": { "schemas": schemas } });
     Document::read(root.to_string().as_bytes()).unwrap()
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "cases are written where they are used")]
 fn convert(version: &str, schema: Value) -> Value {
     Schemas::new(&document(version, json!({})), Direction::Request).convert(&schema).unwrap()
 }
@@ -161,7 +163,7 @@ fn anything() -> impl Strategy<Value = Value> {
 proptest! {
     #[test]
     fn whatever_goes_in_a_valid_schema_comes_out(schema in anything(), version in prop::sample::select(vec!["3.0.3", "3.1.0"])) {
-        let document = document(version, json!({ "S": schema.clone() }));
+        let document = document(version, json!({ "S": schema }));
         let mut schemas = Schemas::new(&document, Direction::Request);
         if let Ok(mut converted) = schemas.convert(&schema)
             && let Ok(defs) = schemas.defs(100_000)
