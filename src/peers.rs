@@ -43,7 +43,7 @@ pub struct PeerRecord {
 pub struct Query {
     /// Only peers that offer all of these.
     pub capabilities: Vec<String>,
-    /// At most so many; 0 for [`PAGE_SIZE`].
+    /// At most so many; 0 for the usual page.
     pub page_size: usize,
     /// The token of the page before; empty for the first page.
     pub page_token: String,
