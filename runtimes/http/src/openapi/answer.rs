@@ -242,6 +242,3 @@ fn finish(mut result: Vec<u8>, is_error: bool, status: Option<StatusCode>) -> Re
     result.push(b'}');
     Reply { is_error, meta, ..Reply::new(result.into()) }
 }
-
-#[cfg(test)]
-mod tests;

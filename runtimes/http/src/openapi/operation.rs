@@ -257,6 +257,3 @@ fn annotations(verb: &Method, rule: Option<&OperationRule>) -> Value {
     }
     hints.into()
 }
-
-#[cfg(test)]
-mod tests;

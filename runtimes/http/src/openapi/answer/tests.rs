@@ -1,1 +1,0 @@
-//! Answers and the results they become.

@@ -1,1 +1,0 @@
-//! Documents and the tools they become.
