@@ -43,8 +43,11 @@ pub(crate) enum SendError {
     /// The connection was not usable. Nothing was sent.
     #[error("the connection was closed before the request")]
     Unsent(#[source] io::Error),
-    /// The request, or a part of it, had left.
-    #[error("the connection broke before the answer")]
+    /// The request, or a part of it, had left, and nothing came back.
+    #[error("the connection was closed without an answer")]
+    Unanswered(#[source] io::Error),
+    /// A part of an answer had come.
+    #[error("the connection broke within the head of the answer")]
     Broken(#[source] io::Error),
     /// What came is not an answer.
     #[error("the upstream does not speak HTTP/1.1")]
@@ -111,11 +114,15 @@ impl Connection {
             // A server that refuses a request closes the connection under it, and yet its answer may have come.
             match (self.poll_fill(READ_BYTES, cx), write_fault.take()) {
                 (Poll::Ready(Ok(())), fault) => write_fault = fault,
-                (Poll::Ready(Err(error)), fault) => return Poll::Ready(Err(SendError::Broken(fault.unwrap_or(error)))),
-                (Poll::Pending, Some(fault)) => return Poll::Ready(Err(SendError::Broken(fault))),
+                (Poll::Ready(Err(error)), fault) => return Poll::Ready(Err(self.broken(fault.unwrap_or(error)))),
+                (Poll::Pending, Some(fault)) => return Poll::Ready(Err(self.broken(fault))),
                 (Poll::Pending, None) => return Poll::Pending,
             }
         }
+    }
+
+    fn broken(&self, error: io::Error) -> SendError {
+        if self.read.is_empty() { SendError::Unanswered(error) } else { SendError::Broken(error) }
     }
 
     fn poll_send(&mut self, request: &mut Request, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -167,9 +174,12 @@ impl Exchange {
     }
 
     /// The connection, if it can be used again: the body was read to its end, and nothing follows it.
+    ///
+    /// Not after a 500: uvicorn answers so when the application raised, and closes the connection without having said it
+    /// would. The next request would meet that close on its way.
     pub(crate) fn into_connection(self) -> Option<Connection> {
-        let reusable =
-            self.body == Decoder::Done && self.head.keeps_alive && self.request_is_out && self.connection.read.is_empty();
+        let will_stay = self.head.keeps_alive && self.head.status != 500;
+        let reusable = self.body == Decoder::Done && will_stay && self.request_is_out && self.connection.read.is_empty();
         reusable.then_some(self.connection)
     }
 
@@ -369,6 +379,6 @@ mod tests {
         };
         let (exchange, ()) = tokio::join!(send(connection, 300), close);
 
-        assert!(matches!(exchange, Err(SendError::Broken(_))), "{exchange:?}");
+        assert!(matches!(exchange, Err(SendError::Unanswered(_))), "{exchange:?}");
     }
 }

@@ -16,12 +16,15 @@ pub(crate) struct RequestHead {
     bytes: Vec<u8>,
     /// The answer will have no body, whatever its head says.
     asks_for_head_only: bool,
+    /// The method is safe (RFC 9110 §9.2.1): sent twice, it does no more than sent once.
+    is_safe: bool,
 }
 
 impl RequestHead {
     /// `path_and_query` comes from a checked URI.
     pub(crate) fn new(method: &Method, path_and_query: &str, headers: &HeaderMap) -> Self {
-        let mut head = Self { bytes: Vec::with_capacity(512), asks_for_head_only: *method == Method::HEAD };
+        let mut head =
+            Self { bytes: Vec::with_capacity(512), asks_for_head_only: *method == Method::HEAD, is_safe: method.is_safe() };
         head.push(method.as_str().as_bytes()).push(b" ").push(path_and_query.as_bytes()).push(b" HTTP/1.1\r\n");
         for (name, value) in headers {
             head.add(name, value);
@@ -33,7 +36,7 @@ impl RequestHead {
     pub(crate) fn begin(&self) -> Self {
         let mut bytes = Vec::with_capacity(self.bytes.len() + ROOM_BYTES);
         bytes.extend_from_slice(&self.bytes);
-        Self { bytes, asks_for_head_only: self.asks_for_head_only }
+        Self { bytes, ..*self }
     }
 
     /// Adds a field. Fields of one name all stand there.
@@ -44,8 +47,10 @@ impl RequestHead {
     /// Ends the head: this is the body.
     pub(crate) fn with(mut self, body: Rope) -> Request {
         self.push(b"content-length: ").push(body.len().to_string().as_bytes()).push(b"\r\n\r\n");
-        let bytes = Bytes::from(self.bytes).chain(body);
-        Request { length: bytes.remaining(), bytes, asks_for_head_only: self.asks_for_head_only }
+        let head = Bytes::from(self.bytes);
+        let again = self.is_safe.then(|| Box::new((head.clone(), body.clone())));
+        let bytes = head.chain(body);
+        Request { length: bytes.remaining(), bytes, again, asks_for_head_only: self.asks_for_head_only }
     }
 
     fn push(&mut self, bytes: &[u8]) -> &mut Self {
@@ -60,6 +65,8 @@ pub(crate) struct Request {
     pub(super) bytes: Chain<Bytes, Rope>,
     pub(super) asks_for_head_only: bool,
     length: usize,
+    /// The whole of it, if its method is safe. Boxed: a call of MCP is a POST and should not have room for it.
+    again: Option<Box<(Bytes, Rope)>>,
 }
 
 impl Request {
@@ -71,6 +78,13 @@ impl Request {
     /// All of it has left.
     pub(super) fn is_out(&self) -> bool {
         !self.bytes.has_remaining()
+    }
+
+    /// Makes it whole again, once and only if its method is safe; tells whether it did (RFC 9110 §9.2.2).
+    pub(crate) fn rewind(&mut self) -> bool {
+        let Some((head, body)) = self.again.take().map(|again| *again) else { return false };
+        self.bytes = head.chain(body);
+        true
     }
 }
 
