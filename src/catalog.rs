@@ -1,5 +1,6 @@
 //! Everything the gateway offers at this moment: one snapshot, replaced whole, read without a lock.
 
+mod candidates;
 mod changes;
 mod definition;
 mod known;
@@ -27,12 +28,13 @@ pub use view::View;
 
 use changes::History;
 use known::Known;
+use names::{Named, Offered};
 
 use crate::{
-    config::{Config, Prefix, Trust},
-    layers::Caching,
+    config::{Config, Prefix, Routing, Trust},
+    layers::{Caching, Guards},
     metadata::{Metadata, Sources},
-    router::{self, Candidate, Reason},
+    router::{self, Average, Candidate, Route},
     telemetry::{Metrics, RouteMetrics},
 };
 
@@ -48,7 +50,7 @@ pub struct Entry {
     /// Who offers it; never empty.
     pub candidates: Vec<Candidate>,
     /// Which of them answers and why, or which runtime is demanded and missing.
-    pub route: Result<(usize, Reason), &'static str>,
+    pub route: Result<Route, &'static str>,
     /// How its results are kept; absent when they are not.
     pub caching: Option<Caching>,
     /// Counts its calls, if clients are told to stop using it.
@@ -63,20 +65,56 @@ impl Entry {
     /// The candidate that answers, or the first where none may.
     #[must_use]
     pub fn chosen(&self) -> &Candidate {
-        let place = self.route.map_or(0, |(place, _)| place);
+        let place = self.route.as_ref().map_or(0, |route| route.place);
         &self.candidates[place]
+    }
+
+    /// Whether a call that fails may be made again, elsewhere or later. Looked at for each call.
+    #[must_use]
+    pub fn recovers(&self) -> bool {
+        self.metadata.retry.is_some() || self.candidates.len() > 1
+    }
+
+    /// Whether no peer has a part in it.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        self.candidates.iter().all(|candidate| candidate.runtime.as_str() != router::MCPP)
     }
 }
 
-/// A tool that is not offered because its name would shadow another target's tool.
+/// A tool that is not offered as somebody wanted it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
     /// The name.
     pub public: Arc<str>,
-    /// Whose tool is not offered.
+    /// Whose tool it is.
     pub target: TargetId,
-    /// Whose tool has the name.
+    /// Whose tool has the name, or the schema that counts.
     pub holder: TargetId,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// Why a tool is not offered as somebody wanted it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// Its name would shadow another target's tool, so it is not offered at all.
+    NameTaken,
+    /// A rule makes it one with others, and its input schema differs from theirs: it stays a tool of its own.
+    OtherSchema,
+}
+
+impl Cause {
+    /// What it is, in words.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NameTaken => "tool is not offered: its name belongs to another target",
+            Self::OtherSchema => {
+                "tool is not made one with others: its input schema differs; `compatible = true` in the rule allows it"
+            }
+        }
+    }
 }
 
 /// All views at one moment.
@@ -135,6 +173,10 @@ pub struct Builder {
     separator: Arc<str>,
     metrics: Metrics,
     route_metrics: HashMap<(RuntimeId, TargetId, Arc<str>), Arc<RouteMetrics>>,
+    routing: Routing,
+    guards: Guards,
+    /// How quick the candidates of tools with several are, by public name and target.
+    averages: HashMap<(Arc<str>, RuntimeId, TargetId), Arc<Average>>,
     known: Known,
     catalog: Catalog,
 }
@@ -201,6 +243,9 @@ impl Builder {
             manners: manners.collect(),
             metadata: Sources::new(config),
             separator: config.http.separator.as_str().into(),
+            routing: config.routing.clone(),
+            guards: Guards::new(config, metrics.clone()),
+            averages: HashMap::new(),
             metrics,
             route_metrics: HashMap::new(),
             known: Known::default(),
@@ -232,7 +277,7 @@ impl Builder {
     }
 
     fn rebuild(&mut self) {
-        let offered: Vec<(RuntimeId, CallService, Arc<TargetOffers>)> = self
+        let offered: Vec<Offered> = self
             .sources
             .iter()
             .flat_map(|source| {
@@ -246,14 +291,18 @@ impl Builder {
             .collect();
         self.known.begin();
         let mut snapshot = Snapshot::default();
-        for (runtime, service, target) in &offered {
-            let entries = target.tools.iter().map(|tool| self.entry(tool.name.clone(), tool, runtime, service, target)).collect();
+        for offer in &offered {
+            let target = &offer.2;
+            let alone = |(place, tool): (usize, &Tool)| (tool.name.clone(), place);
+            let names: Vec<_> = target.tools.iter().enumerate().map(alone).collect();
+            let entries = names.into_iter().map(|(name, place)| self.entry(name, &[(offer, place)], false)).collect();
             snapshot.alone.insert(target.target.0.clone(), View::new(entries, target.state.clone(), vec![target.clone()]));
         }
-        let (names, refused) = names::assign(&offered, |target| self.manner(target).prefix, &self.separator);
-        let entries = names.into_iter().map(|named| {
-            let (runtime, service, target) = &offered[named.target];
-            self.entry(named.public, &target.tools[named.tool], runtime, service, target)
+        let (names, mut refused) = names::assign(&offered, |target| self.manner(target).prefix, &self.separator);
+        let groups = candidates::group(names, self.metadata.making(), &offered, &mut refused);
+        let entries = groups.into_iter().map(|group| {
+            let parts: Vec<_> = group.parts.iter().map(|part| (&offered[part.target], part.tool)).collect();
+            self.entry(group.public, &parts, group.made)
         });
         let entries = entries.collect();
         snapshot.merged = View::new(entries, TargetState::Ready, offered.iter().map(|(_, _, target)| target.clone()).collect());
@@ -298,44 +347,64 @@ impl Builder {
     fn report(&self, refused: &[Refused]) {
         let known = self.catalog.load();
         for refusal in refused.iter().filter(|refusal| !known.refused.contains(refusal)) {
-            let Refused { public, target, holder } = refusal;
-            warn!(tool = %public, %target, %holder, "tool is not offered: its name belongs to another target");
+            let Refused { public, target, holder, cause } = refusal;
+            warn!(tool = %public, %target, %holder, "{}", cause.as_str());
         }
     }
 
-    fn entry(
-        &mut self,
-        public: Arc<str>,
-        tool: &Tool,
-        runtime: &RuntimeId,
-        service: &CallService,
-        of: &TargetOffers,
-    ) -> Arc<Entry> {
-        let metadata = self.metadata.of(&public, &tool.definition, self.manner(&of.target).trust);
-        let route = router::choose(&public, &metadata, &[runtime.as_str()]);
-        let decisions = route.ok().map(|(_, reason)| self.metrics.route_decisions(reason.as_str()));
-        let candidate = Candidate {
+    /// A tool out of these parts: each an offer, and the place of the tool in it. The first one's definition is shown.
+    fn entry(&mut self, public: Arc<str>, parts: &[(&Offered, usize)], made: bool) -> Arc<Entry> {
+        let tool = |(offer, place): &(&Offered, usize)| offer.2.tools[*place].clone();
+        let first = tool(&parts[0]);
+        let trusted = parts.iter().all(|(offer, _)| self.manner(&offer.2.target).trust == Trust::Hints);
+        let trust = if trusted { Trust::Hints } else { Trust::None };
+        let metadata = match made {
+            true => self.metadata.of_made(&public, &first.definition, trust),
+            false => self.metadata.of(&public, &first.definition, trust),
+        };
+        let runtimes: Vec<_> = parts.iter().map(|(offer, _)| offer.0.as_str()).collect();
+        let route = router::choose(&public, &metadata, &runtimes, &self.routing);
+        let decisions = route.as_ref().ok().map(|route| self.metrics.route_decisions(route.reason.as_str()));
+        let several = parts.len() > 1;
+        let candidates = parts.iter().map(|part| self.candidate(&public, part, &metadata, several)).collect();
+        let caching = metadata.keeps_results().map(|ttl| {
+            let definitions = parts.iter().map(|(offer, place)| {
+                let (runtime, _, of) = offer;
+                self.known.definition(runtime, &of.target, &of.tools[*place])
+            });
+            Caching { ttl, definitions: definitions.collect() }
+        });
+        let schema = runtime_mcp::handshake::part(&first.definition, "inputSchema");
+        let schema = schema.as_deref().and_then(|schema| std::str::from_utf8(schema).ok());
+        let mirrored = schema.and_then(|schema| ParamHeaders::from_schema(schema).ok()).unwrap_or_default();
+        let mut definition = definition::rename(&first.definition, &first.name, &public);
+        if metadata.deprecated {
+            definition = definition::deprecate(&definition, metadata.deprecation_message.as_deref());
+        }
+        let deprecated = metadata.deprecated.then(|| self.metrics.deprecated_calls(&public));
+        Arc::new(Entry { public, definition, metadata, candidates, route, caching, deprecated, decisions, mirrored })
+    }
+
+    fn candidate(&mut self, public: &Arc<str>, part: &(&Offered, usize), metadata: &Metadata, several: bool) -> Candidate {
+        let ((runtime, service, of), place) = part;
+        let tool = &of.tools[*place];
+        let guard = self.guards.of(runtime, &of.target);
+        let average = several.then(|| {
+            let key = (Arc::clone(public), runtime.clone(), of.target.clone());
+            Arc::clone(self.averages.entry(key).or_default())
+        });
+        Candidate {
             runtime: runtime.clone(),
             target: of.target.clone(),
             name: tool.name.clone(),
             service: service.clone(),
             metrics: self.route_metrics(runtime, &of.target, &metadata.category),
+            classes: guard.doors(metadata),
+            guard,
+            ready: of.state == TargetState::Ready,
+            average,
             latencies: self.known.latencies(runtime, &of.target, tool),
-        };
-        let caching = metadata.keeps_results().map(|ttl| {
-            let definitions = [self.known.definition(runtime, &of.target, tool)];
-            Caching { ttl, definitions: definitions.into() }
-        });
-        let schema = runtime_mcp::handshake::part(&tool.definition, "inputSchema");
-        let schema = schema.as_deref().and_then(|schema| std::str::from_utf8(schema).ok());
-        let mirrored = schema.and_then(|schema| ParamHeaders::from_schema(schema).ok()).unwrap_or_default();
-        let mut definition = definition::rename(&tool.definition, &tool.name, &public);
-        if metadata.deprecated {
-            definition = definition::deprecate(&definition, metadata.deprecation_message.as_deref());
         }
-        let deprecated = metadata.deprecated.then(|| self.metrics.deprecated_calls(&public));
-        let candidates = vec![candidate];
-        Arc::new(Entry { public, definition, metadata, candidates, route, caching, deprecated, decisions, mirrored })
     }
 
     fn route_metrics(&mut self, runtime: &RuntimeId, target: &TargetId, category: &Arc<str>) -> Arc<RouteMetrics> {
@@ -348,6 +417,16 @@ impl Builder {
     fn manner(&self, target: &TargetId) -> Manner {
         let stranger = Manner { prefix: Prefix::Always, trust: Trust::None };
         self.manners.get(target.as_str()).copied().unwrap_or(stranger)
+    }
+}
+
+impl candidates::Parts for Vec<Offered> {
+    fn definition(&self, named: &Named) -> &bytes::Bytes {
+        &self[named.target].2.tools[named.tool].definition
+    }
+
+    fn target(&self, named: &Named) -> TargetId {
+        self[named.target].2.target.clone()
     }
 }
 

@@ -18,6 +18,7 @@ mod openapi;
 mod peer;
 mod remedy;
 mod retry;
+mod routing;
 mod schema;
 mod secret;
 mod source;
@@ -43,6 +44,7 @@ pub use network::HttpUrl;
 pub use openapi::{OpenApi, OperationRule};
 pub use peer::Peer;
 pub use retry::{Backoff, Retry};
+pub use routing::Routing;
 pub use schema::schema;
 pub use secret::{HeaderText, Secret};
 pub use tool::{Pattern, RuntimeChoice, ToolRule};
@@ -63,6 +65,8 @@ pub struct Config {
     pub grpc: Option<Grpc>,
     /// How much work is taken on at once.
     pub admission: Admission,
+    /// Which runtime answers when a tool can be had over both.
+    pub routing: Routing,
     /// How much the results of read-only tools may take up.
     pub cache: Cache,
     /// The libp2p node. Off when absent.

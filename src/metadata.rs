@@ -50,7 +50,7 @@ pub struct Metadata {
     pub read_only: bool,
     /// Running it twice is the same as once.
     pub idempotent: bool,
-    /// The pattern of the rule that is for this tool.
+    /// The pattern or name of the rule that is for this tool.
     pub rule: Option<Arc<str>>,
     /// Who said what each field is.
     pub said: SaidBy,
@@ -170,14 +170,34 @@ impl Sources {
     /// The metadata of the tool with this public name.
     #[must_use]
     pub fn of(&self, public: &str, definition: &Bytes, trust: Trust) -> Metadata {
+        self.by_rule(self.first_match(public), definition, trust)
+    }
+
+    /// The metadata of a tool that a rule makes out of several: that rule counts first.
+    #[must_use]
+    pub fn of_made(&self, public: &str, definition: &Bytes, trust: Trust) -> Metadata {
+        let own = self.rules.iter().find(|rule| rule.name.as_deref() == Some(public));
+        self.by_rule(own.or_else(|| self.first_match(public)), definition, trust)
+    }
+
+    /// The rules that make one tool out of several.
+    pub fn making(&self) -> impl Iterator<Item = &ToolRule> {
+        self.rules.iter().filter(|rule| rule.name.is_some())
+    }
+
+    fn first_match(&self, public: &str) -> Option<&ToolRule> {
+        self.rules.iter().find(|rule| rule.pattern.as_ref().is_some_and(|pattern| pattern.matches(public)))
+    }
+
+    fn by_rule(&self, rule: Option<&ToolRule>, definition: &Bytes, trust: Trust) -> Metadata {
         let mut metadata = Metadata { timeout: self.default_timeout, ..Metadata::default() };
         if trust == Trust::Hints {
             metadata.take(own::annotations(definition), Said::Annotations);
             metadata.take(own::metadata(definition), Said::Tool);
         }
-        if let Some(rule) = self.rules.iter().find(|rule| rule.pattern.matches(public)) {
+        if let Some(rule) = rule {
             metadata.take(Wishes::from(rule), Said::Rule);
-            metadata.rule = Some(rule.pattern.as_str().into());
+            metadata.rule = Some(rule.subject().into());
         }
         metadata.settle();
         metadata

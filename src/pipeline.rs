@@ -2,20 +2,23 @@
 
 use std::{sync::Arc, time::Duration};
 
-use runtime_api::{Call, RuntimeId, TargetId};
+use runtime_api::{Call, Delivery, ErrorCode, RuntimeId, TargetId};
 use tower::ServiceBuilder;
 use tracing::Span;
 
 use crate::{
     catalog::Entry,
     config::Admission,
-    layers::{Admit, AdmitLayer, Admitting, Cache, CacheLayer, CacheUse, Cached, Deadline, DeadlineLayer, Record, RecordLayer},
-    router::Router,
+    layers::{
+        AdmitLayer, Admitting, BreakerLayer, Breaking, Cache, CacheLayer, CacheUse, Cached, ClassLayer, Classed, Deadline,
+        DeadlineLayer, Record, RecordLayer, Recover, RecoverLayer,
+    },
+    router::{Candidate, Reason, Router},
     telemetry::Metrics,
 };
 
 /// A call whose tool was found.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Routed {
     /// The tool.
     pub entry: Arc<Entry>,
@@ -23,6 +26,26 @@ pub struct Routed {
     pub call: Call,
     /// The span of the entrance; none when the call is not traced.
     pub span: Span,
+    /// The candidate that is asked, as a place in the tool's list.
+    pub place: usize,
+    /// Why that one.
+    pub reason: Reason,
+}
+
+impl Routed {
+    /// A call on the route that was chosen when the catalogue was built.
+    #[must_use]
+    pub fn new(entry: Arc<Entry>, call: Call, span: Span) -> Self {
+        // Without a route nobody is asked: the router says why.
+        let (place, reason) = entry.route.as_ref().map_or((0, Reason::OnlyCandidate), |route| (route.place, route.reason));
+        Self { entry, call, span, place, reason }
+    }
+
+    /// The candidate that is asked.
+    #[must_use]
+    pub fn candidate(&self) -> &Candidate {
+        &self.entry.candidates[self.place]
+    }
 }
 
 /// A reply and how it was come by.
@@ -36,6 +59,21 @@ pub struct Answered {
     pub hop: Duration,
     /// What the cache did; absent for a tool whose results are not kept.
     pub cache: Option<CacheUse>,
+    /// The tries that failed before it; empty for nearly every call.
+    pub attempts: Vec<Attempt>,
+}
+
+/// A try that failed.
+#[derive(Debug, Clone)]
+pub struct Attempt {
+    /// Which runtime.
+    pub runtime: RuntimeId,
+    /// Which target.
+    pub target: TargetId,
+    /// How it failed.
+    pub code: ErrorCode,
+    /// Whether the tool may have run.
+    pub delivery: Delivery,
 }
 
 /// The route of one call.
@@ -53,7 +91,7 @@ pub struct Taken {
 pub type Pipeline = Stack<Router>;
 
 /// The layers over some innermost service.
-pub type Stack<S> = Record<Deadline<Admitting<Cached<S>>>>;
+pub type Stack<S> = Record<Deadline<Admitting<Cached<Recover<Classed<Breaking<S>>>>>>>;
 
 /// Builds the stack. Written once, here; a test looks for the effect of each layer.
 #[must_use]
@@ -69,111 +107,17 @@ pub fn build_over<S>(inner: S, admission: &Admission, cache: &Cache, metrics: &M
         // Before the clock of the call decides, so that time in the queue counts: whoever waits too long is not served late.
         .layer(DeadlineLayer)
         // Bounds the work in progress, the most urgent first; what cannot be served soon is refused at once.
-        .layer(AdmitLayer::new(Admit::new(admission, metrics)))
+        .layer(AdmitLayer::new(admission, metrics))
         // Within the door, because a hit is work too; above everything that reaches for a target.
         .layer(CacheLayer::new(cache.clone()))
+        // Inside its place at the door: a call that is made again is the same work, and does not stand in the queue anew.
+        .layer(RecoverLayer)
+        // For each try, at the target that is asked: what waits here can still be shed, or be made elsewhere.
+        .layer(ClassLayer)
+        // Innermost, so that only what was really sent counts, and a probe does not wait in a queue.
+        .layer(BreakerLayer)
         .service(inner)
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{num::NonZeroUsize, time::Duration};
-
-    use bytes::Bytes;
-    use futures_util::FutureExt;
-    use runtime_api::{CallError, Caller, Client, ErrorCode, Method, Params, Principal, Priority, Reply, TraceContext, erase};
-    use tokio::time::Instant;
-    use tower::{Service, ServiceExt, service_fn};
-    use twinway_proto::headers::ParamHeaders;
-
-    use super::*;
-    use crate::{
-        config,
-        metadata::Metadata,
-        router::{Candidate, Reason},
-        telemetry::latency::{Budget, Latencies},
-    };
-
-    const TIMEOUT: Duration = Duration::from_secs(1);
-
-    fn routed(metrics: &Metrics) -> Routed {
-        let nobody = erase(service_fn(|_: Call| async { Ok::<_, CallError>(Reply::new(Bytes::new())) }));
-        let runtime = RuntimeId("http".into());
-        let candidate = Candidate {
-            runtime,
-            target: "up".into(),
-            name: "tool".into(),
-            service: nobody,
-            metrics: metrics.route("http", "up", "general"),
-            latencies: Arc::new(Latencies::new(Budget::default())),
-        };
-        let entry = Entry {
-            public: "up.tool".into(),
-            definition: Bytes::new(),
-            metadata: Metadata { timeout: TIMEOUT, ..Metadata::default() },
-            candidates: vec![candidate],
-            route: Ok((0, Reason::OnlyCandidate)),
-            caching: None,
-            deprecated: None,
-            decisions: None,
-            mirrored: ParamHeaders::default(),
-        };
-        let call = Call {
-            method: Method::ToolsCall,
-            target: "up".into(),
-            name: "tool".into(),
-            params: Params::default(),
-            principal: Principal::anonymous(),
-            client: Client::Modern,
-            deadline: Instant::now() + TIMEOUT,
-            priority: Priority::default(),
-            trace: TraceContext::default(),
-            caller: Caller::none(),
-        };
-        Routed { entry: Arc::new(entry), call, span: Span::none() }
-    }
-
-    /// A stack over a service that never answers: whatever comes back was made by a layer.
-    fn stack(
-        metrics: &Metrics,
-    ) -> impl Service<Routed, Response = Answered, Error = CallError, Future = impl Send> + Clone + Send + 'static {
-        let silent = service_fn(|_: Routed| std::future::pending::<Result<Answered, CallError>>());
-        let one = NonZeroUsize::new(1).expect("not zero");
-        let cache = Cache::new(&config::Cache::default(), metrics);
-        build_over(silent, &Admission { in_flight_max: one, queue_max: 0, ..Admission::default() }, &cache, metrics)
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn every_layer_is_in_the_stack() {
-        let metrics = Metrics::new(None);
-        let stack = stack(&metrics);
-        let mut first = Box::pin(stack.clone().oneshot(routed(&metrics)));
-        assert!(first.as_mut().now_or_never().is_none());
-
-        let shed = stack.oneshot(routed(&metrics)).await.expect_err("the admit layer refuses the second");
-        let late = first.await.expect_err("the deadline layer ends the first");
-
-        assert_eq!(shed.code(), ErrorCode::Overloaded);
-        assert!(shed.retry_after().is_some());
-        assert_eq!(late.code(), ErrorCode::DeadlineExceeded);
-        let rendered = metrics.render();
-        for outcome in ["overloaded", "deadline_exceeded"] {
-            let count = format!(
-                r#"twinway_call_duration_seconds_count{{runtime="http",target="up",outcome="{outcome}",category="general"}} 1"#
-            );
-            assert!(rendered.contains(&count), "the record layer saw no `{outcome}`:\n{rendered}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_call_that_is_dropped_is_counted_as_cancelled_and_gives_its_place_back() {
-        let metrics = Metrics::new(None);
-        let stack = stack(&metrics);
-        let mut dropped = Box::pin(stack.clone().oneshot(routed(&metrics)));
-        assert!(dropped.as_mut().now_or_never().is_none());
-        drop(dropped);
-
-        assert!(stack.oneshot(routed(&metrics)).now_or_never().is_none(), "the place is free");
-        assert!(metrics.render().contains(r#"outcome="cancelled",category="general"} 2"#));
-    }
-}
+mod tests;

@@ -1,5 +1,7 @@
 //! Chooses the runtime and the target for a tool call, and says why.
 
+mod choice;
+
 use std::{
     fmt,
     future::{Ready, ready},
@@ -16,9 +18,12 @@ use tokio::time::Instant;
 use tower::{Service, ServiceExt, util::Oneshot};
 use tracing::{Instrument, Span, instrument::Instrumented};
 
+pub use choice::{Average, Choice, Picked};
+
 use crate::{
     catalog::Entry,
-    config::RuntimeChoice,
+    config::{Routing, RuntimeChoice},
+    layers::{Door, Guard},
     metadata::Metadata,
     pipeline::{Answered, Routed, Taken},
     telemetry::{RouteMetrics, latency::Latencies, metrics::Outcome, span},
@@ -28,9 +33,6 @@ use crate::{
 pub const HTTP: &str = "http";
 /// The name of the runtime that `mcpp` means in a rule, and that `requires_p2p` asks for.
 pub const MCPP: &str = "mcpp";
-
-/// Names that say that a tool belongs to peers. Only asked when both runtimes offer the tool.
-const PEER_NAMES: [&str; 4] = ["workflow", "taskqueue", "peer", "bootstrap"];
 
 /// A target that offers the tool.
 #[derive(Clone)]
@@ -45,8 +47,37 @@ pub struct Candidate {
     pub service: CallService,
     /// Its numbers.
     pub metrics: Arc<RouteMetrics>,
+    /// What the layers keep for the target.
+    pub guard: Arc<Guard>,
+    /// The doors that calls of this tool pass there; absent for a tool of no class.
+    pub classes: Option<Box<[Arc<Door>]>>,
+    /// Whether the target answered when it was last asked for its tools.
+    pub ready: bool,
+    /// How quick it is, for the choice; only kept for one of several.
+    pub average: Option<Arc<Average>>,
     /// How long its calls took, for whoever compares routes.
     pub latencies: Arc<Latencies>,
+}
+
+impl Candidate {
+    /// Whether a call has a good chance here: the target answers its keeper, and its breaker lets calls through.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        self.ready && self.guard.breaker.as_ref().is_none_or(|breaker| breaker.lets_through())
+    }
+
+    /// How quick it is, in nanoseconds; 0 before the first call, absent for the only candidate of a tool.
+    #[must_use]
+    pub fn average_ns(&self) -> Option<u64> {
+        self.average.as_ref().map(|average| average.nanoseconds())
+    }
+
+    /// Takes the time of one call that was answered.
+    pub(crate) fn observe(&self, took: Duration) {
+        if let Some(average) = &self.average {
+            average.observe(took);
+        }
+    }
 }
 
 impl fmt::Debug for Candidate {
@@ -68,6 +99,19 @@ pub enum Reason {
     OnlyCandidate,
     /// The default runtime.
     Default,
+    /// Those that the reason above speaks for cannot answer.
+    Fallback,
+}
+
+/// The way of a tool's calls, chosen when the catalogue is built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// The candidate that answers, or the first of those that may.
+    pub place: usize,
+    /// Why.
+    pub reason: Reason,
+    /// Who may answer, where there is more than one.
+    pub choice: Option<Choice>,
 }
 
 impl Reason {
@@ -80,35 +124,58 @@ impl Reason {
             Self::NamePattern => "name_pattern",
             Self::OnlyCandidate => "only_candidate",
             Self::Default => "default",
+            Self::Fallback => "fallback",
         }
     }
 }
 
-/// Chooses among the runtimes that offer a tool. Returns the place in `runtimes`.
+/// Chooses among the candidates that offer a tool; `runtimes` has the runtime of each.
 ///
 /// # Errors
 /// The runtime that the metadata demands and nobody has.
-pub fn choose(name: &str, metadata: &Metadata, runtimes: &[&str]) -> Result<(usize, Reason), &'static str> {
-    let at = |wanted: &'static str| runtimes.iter().position(|runtime| *runtime == wanted).ok_or(wanted);
+pub fn choose(name: &str, metadata: &Metadata, runtimes: &[&str], routing: &Routing) -> Result<Route, &'static str> {
+    let only = |wanted: &'static str, reason| {
+        let (of_it, _) = split(runtimes, |runtime| runtime == wanted);
+        route_of(of_it, Vec::new(), reason).ok_or(wanted)
+    };
     match metadata.runtime {
         // A tool that needs peers and is bound to HTTP has no route at all.
         RuntimeChoice::Http if metadata.requires_p2p => return Err(MCPP),
-        RuntimeChoice::Http => return Ok((at(HTTP)?, Reason::Explicit)),
-        RuntimeChoice::Mcpp => return Ok((at(MCPP)?, Reason::Explicit)),
+        RuntimeChoice::Http => return only(HTTP, Reason::Explicit),
+        RuntimeChoice::Mcpp => return only(MCPP, Reason::Explicit),
         RuntimeChoice::Auto => {}
     }
     if metadata.requires_p2p {
-        return Ok((at(MCPP)?, Reason::RequiresP2p));
+        return only(MCPP, Reason::RequiresP2p);
     }
-    match (runtimes.len(), at(MCPP)) {
-        (1, _) => Ok((0, Reason::OnlyCandidate)),
-        (_, Ok(peer)) if belongs_to_peers(name) => Ok((peer, Reason::NamePattern)),
-        _ => Ok((at(HTTP).unwrap_or(0), Reason::Default)),
+    if runtimes.len() == 1 {
+        return Ok(Route { place: 0, reason: Reason::OnlyCandidate, choice: None });
     }
+    let both = runtimes.contains(&MCPP) && runtimes.iter().any(|runtime| *runtime != MCPP);
+    let (wanted, reason) = if both && routing.peer_names.iter().any(|pattern| pattern.matches(name)) {
+        (Some(MCPP), Reason::NamePattern)
+    } else {
+        let default = match routing.default_runtime {
+            RuntimeChoice::Auto => None,
+            RuntimeChoice::Http => Some(HTTP),
+            RuntimeChoice::Mcpp => Some(MCPP),
+        };
+        (default, Reason::Default)
+    };
+    let (preferred, fallback) = split(runtimes, |runtime| wanted.is_none_or(|wanted| runtime == wanted));
+    // Where the default runtime has none of them, all are equal.
+    let (preferred, fallback) = if preferred.is_empty() { (fallback, preferred) } else { (preferred, fallback) };
+    Ok(route_of(preferred, fallback, reason).expect("a tool has a candidate"))
 }
 
-fn belongs_to_peers(name: &str) -> bool {
-    name.starts_with("p2p_") || PEER_NAMES.iter().any(|part| name.contains(part))
+fn split(runtimes: &[&str], belongs: impl Fn(&str) -> bool) -> (Vec<usize>, Vec<usize>) {
+    (0..runtimes.len()).partition(|place| belongs(runtimes[*place]))
+}
+
+fn route_of(preferred: Vec<usize>, fallback: Vec<usize>, reason: Reason) -> Option<Route> {
+    let place = *preferred.first()?;
+    let several = preferred.len() + fallback.len() > 1;
+    Some(Route { place, reason, choice: several.then(|| Choice { preferred: preferred.into(), fallback: fallback.into() }) })
 }
 
 /// The innermost service of the pipeline: makes the call on the route that was chosen.
@@ -125,11 +192,11 @@ impl Service<Routed> for Router {
     }
 
     fn call(&mut self, routed: Routed) -> Self::Future {
-        let Routed { entry, mut call, span: parent } = routed;
-        let (candidate, reason) = match route(&entry) {
-            Ok(found) => found,
-            Err(error) => return Either::Right(ready(Err(error))),
-        };
+        let Routed { entry, mut call, span: parent, place, reason } = routed;
+        if let Err(wanted) = &entry.route {
+            return Either::Right(ready(Err(no_route(&entry, wanted))));
+        }
+        let candidate = &entry.candidates[place];
         call.target = candidate.target.clone();
         call.name = Arc::clone(&candidate.name);
         let taken = Taken { runtime: candidate.runtime.clone(), target: candidate.target.clone(), reason: reason.as_str() };
@@ -214,51 +281,75 @@ impl Future for OnRoute {
         let reply = task::ready!(call.reply.poll(cx)).inspect_err(|error| span::fail(call.hop, error.code().row().name));
         let hop = call.clock.stop(&reply);
         let taken = call.taken.take().expect("a future is not polled after it is done");
-        Poll::Ready(Ok(Answered { reply: reply?, taken, hop, cache: None }))
+        Poll::Ready(Ok(Answered { reply: reply?, taken, hop, cache: None, attempts: Vec::new() }))
     }
 }
 
-fn route(entry: &Entry) -> Result<(&Candidate, Reason), CallError> {
-    match &entry.route {
-        Ok((place, reason)) => Ok((&entry.candidates[*place], *reason)),
-        Err(wanted) => {
-            let message =
-                format!("tool `{}` may only be called over the runtime `{wanted}`, where nobody offers it", entry.public);
-            Err(CallError::gateway(ErrorCode::Unavailable, message))
-        }
-    }
+fn no_route(entry: &Entry, wanted: &str) -> CallError {
+    let message = format!("tool `{}` may only be called over the runtime `{wanted}`, where nobody offers it", entry.public);
+    CallError::gateway(ErrorCode::Unavailable, message)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Pattern;
 
     fn metadata(runtime: RuntimeChoice, requires_p2p: bool) -> Metadata {
         Metadata { runtime, requires_p2p, ..Metadata::default() }
+    }
+
+    /// Where the choice leads first, all who may answer, and why.
+    type Expected = Result<(&'static [usize], &'static [usize], Reason), &'static str>;
+
+    fn chosen(
+        name: &str,
+        metadata: &Metadata,
+        runtimes: &[&str],
+        routing: &Routing,
+    ) -> Result<(Vec<usize>, Vec<usize>, Reason), &'static str> {
+        let route = choose(name, metadata, runtimes, routing)?;
+        let Some(choice) = route.choice else { return Ok((vec![route.place], Vec::new(), route.reason)) };
+        assert_eq!(route.place, choice.preferred[0]);
+        Ok((choice.preferred.into(), choice.fallback.into(), route.reason))
     }
 
     #[test]
     fn each_reason_decides_where_the_ones_before_it_do_not() {
         use RuntimeChoice::{Auto, Http, Mcpp};
         let both = [HTTP, MCPP];
-        type Case<'a> = (&'a str, RuntimeChoice, bool, &'a [&'a str], Result<(usize, Reason), &'a str>);
-        let cases: [Case<'_>; 11] = [
-            ("t", Http, false, &both, Ok((0, Reason::Explicit))),
-            ("t", Mcpp, false, &both, Ok((1, Reason::Explicit))),
-            ("t", Mcpp, true, &both, Ok((1, Reason::Explicit))),
+        let cases: [(&str, RuntimeChoice, bool, &[&str], Expected); 14] = [
+            ("t", Http, false, &both, Ok((&[0], &[], Reason::Explicit))),
+            ("t", Mcpp, false, &both, Ok((&[1], &[], Reason::Explicit))),
+            ("t", Mcpp, false, &[MCPP, HTTP, MCPP], Ok((&[0, 2], &[], Reason::Explicit))),
+            ("t", Mcpp, true, &both, Ok((&[1], &[], Reason::Explicit))),
             ("t", Http, true, &both, Err(MCPP)),
             ("t", Mcpp, false, &[HTTP], Err(MCPP)),
-            ("t", Auto, true, &both, Ok((1, Reason::RequiresP2p))),
+            ("t", Auto, true, &both, Ok((&[1], &[], Reason::RequiresP2p))),
             ("t", Auto, true, &[HTTP], Err(MCPP)),
-            ("p2p_echo", Auto, false, &both, Ok((1, Reason::NamePattern))),
-            ("p2p_echo", Auto, false, &[HTTP], Ok((0, Reason::OnlyCandidate))),
-            ("t", Auto, false, &["other"], Ok((0, Reason::OnlyCandidate))),
-            ("t", Auto, false, &[MCPP, HTTP], Ok((1, Reason::Default))),
+            ("p2p_echo", Auto, false, &both, Ok((&[1], &[0], Reason::NamePattern))),
+            ("my_workflow_run", Auto, false, &both, Ok((&[1], &[0], Reason::NamePattern))),
+            ("p2p_echo", Auto, false, &[HTTP], Ok((&[0], &[], Reason::OnlyCandidate))),
+            ("p2p_echo", Auto, false, &[HTTP, HTTP], Ok((&[0, 1], &[], Reason::Default))),
+            ("t", Auto, false, &["other"], Ok((&[0], &[], Reason::OnlyCandidate))),
+            ("t", Auto, false, &[MCPP, HTTP], Ok((&[1], &[0], Reason::Default))),
         ];
         for (name, runtime, requires_p2p, runtimes, expected) in cases {
-            let found = choose(name, &metadata(runtime, requires_p2p), runtimes);
+            let found = chosen(name, &metadata(runtime, requires_p2p), runtimes, &Routing::default());
 
+            let expected = expected.map(|(preferred, fallback, reason)| (preferred.to_vec(), fallback.to_vec(), reason));
             assert_eq!(found, expected, "{name} {runtime:?} requires_p2p: {requires_p2p} {runtimes:?}");
         }
+    }
+
+    #[test]
+    fn names_of_peers_and_the_default_runtime_are_configured() {
+        let routing = |default_runtime| Routing { peer_names: vec![Pattern::new("far_*").expect("a pattern")], default_runtime };
+        let chosen = |name, default| chosen(name, &Metadata::default(), &[HTTP, MCPP], &routing(default)).expect("a route");
+
+        assert_eq!(chosen("p2p_echo", RuntimeChoice::Http), (vec![0], vec![1], Reason::Default));
+        assert_eq!(chosen("far_echo", RuntimeChoice::Http), (vec![1], vec![0], Reason::NamePattern));
+        assert_eq!(chosen("echo", RuntimeChoice::Mcpp), (vec![1], vec![0], Reason::Default));
+        assert_eq!(chosen("echo", RuntimeChoice::Auto), (vec![0, 1], vec![], Reason::Default));
     }
 }

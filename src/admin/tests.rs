@@ -104,6 +104,7 @@ fn a_route_says_why_and_whether_its_target_answers() {
 
     assert_eq!((&a["route"]["target"], &a["route"]["reason"]), (&json!("up"), &json!("only_candidate")));
     assert_eq!((&a["choices"][0]["state"], &a["choices"][0]["state_reason"]), (&json!("stale"), &json!("it is away")));
+    assert_eq!((&a["choices"][0]["breaker"], &a["choices"][0]["average_us"]), (&json!("closed"), &Value::Null));
     assert_eq!((&b["route"], &b["choices"][0]["chosen"]), (&Value::Null, &json!(false)));
     assert_eq!(b["choices"][0]["why_not"], "the tool's `runtime` is `mcpp`");
     assert_eq!(b["refused"], "only the runtime `mcpp` may answer, and nobody offers the tool there");

@@ -8,7 +8,7 @@ use std::{
 use runtime_api::{CallService, RuntimeId, TargetOffers};
 use sha2::{Digest, Sha256};
 
-use super::Refused;
+use super::{Cause, Refused};
 use crate::config::Prefix;
 
 /// Longest public name in bytes. The specification allows 128, but many clients refuse more than 64.
@@ -25,7 +25,7 @@ pub(super) struct Named {
     pub(super) tool: usize,
 }
 
-type Offered = (RuntimeId, CallService, Arc<TargetOffers>);
+pub(super) type Offered = (RuntimeId, CallService, Arc<TargetOffers>);
 
 /// Names every tool of every target. Targets that come first hold a name against those that come later.
 pub(super) fn assign(
@@ -49,7 +49,7 @@ pub(super) fn assign(
             match holders.get(&public) {
                 Some(holder) => {
                     let holder = offered[*holder].2.target.clone();
-                    refused.push(Refused { public, target: target.target.clone(), holder });
+                    refused.push(Refused { public, target: target.target.clone(), holder, cause: Cause::NameTaken });
                 }
                 None => {
                     holders.insert(public.clone(), place);
@@ -131,7 +131,7 @@ mod tests {
         let (named, refused) = assign(&offered, |_| Prefix::Never, ".");
 
         assert_eq!(names(&named), ["x", "z"]);
-        assert_eq!(refused, [Refused { public: "x".into(), target: "b".into(), holder: "a".into() }]);
+        assert_eq!(refused, [Refused { public: "x".into(), target: "b".into(), holder: "a".into(), cause: Cause::NameTaken }]);
     }
 
     #[test]

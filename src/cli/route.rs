@@ -51,6 +51,8 @@ struct Choice {
     target: String,
     state: String,
     state_reason: Option<String>,
+    breaker: Option<String>,
+    average_us: Option<u64>,
     chosen: bool,
     why_not: Option<String>,
 }
@@ -93,7 +95,7 @@ impl Document {
             (None, Some(refused)) => format!("{} has no route: {refused}", self.name),
             (None, None) => format!("{} has no route", self.name),
         };
-        let choices = table(&["", "TARGET", "RUNTIME", "STATE", "WHY"], self.choices.iter().map(Choice::row));
+        let choices = table(&["", "TARGET", "RUNTIME", "STATE", "BREAKER", "AVERAGE", "WHY"], self.choices.iter().map(Choice::row));
         let metadata = self.metadata.iter().filter_map(|(field, stated)| self.field(field, stated));
         format!("{way}\n\n{choices}\n{}", table(&["FIELD", "VALUE", "SAID BY"], metadata).trim_end())
     }
@@ -118,7 +120,9 @@ impl Choice {
         let why = if self.chosen { Some("chosen") } else { self.why_not.as_deref() };
         let why: Vec<_> = why.into_iter().chain(self.state_reason.as_deref()).collect();
         let mark = if self.chosen { "*" } else { "" };
-        vec![mark.to_owned(), self.target.clone(), self.runtime.clone(), self.state.clone(), why.join("; ")]
+        let breaker = self.breaker.as_deref().unwrap_or("off").to_owned();
+        let average = self.average_us.map_or_else(|| "-".to_owned(), |average| format!("{average} us"));
+        vec![mark.to_owned(), self.target.clone(), self.runtime.clone(), self.state.clone(), breaker, average, why.join("; ")]
     }
 }
 
@@ -148,7 +152,8 @@ mod tests {
             "refused": null,
             "rule": "ech*",
             "choices": [
-                {"runtime": "http", "target": "near", "state": "stale", "state_reason": "it is away", "chosen": false, "why_not": "no"},
+                {"runtime": "http", "target": "near", "state": "stale", "state_reason": "it is away", "breaker": "open",
+                 "average_us": 1500, "chosen": false, "why_not": "no"},
                 {"runtime": "mcpp", "target": "far", "state": "ready", "state_reason": null, "chosen": true, "why_not": null},
             ],
             "metadata": {"priority": {"value": 7, "said_by": "rule"}, "cache_ttl": {"value": null, "said_by": "default"}},
@@ -156,7 +161,7 @@ mod tests {
 
         let text = serde_json::from_value::<Document>(document).expect("a document").text();
 
-        let expected = "echo -> far over the mcpp runtime (explicit: the tool's `runtime` names it)\n\n   TARGET  RUNTIME  STATE  WHY\n   near    http     stale  no; it is away\n*  far     mcpp     ready  chosen\n\nFIELD      VALUE  SAID BY\npriority   7      rule ech*\ncache_ttl  -      default";
+        let expected = "echo -> far over the mcpp runtime (explicit: the tool's `runtime` names it)\n\n   TARGET  RUNTIME  STATE  BREAKER  AVERAGE  WHY\n   near    http     stale  open     1500 us  no; it is away\n*  far     mcpp     ready  off      -        chosen\n\nFIELD      VALUE  SAID BY\npriority   7      rule ech*\ncache_ttl  -      default";
         assert_eq!(text, expected);
     }
 }

@@ -81,7 +81,7 @@ fn every_bad_configuration_has_one_message_with_its_place() {
         ("[[http.client]]\nuser = \"a\"", "2:1: unknown key `user` in `http.client`; known are `name`, `token`"),
         (
             "[mqtt]\nlisten = \"127.0.0.1:50051\"",
-            "1:2: unknown key `mqtt`; known are `http`, `grpc`, `admission`, `cache`, `p2p`, `telemetry`, `upstream`, `peer`, `tool`",
+            "1:2: unknown key `mqtt`; known are `http`, `grpc`, `admission`, `routing`, `cache`, `p2p`, `telemetry`, `upstream`, `peer`, `tool`",
         ),
         ("[[upstream]]\nname = \"a\"", "1:1: `upstream`: missing field `url`"),
         ("[[tool]]\nmatch = \"a\"\npriorty = 3", "3:1: unknown key `priorty` in `tool`; did you mean `priority`?"),
@@ -171,6 +171,26 @@ fn every_bad_configuration_has_one_message_with_its_place() {
         (
             "[[tool]]\nmatch = \"a\"\nretry = { policy = \"fixed\", delay = \"9s\" }",
             "3:9: `retry.max_delay`: the longest wait, 5s, is shorter than the first, 9s",
+        ),
+        ("[[tool]]\npriority = 1", "1:1: a rule needs `match`, or `name` and `from`"),
+        ("[[tool]]\nmatch = \"a\"\nname = \"b\"", "2:9: a rule has `match`, or `name` and `from`, not both"),
+        ("[[tool]]\nmatch = \"a\"\nfrom = [\"b\", \"c\"]", "3:8: `from` makes one tool, so it needs `name` instead of `match`"),
+        (
+            "[[tool]]\nname = \"a\"\nfrom = [\"b\"]",
+            "3:8: one tool is made out of two or more; name them as the merged list does: `near.echo`",
+        ),
+        (
+            "[[tool]]\nname = \"a b\"\nfrom = [\"b\", \"c\"]",
+            "2:8: `a b` is not the name of a tool: 1 to 64 letters, digits and `_.-/`",
+        ),
+        ("[[tool]]\nname = \"a\"\nfrom = [\"b\", \"b\"]", "3:14: `b` is part of a tool already"),
+        (
+            "[[tool]]\nname = \"a\"\nfrom = [\"b\", \"c\"]\n[[tool]]\nname = \"a\"\nfrom = [\"d\", \"e\"]",
+            "5:8: another rule makes `a` already",
+        ),
+        (
+            "[routing]\npeer_names = [\"a{\"]",
+            "2:14: `routing.peer_names`: not a pattern: unclosed alternate group; missing '}' (maybe escape '{' with '[{]'?)",
         ),
         ("[[tool]]\nmatch = \"a\"\nread_only = true\nidempotent = false", "4:14: what is read-only can always run twice"),
         (
@@ -402,7 +422,8 @@ fn what_is_shown_is_a_configuration_again() {
     assert_eq!(again.to_toml().unwrap(), shown);
     assert_eq!(again.tool[0].timeout, Some(Duration::from_secs(90)));
     assert_eq!(again.tool[0].runtime, Some(RuntimeChoice::Mcpp));
-    assert!(again.tool[0].pattern.matches("p2p_render") && !again.tool[0].pattern.matches("render"));
+    let pattern = again.tool[0].pattern.as_ref().unwrap();
+    assert!(pattern.matches("p2p_render") && !pattern.matches("render"));
     assert_eq!(again.peer[0].trust, Trust::None);
     assert_eq!(again.p2p.unwrap().key_file, Path::new("/etc/twinway/twinway.key"));
 }

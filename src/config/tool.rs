@@ -14,8 +14,18 @@ use super::{Name, Retry, duration, retry};
 #[serde(deny_unknown_fields)]
 pub struct ToolRule {
     /// The public names it is for.
-    #[serde(rename = "match")]
-    pub pattern: Pattern,
+    #[serde(default, rename = "match")]
+    pub pattern: Option<Pattern>,
+    /// Instead of `match`: the public name of one tool that `from` makes out of several.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// The public names of the tools that become this one. Calls go to whichever of them is best, and on to the next where one
+    /// fails and nothing ran.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub from: Vec<String>,
+    /// They are one tool although their input schemas differ.
+    #[serde(default)]
+    pub compatible: bool,
     /// Which runtime calls go to.
     pub runtime: Option<RuntimeChoice>,
     /// Only peers may run it.
@@ -77,7 +87,23 @@ pub enum RuntimeChoice {
 #[schemars(transparent)]
 pub struct Pattern(#[schemars(with = "String")] GlobMatcher);
 
+impl ToolRule {
+    /// What it is for, as it was written: a pattern or a name.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        self.pattern.as_ref().map(Pattern::as_str).or(self.name.as_deref()).unwrap_or_default()
+    }
+}
+
 impl Pattern {
+    /// Reads a glob.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn new(text: &str) -> Result<Self, globset::Error> {
+        Glob::new(text).map(|glob| Self(glob.compile_matcher()))
+    }
+
     /// Whether it is for this name.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
@@ -106,8 +132,7 @@ impl Serialize for Pattern {
 impl<'de> Deserialize<'de> for Pattern {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let glob = Glob::new(&text).map_err(|error| D::Error::custom(format_args!("not a pattern: {}", error.kind())))?;
-        Ok(Self(glob.compile_matcher()))
+        Self::new(&text).map_err(|error| D::Error::custom(format_args!("not a pattern: {}", error.kind())))
     }
 }
 

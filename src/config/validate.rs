@@ -17,6 +17,7 @@ use runtime_mcpp::{
 use super::{
     Config, Environment, EraChoice, HeaderText, Http, Invalid, Kind, Name, Peer, RuntimeChoice, Secret, ToolRule, Upstream,
 };
+use crate::catalog::NAME_BYTES_MAX;
 
 /// Characters of a seal key: 32 hold 128 bits even as hexadecimal digits.
 const SEAL_KEY_CHARS_MIN: usize = 32;
@@ -94,12 +95,35 @@ impl Config {
             self.validate_names(),
             self.validate_budgets(),
             self.validate_p2p(),
+            self.validate_candidates(),
             bounded("admission.default_timeout", self.admission.default_timeout),
         ];
         let upstreams = self.upstream.iter().enumerate().map(|(index, upstream)| upstream.validate(index));
         let rules = self.tool.iter().enumerate().map(|(index, rule)| rule.validate(index));
         let checks = checks.into_iter().chain(telemetry).chain(upstreams).chain(peers).chain(rules);
         checks.filter_map(Result::err).collect()
+    }
+
+    /// A tool has one name, and is part of one other at most.
+    fn validate_candidates(&self) -> Result<(), Invalid> {
+        let mut names = HashMap::new();
+        let mut parts = HashMap::new();
+        for (index, rule) in self.tool.iter().enumerate() {
+            if let Some(name) = &rule.name
+                && names.insert(name, ()).is_some()
+            {
+                return Err(Invalid::new(format!("tool.{index}.name"), format!("another rule makes `{name}` already")));
+            }
+            for (place, part) in rule.from.iter().enumerate() {
+                if parts.insert(part, ()).is_some() {
+                    return Err(Invalid::new(
+                        format!("tool.{index}.from.{place}"),
+                        format!("`{part}` is part of a tool already"),
+                    ));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// What is not wrong and yet hardly meant.
@@ -283,8 +307,34 @@ impl Http {
 }
 
 impl ToolRule {
+    /// A rule is for tools by pattern, or makes one tool out of several. The key that is wrong, and what is.
+    fn validate_subject(&self) -> Result<(), (&'static str, String)> {
+        let complain = |key, what: &str| Err((key, what.to_owned()));
+        let Some(name) = &self.name else {
+            return match (&self.pattern, self.from.is_empty(), self.compatible) {
+                (None, ..) => complain("match", "a rule needs `match`, or `name` and `from`"),
+                (Some(_), false, _) => complain("from", "`from` makes one tool, so it needs `name` instead of `match`"),
+                (Some(_), _, true) => complain("compatible", "only says something of a rule with `from`"),
+                (Some(_), true, false) => Ok(()),
+            };
+        };
+        if self.pattern.is_some() {
+            return complain("match", "a rule has `match`, or `name` and `from`, not both");
+        }
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_./-".contains(&byte);
+        if !(1..=NAME_BYTES_MAX).contains(&name.len()) || !name.bytes().all(fits) {
+            let what = format!("`{name}` is not the name of a tool: 1 to {NAME_BYTES_MAX} letters, digits and `_.-/`");
+            return Err(("name", what));
+        }
+        if self.from.len() < 2 {
+            return complain("from", "one tool is made out of two or more; name them as the merged list does: `near.echo`");
+        }
+        Ok(())
+    }
+
     fn validate(&self, index: usize) -> Result<(), Invalid> {
         let wrong = |key: &str, what: &str| Err(Invalid::new(format!("tool.{index}.{key}"), what));
+        self.validate_subject().or_else(|(key, what)| wrong(key, &what))?;
         self.timeout.map_or(Ok(()), |timeout| bounded(&format!("tool.{index}.timeout"), timeout))?;
         if self.requires_p2p == Some(true) && self.runtime == Some(RuntimeChoice::Http) {
             return wrong("requires_p2p", "a tool cannot require a peer and the HTTP runtime at once");

@@ -1,188 +1,30 @@
 //! Bounds the calls in progress, lets the most urgent in first, and refuses what cannot be served soon.
 
 use std::{
-    cmp::Reverse,
-    collections::BTreeMap,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use futures_util::future::BoxFuture;
-use parking_lot::Mutex;
 use pin_project_lite::pin_project;
-use prometheus_client::metrics::counter::Counter;
-use runtime_api::{CallError, ErrorCode, Priority};
-use thiserror::Error;
-use tokio::{sync::oneshot, time::timeout_at};
 use tower::{Layer, Service, ServiceExt, util::Oneshot};
 
+use super::door::{Admitted, Bounds, Door, Refused};
 use crate::{config::Admission, pipeline::Routed, telemetry::Metrics};
-
-/// When whoever is refused may come back. A second is long enough for a queue of short calls to drain.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
-
-/// Too much to do already. The call was not sent.
-#[derive(Debug, Clone, Copy, Error)]
-#[error("the gateway is busy with {in_flight} calls and {waiting} more wait")]
-pub struct Overloaded {
-    in_flight: usize,
-    waiting: usize,
-}
-
-/// A call that did not get in. It was not sent.
-#[derive(Debug, Clone, Copy, Error)]
-pub enum Refused {
-    /// There is too much to do.
-    #[error(transparent)]
-    Overloaded(#[from] Overloaded),
-    /// Its time was used up in the queue.
-    #[error("the time given to this call was used up before the gateway had room for it")]
-    OutOfTime,
-}
-
-impl From<Refused> for CallError {
-    fn from(refused: Refused) -> Self {
-        match refused {
-            Refused::Overloaded(_) => Self::gateway(ErrorCode::Overloaded, refused.to_string()).with_retry_after(RETRY_AFTER),
-            Refused::OutOfTime => Self::gateway(ErrorCode::DeadlineExceeded, refused.to_string()),
-        }
-    }
-}
-
-/// The one door of a gateway; shared by all clones of the layer.
-#[derive(Debug)]
-pub struct Admit {
-    in_flight_max: usize,
-    queue_max: usize,
-    in_flight: AtomicUsize,
-    queue: Mutex<Queue>,
-    refused: Counter,
-    displaced: Counter,
-}
-
-/// Who waits: the most urgent first, and among equals the one who came first.
-#[derive(Debug, Default)]
-struct Queue {
-    waiting: BTreeMap<(Reverse<Priority>, u64), oneshot::Sender<Admitted>>,
-    next: u64,
-}
-
-/// A call that is in. Dropping it lets the next one in.
-#[derive(Debug)]
-pub struct Admitted {
-    door: Option<Arc<Admit>>,
-}
-
-impl Admit {
-    /// A door with these bounds.
-    #[must_use]
-    pub fn new(admission: &Admission, metrics: &Metrics) -> Arc<Self> {
-        Arc::new(Self {
-            in_flight_max: admission.in_flight_max.get(),
-            queue_max: admission.queue_max,
-            in_flight: AtomicUsize::new(0),
-            queue: Mutex::default(),
-            refused: metrics.shed("queue_full"),
-            displaced: metrics.shed("displaced"),
-        })
-    }
-
-    /// Enters, or waits for a place. Dropping the future gives up the place in the queue.
-    ///
-    /// # Errors
-    /// [`Overloaded`] at once when the queue is full of calls at least as urgent, or later when more urgent ones need the place.
-    pub async fn enter(self: &Arc<Self>, priority: Priority) -> Result<Admitted, Overloaded> {
-        if let Some(admitted) = self.try_enter() {
-            return Ok(admitted);
-        }
-        let place = self.wait(priority)?;
-        match place {
-            Place::In(admitted) => Ok(admitted),
-            Place::Waiting(turn) => turn.await.map_err(|_| self.overloaded()),
-        }
-    }
-
-    /// One atomic step when there is room; nobody waits while there is.
-    fn try_enter(self: &Arc<Self>) -> Option<Admitted> {
-        let more = |count: usize| (count < self.in_flight_max).then_some(count + 1);
-        let entered = self.in_flight.fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
-        entered.ok().map(|_| Admitted { door: Some(Arc::clone(self)) })
-    }
-
-    fn wait(self: &Arc<Self>, priority: Priority) -> Result<Place, Overloaded> {
-        let mut queue = self.queue.lock();
-        // Somebody may have left between the first look and the lock; whoever leaves later finds this call in the queue.
-        if let Some(admitted) = self.try_enter() {
-            return Ok(Place::In(admitted));
-        }
-        if queue.waiting.len() >= self.queue_max {
-            // Those who gave up are only looked for when their places are needed.
-            queue.waiting.retain(|_, turn| !turn.is_closed());
-        }
-        if queue.waiting.len() >= self.queue_max && !self.displace(&mut queue, priority) {
-            self.refused.inc();
-            return Err(Overloaded { in_flight: self.in_flight_max, waiting: queue.waiting.len() });
-        }
-        let (turn, place) = oneshot::channel();
-        let number = queue.next;
-        queue.next += 1;
-        queue.waiting.insert((Reverse(priority), number), turn);
-        Ok(Place::Waiting(place))
-    }
-
-    /// Sends the least urgent away if it is less urgent than the newcomer.
-    fn displace(&self, queue: &mut Queue, newcomer: Priority) -> bool {
-        let Some(last) = queue.waiting.last_entry().filter(|last| last.key().0.0 < newcomer) else { return false };
-        drop(last.remove());
-        self.displaced.inc();
-        true
-    }
-
-    /// Hands the place on, or frees it.
-    fn leave(self: Arc<Self>) {
-        let mut queue = self.queue.lock();
-        while let Some((_, turn)) = queue.waiting.pop_first() {
-            let Err(mut refused) = turn.send(Admitted { door: Some(Arc::clone(&self)) }) else { return };
-            // Whoever gave up does not take the place with them.
-            refused.door = None;
-        }
-        self.in_flight.fetch_sub(1, Ordering::AcqRel);
-    }
-
-    fn overloaded(&self) -> Overloaded {
-        Overloaded { in_flight: self.in_flight.load(Ordering::Relaxed), waiting: self.queue.lock().waiting.len() }
-    }
-}
-
-enum Place {
-    In(Admitted),
-    Waiting(oneshot::Receiver<Admitted>),
-}
-
-impl Drop for Admitted {
-    fn drop(&mut self) {
-        if let Some(door) = self.door.take() {
-            door.leave();
-        }
-    }
-}
 
 /// Lays [`Admitting`] over a service.
 #[derive(Debug, Clone)]
 pub struct AdmitLayer {
-    door: Arc<Admit>,
+    door: Arc<Door>,
 }
 
 impl AdmitLayer {
-    /// All services of this layer share the door.
+    /// The one door of a gateway: all services of this layer share it.
     #[must_use]
-    pub const fn new(door: Arc<Admit>) -> Self {
-        Self { door }
+    pub fn new(admission: &Admission, metrics: &Metrics) -> Self {
+        let bounds = Bounds { in_flight_max: admission.in_flight_max.get(), queue_max: admission.queue_max };
+        Self { door: Door::new("the gateway", bounds, metrics) }
     }
 }
 
@@ -198,7 +40,7 @@ impl<S> Layer<S> for AdmitLayer {
 #[derive(Debug, Clone)]
 pub struct Admitting<S> {
     inner: S,
-    door: Arc<Admit>,
+    door: Arc<Door>,
 }
 
 impl<S> Service<Routed> for Admitting<S>
@@ -224,8 +66,7 @@ where
         Entering::Waiting {
             turn: Box::pin(async move {
                 // The deadline layer would end the wait too, but could not know that nothing was sent.
-                let entered = timeout_at(routed.call.deadline, door.enter(routed.call.priority)).await;
-                let admitted = entered.map_err(|_| Refused::OutOfTime)??;
+                let admitted = door.enter_by(routed.call.deadline, routed.call.priority).await?;
                 Ok((inner.oneshot(routed), admitted))
             }),
         }
@@ -273,90 +114,5 @@ impl<S: Service<Routed>> std::fmt::Debug for Entering<S> {
             Self::Waiting { .. } => "Waiting",
             Self::In { .. } => "In",
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::num::NonZeroUsize;
-
-    use futures_util::FutureExt;
-
-    use super::*;
-
-    fn door(in_flight_max: usize, queue_max: usize) -> Arc<Admit> {
-        let in_flight_max = NonZeroUsize::new(in_flight_max).expect("not zero");
-        Admit::new(&Admission { in_flight_max, queue_max, ..Admission::default() }, &Metrics::new(None))
-    }
-
-    fn level(level: u8) -> Priority {
-        Priority::new(level).expect("at most ten")
-    }
-
-    #[tokio::test]
-    async fn a_full_gateway_sheds_instead_of_queueing_without_end() {
-        let door = door(1, 1);
-        let _in = door.enter(level(5)).await.expect("room");
-        let mut waits = Box::pin(door.enter(level(5)));
-        assert!(waits.as_mut().now_or_never().is_none());
-
-        let refused = door.enter(level(5)).await;
-
-        assert!(refused.is_err());
-        assert_eq!(door.refused.get(), 1);
-    }
-
-    #[tokio::test]
-    async fn the_most_urgent_goes_first_and_equals_in_their_order() {
-        let door = door(1, 8);
-        let first = door.enter(level(5)).await.expect("room");
-        let mut waiting: Vec<_> =
-            [(2, "a"), (9, "b"), (9, "c"), (5, "d")].map(|(priority, name)| (name, Box::pin(door.enter(level(priority))))).into();
-        for (_, place) in &mut waiting {
-            assert!(place.as_mut().now_or_never().is_none());
-        }
-
-        let mut order = Vec::new();
-        let mut holder = Some(first);
-        while !waiting.is_empty() {
-            drop(holder.take());
-            let turn = waiting.iter_mut().position(|(_, place)| {
-                let entered = place.as_mut().now_or_never();
-                let is_in = entered.is_some();
-                holder = holder.take().or_else(|| entered.and_then(Result::ok));
-                is_in
-            });
-            order.push(waiting.remove(turn.expect("somebody's turn")).0);
-        }
-
-        assert_eq!(order, ["b", "c", "d", "a"]);
-    }
-
-    #[tokio::test]
-    async fn a_more_urgent_call_takes_the_place_of_the_least_urgent() {
-        let door = door(1, 1);
-        let held = door.enter(level(5)).await.expect("room");
-        let mut low = Box::pin(door.enter(level(1)));
-        assert!(low.as_mut().now_or_never().is_none());
-
-        let mut high = Box::pin(door.enter(level(8)));
-        assert!(high.as_mut().now_or_never().is_none());
-
-        assert!(low.await.is_err());
-        drop(held);
-        assert!(high.await.is_ok());
-    }
-
-    #[tokio::test]
-    async fn whoever_gives_up_does_not_keep_the_place() {
-        let door = door(1, 4);
-        let held = door.enter(level(5)).await.expect("room");
-        let mut gives_up = Box::pin(door.enter(level(9)));
-        assert!(gives_up.as_mut().now_or_never().is_none());
-        drop(gives_up);
-
-        drop(held);
-
-        assert!(door.enter(level(0)).await.is_ok());
     }
 }

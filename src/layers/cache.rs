@@ -171,7 +171,7 @@ where
         };
         let after = match self.cache.look_up(caching, &routed) {
             Found::Hit(Answer { reply, taken }) => {
-                let answered = Answered { reply, taken, hop: Duration::ZERO, cache: Some(CacheUse::Hit) };
+                let answered = Answered { reply, taken, hop: Duration::ZERO, cache: Some(CacheUse::Hit), attempts: Vec::new() };
                 return Looking::Found { answered: Some(answered) };
             }
             Found::Miss(key) => After::Keep { key, entry: Arc::clone(&routed.entry), cache: self.cache.clone() },

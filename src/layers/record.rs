@@ -13,7 +13,9 @@ use tower::{Layer, Service, ServiceExt, util::Oneshot};
 use tracing::{Instrument, Span, debug, instrument::Instrumented};
 
 use crate::{
-    pipeline::{Answered, Routed},
+    catalog::Entry,
+    pipeline::{Answered, Routed, Taken},
+    router::Candidate,
     telemetry::{
         RouteMetrics,
         metrics::{InFlight, Outcome},
@@ -86,7 +88,7 @@ impl<F> std::fmt::Debug for Recorded<F> {
 
 /// A call in progress; dropped before its end it counts as cancelled.
 struct Seen {
-    metrics: Arc<RouteMetrics>,
+    entry: Arc<Entry>,
     span: Span,
     began: Instant,
     ended: bool,
@@ -95,12 +97,12 @@ struct Seen {
 
 impl Seen {
     fn new(routed: &Routed) -> Self {
-        let metrics = Arc::clone(&routed.entry.chosen().metrics);
+        let entry = Arc::clone(&routed.entry);
         if let Some(decisions) = &routed.entry.decisions {
             decisions.inc();
         }
-        let in_flight = metrics.enter();
-        Self { metrics, span: routed.span.clone(), began: Instant::now(), ended: false, _in_flight: in_flight }
+        let in_flight = entry.chosen().metrics.enter();
+        Self { entry, span: routed.span.clone(), began: Instant::now(), ended: false, _in_flight: in_flight }
     }
 
     fn end(&mut self, answered: &Result<Answered, CallError>) {
@@ -109,16 +111,28 @@ impl Seen {
             Ok(answered) if answered.reply.is_error => Outcome::ToolError,
             Ok(_) => Outcome::Ok,
             Err(error) => {
-                self.metrics.failed(error.delivery());
+                self.entry.chosen().metrics.failed(error.delivery());
                 debug!(error = error as &dyn std::error::Error, delivery = error.delivery().as_str(), "a call got no reply");
                 Outcome::Failed(error.code())
             }
         };
-        self.record(outcome);
+        let metrics = match answered {
+            Ok(answered) => self.metrics_of(&answered.taken),
+            Err(_) => &self.entry.chosen().metrics,
+        };
+        self.record(metrics, outcome);
     }
 
-    fn record(&self, outcome: Outcome) {
-        self.metrics.record(outcome, self.began.elapsed());
+    /// The numbers of the target that answered. Where there is one candidate, nobody has to be looked for.
+    fn metrics_of(&self, taken: &Taken) -> &Arc<RouteMetrics> {
+        let candidates = &self.entry.candidates;
+        let is_taken = |one: &&Candidate| one.target == taken.target && one.runtime == taken.runtime;
+        let found = if candidates.len() > 1 { candidates.iter().find(is_taken) } else { None };
+        &found.unwrap_or_else(|| self.entry.chosen()).metrics
+    }
+
+    fn record(&self, metrics: &RouteMetrics, outcome: Outcome) {
+        metrics.record(outcome, self.began.elapsed());
         if outcome != Outcome::Ok {
             span::fail(&self.span, outcome.as_str());
         }
@@ -128,7 +142,7 @@ impl Seen {
 impl Drop for Seen {
     fn drop(&mut self) {
         if !self.ended {
-            self.record(Outcome::Failed(ErrorCode::Cancelled));
+            self.record(&self.entry.chosen().metrics, Outcome::Failed(ErrorCode::Cancelled));
         }
     }
 }

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     catalog::Entry,
-    pipeline::{Answered, Routed},
+    pipeline::{Answered, Attempt, Routed},
     telemetry::{
         Decision,
         headers::{self, BAGGAGE, BAGGAGE_BYTES_MAX, TRACESTATE_BYTES_MAX, is_passed_on},
@@ -106,7 +106,7 @@ impl Server {
             trace,
             caller,
         };
-        let answering = self.shared.pipeline.clone().oneshot(Routed { entry: Arc::clone(entry), call, span });
+        let answering = self.shared.pipeline.clone().oneshot(Routed::new(Arc::clone(entry), call, span));
         let finished = Box::pin(async move { asked.finish(answering.await) });
         let running = Running::new(finished, events.zip(token), deadline, self.shared.left_behind.clone());
         Answer::Running(Box::new(match (spoken, &inbound.way) {
@@ -250,12 +250,12 @@ fn without(result: &Bytes, name: &str) -> Rope {
     rewritten.map_or_else(|_| result.clone().into(), Rope::from)
 }
 
-/// Adds to `_meta` which way the call took, why, and where the time went.
+/// Adds to `_meta` which way the call took, why, where the time went, and which tries failed before.
 fn explained(answered: Answered, total: Duration) -> Reply {
-    let Answered { reply, taken, hop, cache } = answered;
+    let Answered { reply, taken, hop, cache, attempts } = answered;
     let cache = cache.map(|used| format!(r#""cache":"{used}","#)).unwrap_or_default();
-    let explanation = format!(
-        r#"{{"runtime":"{}","target":"{}","reason":"{}",{cache}"total_us":{},"gateway_us":{},"runtime_us":{}}}"#,
+    let mut explanation = format!(
+        r#"{{"runtime":"{}","target":"{}","reason":"{}",{cache}"total_us":{},"gateway_us":{},"runtime_us":{}"#,
         taken.runtime,
         taken.target,
         taken.reason,
@@ -263,7 +263,18 @@ fn explained(answered: Answered, total: Duration) -> Reply {
         total.saturating_sub(hop).as_micros(),
         hop.as_micros()
     );
+    if !attempts.is_empty() {
+        let attempts: Vec<_> = attempts.iter().map(attempt).collect();
+        explanation.push_str(&format!(r#","attempts":[{}]"#, attempts.join(",")));
+    }
+    explanation.push('}');
     with_meta(reply, key::EXPLAIN, explanation.as_bytes())
+}
+
+fn attempt(attempt: &Attempt) -> String {
+    let Attempt { runtime, target, code, delivery } = attempt;
+    let (error, delivery) = (code.row().name, delivery.as_str());
+    format!(r#"{{"runtime":"{runtime}","target":"{target}","error":"{error}","delivery":"{delivery}"}}"#)
 }
 
 /// Messages were checked to be UTF-8 as a whole.
@@ -281,7 +292,7 @@ mod tests {
         let mut reply = Reply::new(Bytes::from_static(result.as_bytes()));
         reply.result_type = result_type.then(|| result.find("\"complete\"").map_or(0..0, |at| at..at + 10));
         let taken = Taken { runtime: runtime_api::RuntimeId("http".into()), target: "up".into(), reason: "only_candidate" };
-        let rope = asked.result(Answered { reply, taken, hop: Duration::ZERO, cache: None });
+        let rope = asked.result(Answered { reply, taken, hop: Duration::ZERO, cache: None, attempts: Vec::new() });
         String::from_utf8(rope.into_bytes().to_vec()).expect("UTF-8")
     }
 

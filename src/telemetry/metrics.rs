@@ -19,7 +19,7 @@ use prometheus_client::{
 use bounded::Bounded;
 pub use cache::CacheMetrics;
 use labels::{ByChange, ByDelivery, ByOutcome, ByReason, ByRoute, ByTool, ByTransport};
-pub use route::{InFlight, Outcome, RouteMetrics};
+pub use route::{BreakerMetrics, InFlight, Outcome, RouteMetrics};
 
 /// Upper bounds of the buckets in seconds, 50 us to 60 s: the gateway itself costs tens of microseconds, a tool up to a minute.
 const BUCKETS_SECONDS: [f64; 19] = [
@@ -53,6 +53,9 @@ struct Families {
     sessions_refused: Family<ByReason, Counter>,
     retries: Family<ByRoute, Counter>,
     fallbacks: Family<ByRoute, Counter>,
+    breaker_state: Family<ByRoute, Gauge>,
+    breaker_opened: Family<ByRoute, Counter>,
+    breaker_refused: Family<ByRoute, Counter>,
     sessions: Gauge,
     peers_connected: Family<ByTransport, Gauge>,
     tools: Gauge,
@@ -103,6 +106,12 @@ impl Metrics {
         for (change, count) in [("added", added), ("removed", removed), ("changed", changed)] {
             self.families.catalogue_changes.get_or_create(&ByChange { change }).inc_by(count as u64);
         }
+    }
+
+    /// The handles of the breaker of one target.
+    #[must_use]
+    pub fn breaker(&self, runtime: &str, target: &str) -> BreakerMetrics {
+        BreakerMetrics::new(&self.families, &ByRoute { runtime: runtime.to_owned(), target: target.to_owned() })
     }
 
     /// Counts routes chosen for this reason; keep the handle.
@@ -172,6 +181,9 @@ impl Families {
             sessions_refused: Family::default(),
             retries: Family::default(),
             fallbacks: Family::default(),
+            breaker_state: Family::default(),
+            breaker_opened: Family::default(),
+            breaker_refused: Family::default(),
             sessions: Gauge::default(),
             peers_connected: Family::default(),
             tools: Gauge::default(),
@@ -199,6 +211,13 @@ impl Families {
         registry.register("sessions_refused", "Sessions not opened or not accepted, by reason", all.sessions_refused);
         registry.register("call_retries", "Calls made once more on the same target", all.retries);
         registry.register("call_fallbacks", "Calls made once more on another target", all.fallbacks);
+        registry.register("breaker_state", "Breaker of each target: 0 closed, 1 probing, 2 open", all.breaker_state);
+        registry.register(
+            "breaker_opened",
+            "Times that a target was left alone because it could not be reached",
+            all.breaker_opened,
+        );
+        registry.register("breaker_refused", "Calls not sent because their target is left alone", all.breaker_refused);
         registry.register("sessions", "Legacy sessions that are open", all.sessions);
         registry.register("peers_connected", "Configured peers that are connected and answer, by transport", all.peers_connected);
         all.cache.register(registry);

@@ -238,8 +238,7 @@ impl Conversation {
         let (peer, remote_addr, relayed) = &self.origin;
         let origin = Origin { peer: *peer, remote_addr, relayed: *relayed };
         // Tools of other peers are not passed on, so that two gateways that are each other's peers settle.
-        let offered =
-            |entry: &Entry| entry.chosen().runtime.as_str() != MCPP && self.shared.authority.allows(&origin, &entry.public);
+        let offered = |entry: &Entry| entry.is_own() && self.shared.authority.allows(&origin, &entry.public);
         self.shared.server.handle(&Inbound {
             message,
             view: "",

@@ -15,6 +15,7 @@ mod fidelity;
 mod foreign;
 mod grpc;
 mod hostile;
+mod injected;
 mod lifecycle;
 mod limits;
 mod lists;
@@ -22,6 +23,7 @@ mod openapi;
 mod p2p;
 #[cfg(feature = "quic")]
 mod quic;
+mod recovery;
 mod rest;
 mod support;
 mod trace;

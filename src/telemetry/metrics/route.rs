@@ -116,6 +116,27 @@ impl RouteMetrics {
     }
 }
 
+/// The handles of one target's breaker.
+#[derive(Debug)]
+pub struct BreakerMetrics {
+    /// 0 closed, 1 probing, 2 open.
+    pub state: Gauge,
+    /// Times that it opened.
+    pub opened: Counter,
+    /// Calls that it did not let through.
+    pub refused: Counter,
+}
+
+impl BreakerMetrics {
+    pub(super) fn new(families: &Families, labels: &ByRoute) -> Self {
+        Self {
+            state: families.breaker_state.get_or_create_owned(labels),
+            opened: families.breaker_opened.get_or_create_owned(labels),
+            refused: families.breaker_refused.get_or_create_owned(labels),
+        }
+    }
+}
+
 /// A call in flight.
 #[derive(Debug)]
 pub struct InFlight(Arc<RouteMetrics>);

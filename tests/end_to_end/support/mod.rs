@@ -3,6 +3,7 @@
 mod client;
 mod command;
 mod config;
+mod faulty;
 mod foreign;
 mod gateway;
 mod http;
@@ -12,6 +13,7 @@ mod scripted;
 pub(crate) use client::{Era, Mcp};
 pub(crate) use command::twinway;
 pub(crate) use config::Setup;
+pub(crate) use faulty::{Faulty, Plan};
 pub(crate) use foreign::{curl, everything, fastapi_app, node_client, python_client, python_program, python_server, serve, skip};
 pub(crate) use gateway::Gateway;
 pub(crate) use http::{Answer, send};

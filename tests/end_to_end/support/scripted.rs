@@ -4,6 +4,7 @@ mod acts;
 mod garbage;
 
 use std::{
+    collections::HashMap,
     convert::Infallible,
     net::SocketAddr,
     sync::{Arc, Mutex},
@@ -117,6 +118,8 @@ struct Shared {
     seen: Mutex<Vec<Seen>>,
     sessions: Mutex<Vec<String>>,
     sessions_opened: Mutex<usize>,
+    /// How often each [`Act::Fated`] ran, by the `id` of its arguments.
+    runs: Mutex<HashMap<String, usize>>,
     changed: watch::Sender<()>,
     /// Lets acts go on that hold.
     gate: Semaphore,
@@ -163,6 +166,7 @@ impl Scripted {
             seen: Mutex::default(),
             sessions: Mutex::default(),
             sessions_opened: Mutex::default(),
+            runs: Mutex::default(),
             changed: watch::Sender::new(()),
             gate: Semaphore::new(0),
         });
@@ -230,6 +234,11 @@ impl Scripted {
     /// How many sessions it opened.
     pub(crate) fn sessions_opened(&self) -> usize {
         *self.shared.sessions_opened.lock().unwrap()
+    }
+
+    /// How often each [`Act::Fated`] ran, by the `id` of its arguments.
+    pub(crate) fn runs(&self) -> HashMap<String, usize> {
+        self.shared.runs.lock().unwrap().clone()
     }
 
     /// Ends it and waits until its port is free.
@@ -383,7 +392,7 @@ impl Shared {
             return acts::done(open, acts::failure(200, id, r#"{"code":-32602,"message":"no such tool"}"#));
         };
         let token = params.meta.and_then(|meta| {
-            let meta: std::collections::HashMap<String, &RawValue> = serde_json::from_str(meta.get()).ok()?;
+            let meta: HashMap<String, &RawValue> = serde_json::from_str(meta.get()).ok()?;
             meta.get("progressToken").map(|token| token.get().to_owned())
         });
         let arguments = params.arguments.map_or("{}", RawValue::get).to_owned();

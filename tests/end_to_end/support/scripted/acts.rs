@@ -33,6 +33,16 @@ pub(crate) enum Act {
     ProgressThenHold,
     /// Breaks the connection in the middle of its answer.
     Die,
+    /// Counts the `id` of its arguments; the first time it runs it then does what `fate` says (`500`, `die`, `hang`), and after
+    /// that, and without one, what [`Act::Echo`] does.
+    Fated,
+}
+
+/// The arguments of [`Act::Fated`].
+#[derive(serde::Deserialize)]
+struct Fate {
+    id: String,
+    fate: String,
 }
 
 /// A call.
@@ -59,6 +69,21 @@ impl Act {
             Self::Progress(steps) => events(&asked, steps, false, open),
             Self::ProgressThenHold => events(&asked, 1, true, open),
             Self::Die => dying(open),
+            Self::Fated => {
+                let Fate { id: run, fate } = serde_json::from_str(&asked.arguments).unwrap();
+                let runs = {
+                    let mut runs = open.shared.runs.lock().unwrap();
+                    let count = runs.entry(run).or_default();
+                    *count += 1;
+                    *count
+                };
+                match fate.as_str() {
+                    "500" if runs == 1 => done(open, status(StatusCode::INTERNAL_SERVER_ERROR)),
+                    "die" if runs == 1 => dying(open),
+                    "hang" if runs == 1 => std::future::pending().await,
+                    _ => done(open, result(id, &asked.echo())),
+                }
+            }
         }
     }
 }
