@@ -61,7 +61,7 @@ pub(crate) fn bench_listing(criterion: &mut Criterion) {
     let catalog = catalog(&config, &metrics, 1_000);
     let pipeline = pipeline::build(&config.admission, &Cache::new(&config.cache, &metrics), &metrics);
     let server = Server::new(&config, catalog, pipeline, metrics).expect("the default configuration has no key to refuse");
-    let headers = headers();
+    let headers = headers("tools/list", None);
     let listed = list(&server, &headers).into_bytes();
     let tools = listed.windows(b"inputSchema".len()).filter(|part| part == b"inputSchema").count();
     assert_eq!(tools, 1_000, "the list is whole");
@@ -98,15 +98,23 @@ fn list(server: &Server, headers: &HeaderMap) -> Rope {
     }
 }
 
-fn headers() -> HeaderMap {
-    let pairs = [("mcp-protocol-version", "2026-07-28"), ("mcp-method", "tools/list")];
-    pairs.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).into_iter().collect()
+/// What a modern client sends beside its message.
+pub(crate) fn headers(method: &'static str, name: Option<&'static str>) -> HeaderMap {
+    let pairs = [("mcp-protocol-version", "2026-07-28"), ("mcp-method", method)].into_iter();
+    let pairs = pairs.chain(name.map(|name| ("mcp-name", name)));
+    pairs.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
 }
 
 fn catalog(config: &Config, metrics: &Metrics, tools: usize) -> Catalog {
-    let (mut builder, catalog) = Builder::new(config, metrics.clone());
-    builder.add(&Memory::new(tools));
+    let catalog = catalog_of(config, metrics, &Memory::new(tools));
     assert_eq!(catalog.load().merged.len(), tools);
+    catalog
+}
+
+/// The catalogue of one runtime.
+pub(crate) fn catalog_of(config: &Config, metrics: &Metrics, runtime: &Memory) -> Catalog {
+    let (mut builder, catalog) = Builder::new(config, metrics.clone());
+    builder.add(runtime);
     catalog
 }
 
@@ -117,15 +125,23 @@ fn names(catalog: &Catalog, tools: usize) -> Vec<Arc<str>> {
     (0..tools).map(|place| names[place * 7_919 % tools].clone()).collect()
 }
 
-/// A runtime that offers tools and answers no call.
-struct Memory {
+/// A runtime in memory.
+pub(crate) struct Memory {
     offers: watch::Sender<Arc<Offers>>,
+    service: CallService,
 }
 
 impl Memory {
+    /// Offers so many tools and answers no call.
     fn new(tools: usize) -> Self {
+        let only_offers = || CallError::gateway(ErrorCode::Unavailable, "this runtime only offers");
+        Self::answering(tools, erase(tower::service_fn(move |_: Call| async move { Err::<Reply, _>(only_offers()) })))
+    }
+
+    /// Offers so many tools, whose calls that service answers.
+    pub(crate) fn answering(tools: usize, service: CallService) -> Self {
         let targets = (0..TARGETS).map(|target| Arc::new(offers(target, tools / TARGETS))).collect();
-        Self { offers: watch::Sender::new(Arc::new(Offers { targets })) }
+        Self { offers: watch::Sender::new(Arc::new(Offers { targets })), service }
     }
 }
 
@@ -160,9 +176,7 @@ impl Runtime for Memory {
     }
 
     fn service(&self) -> CallService {
-        erase(tower::service_fn(|_: Call| async {
-            Err::<Reply, _>(CallError::gateway(ErrorCode::Unavailable, "this runtime only offers"))
-        }))
+        self.service.clone()
     }
 
     fn run(self: Box<Self>, stop: CancellationToken) -> BoxFuture<'static, Result<(), PartError>> {

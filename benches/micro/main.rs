@@ -1,6 +1,7 @@
-//! Micro benches of the hot path: envelope, splice, frame codec, route look-up, listing.
+//! Micro benches of the hot path: envelope, splice, frame codec, route look-up, listing, layers.
 
 mod catalog;
+mod stack;
 
 use std::hint::black_box;
 
@@ -105,5 +106,13 @@ fn bench_frame(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, bench_envelope, bench_splice, bench_frame, catalog::bench_lookup, catalog::bench_listing);
+criterion_group!(
+    benches,
+    bench_envelope,
+    bench_splice,
+    bench_frame,
+    catalog::bench_lookup,
+    catalog::bench_listing,
+    stack::bench_stack
+);
 criterion_main!(benches);

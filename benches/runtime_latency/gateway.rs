@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::Context as _;
 
 use crate::process::{Launch, Party};
+use crate::request::TOKEN;
 use crate::scenario::{Sampling, Shape, Variant};
 
 /// Which gateway of a cluster; each is started when a case needs it.
@@ -31,6 +32,7 @@ impl Kind {
             Self::Alone(Sampling::All) => "gateway-sampling-100".to_owned(),
             Self::Variant(Variant::Ours) => "gateway-as-it-is".to_owned(),
             Self::Variant(Variant::SystemAllocator) => "gateway-system-allocator".to_owned(),
+            Self::Variant(Variant::AllLayers) => "gateway-all-layers".to_owned(),
             Self::Variant(Variant::Workers(count)) => format!("gateway-workers-{count}"),
             Self::Rest(shape) => format!("gateway-{}", shape.kind()),
             Self::Far => "gateway-far".to_owned(),
@@ -111,9 +113,10 @@ fn configuration(setup: &Setup<'_>, name: &str) -> String {
         Upstream::ServerForPeers(address) => server(address) + &for_peers(name),
         Upstream::Peer(address) => peer(name, address),
     };
-    let workers = match setup.kind {
-        Kind::Variant(Variant::Workers(count)) => format!("workers = {count}\n"),
-        _ => String::new(),
+    let (workers, rules) = match setup.kind {
+        Kind::Variant(Variant::Workers(count)) => (format!("workers = {count}\n"), String::new()),
+        Kind::Variant(Variant::AllLayers) => (String::new(), all_layers()),
+        _ => (String::new(), String::new()),
     };
     let http = setup.http;
     format!(
@@ -124,9 +127,17 @@ listen = "127.0.0.1:0"
 otlp = "http://{collector}"
 sample_ratio = {ratio:?}
 
-{upstream}"#,
+{rules}{upstream}"#,
         collector = setup.collector,
         ratio = setup.kind.sampling().ratio()
+    )
+}
+
+/// What sends each call through every layer. The breaker is on for whoever says nothing.
+fn all_layers() -> String {
+    format!(
+        "[[http.client]]\nname = \"load\"\ntoken = \"{TOKEN}\"\n\n\
+         [[tool]]\nmatch = \"*\"\nread_only = true\nretry = \"exponential\"\ncache_ttl = \"1s\"\nio_intensive = true\n\n"
     )
 }
 

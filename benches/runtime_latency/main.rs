@@ -175,7 +175,6 @@ impl Options {
             Path::Variant(Variant::SystemAllocator) if self.system_allocator.is_none() => {
                 Some("--system-allocator names no gateway that was built with the feature `system-allocator`")
             }
-            Path::Rest(shape) if !shape.is_known() => Some("this build knows no such kind of upstream"),
             Path::HttpRuntime(_) | Path::Rest(_) | Path::PeerGateway(_) | Path::Variant(_) if self.baselines => {
                 Some("--baselines leaves it out")
             }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, HeaderValue};
 use hyper::{Method, Request};
 use runtime_api::Params;
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,10 @@ pub(crate) const SESSION_HEADER: HeaderName = HeaderName::from_static("mcp-sessi
 pub(crate) const PROTOCOL_VERSION_HEADER: HeaderName = HeaderName::from_static("mcp-protocol-version");
 const METHOD_HEADER: HeaderName = HeaderName::from_static("mcp-method");
 const NAME_HEADER: HeaderName = HeaderName::from_static("mcp-name");
+
+/// What every client says of itself; only a gateway that knows clients looks at it.
+pub(crate) const TOKEN: &str = "the-token-of-the-load-generator";
+const BEARER: &str = "Bearer the-token-of-the-load-generator";
 
 /// What a modern request says of its client.
 const MODERN_META: &str = concat!(
@@ -123,6 +127,7 @@ impl RequestBuilder {
         headers.insert(HOST, self.host.clone());
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
+        headers.insert(AUTHORIZATION, HeaderValue::from_static(BEARER));
         headers.insert(PROTOCOL_VERSION_HEADER, HeaderValue::from_static(self.era.version()));
         headers.extend(self.session.clone().map(|session| (SESSION_HEADER, session)));
         request

@@ -1,7 +1,5 @@
 //! The cases of a run: what is called, through what, how large, how many at once, and how far away.
 
-use twinway::config::Config;
-
 use crate::request::Era;
 
 /// What lies between the client and the tool.
@@ -47,6 +45,8 @@ pub(crate) enum Variant {
     /// As it is, in a process that is loaded like those of the other variants.
     Ours,
     SystemAllocator,
+    /// With everything that a call can pass: a client's token, cache (each call misses), retry, class, breaker.
+    AllLayers,
     /// Worker threads, each with a runtime of its own.
     Workers(usize),
 }
@@ -115,6 +115,7 @@ impl Path {
             Self::Rest(shape) => format!("http-runtime {era} {}", shape.kind()),
             Self::Variant(Variant::Ours) => format!("http-runtime {era} as-it-is"),
             Self::Variant(Variant::SystemAllocator) => format!("http-runtime {era} system-allocator"),
+            Self::Variant(Variant::AllLayers) => format!("http-runtime {era} all-layers"),
             Self::Variant(Variant::Workers(count)) => format!("http-runtime {era} workers-{count}"),
         }
     }
@@ -129,12 +130,6 @@ impl Shape {
             Self::OpenApi => "openapi",
             Self::ToolServer => "tool-server",
         }
-    }
-
-    /// Whether a configuration may say so.
-    pub(crate) fn is_known(self) -> bool {
-        let text = format!("[[upstream]]\nname = \"bench\"\nkind = \"{}\"\nurl = \"http://127.0.0.1\"\n", self.kind());
-        Config::parse(&text, "bench.toml".as_ref()).is_ok()
     }
 }
 
@@ -299,7 +294,7 @@ pub(crate) fn all() -> Vec<Scenario> {
     }
     add(scenario().pinned_to_one_core(), &every);
     // On one core the number of workers is no question.
-    add(scenario().pinned_to_one_core(), &choices()[..2]);
+    add(scenario().pinned_to_one_core(), &choices()[..3]);
     for rtt_ms in [0, 20, 80] {
         let away = scenario().at(Place::Away { rtt_ms });
         add(away, &few);
@@ -350,6 +345,6 @@ fn cold_rows() -> Vec<Scenario> {
 
 /// What we chose, and what we might have chosen: one thing otherwise in each row.
 fn choices() -> Vec<Scenario> {
-    let variants = [Variant::Ours, Variant::SystemAllocator, Variant::Workers(1), Variant::Workers(4)];
+    let variants = [Variant::Ours, Variant::AllLayers, Variant::SystemAllocator, Variant::Workers(1), Variant::Workers(4)];
     variants.map(|variant| scenario().through(Path::Variant(variant))).into()
 }

@@ -95,7 +95,8 @@ impl Document {
             (None, Some(refused)) => format!("{} has no route: {refused}", self.name),
             (None, None) => format!("{} has no route", self.name),
         };
-        let choices = table(&["", "TARGET", "RUNTIME", "STATE", "BREAKER", "AVERAGE", "WHY"], self.choices.iter().map(Choice::row));
+        let choices =
+            table(&["", "TARGET", "RUNTIME", "STATE", "BREAKER", "AVERAGE", "WHY"], self.choices.iter().map(Choice::row));
         let metadata = self.metadata.iter().filter_map(|(field, stated)| self.field(field, stated));
         format!("{way}\n\n{choices}\n{}", table(&["FIELD", "VALUE", "SAID BY"], metadata).trim_end())
     }

@@ -138,7 +138,8 @@ fn failing(
         let number = count.fetch_add(1, Ordering::Relaxed);
         let (runtime, target) = (routed.candidate().runtime.clone(), routed.candidate().target.clone());
         let taken = Taken { runtime, target, reason: routed.reason.as_str() };
-        let answered = Answered { reply: Reply::new(Bytes::new()), taken, hop: Duration::ZERO, cache: None, attempts: Vec::new() };
+        let answered =
+            Answered { reply: Reply::new(Bytes::new()), taken, hop: Duration::ZERO, cache: None, attempts: Vec::new() };
         ready(if number < times { Err(fail()) } else { Ok(answered) })
     });
     (build_over(service, &Admission::default(), &cache(metrics), metrics), asked)

@@ -236,6 +236,11 @@ impl Scripted {
         *self.shared.sessions_opened.lock().unwrap()
     }
 
+    /// Whether the [`Act::Fated`] with that `id` ran.
+    pub(crate) fn ran(&self, id: &str) -> bool {
+        self.shared.runs.lock().unwrap().contains_key(id)
+    }
+
     /// How often each [`Act::Fated`] ran, by the `id` of its arguments.
     pub(crate) fn runs(&self) -> HashMap<String, usize> {
         self.shared.runs.lock().unwrap().clone()
