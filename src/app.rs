@@ -25,7 +25,9 @@ use crate::{
         grpc::{self, Grpc},
         http::Http,
         libp2p::{Libp2p, Rules},
+        tls::Tls,
     },
+    tls::CertificateError,
 };
 
 /// Time that targets have to answer before the gateway says that it is ready without them.
@@ -62,6 +64,9 @@ pub enum BuildError {
     /// The gRPC address.
     #[error(transparent)]
     Grpc(BindError),
+    /// The certificate of the HTTPS address.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// The libp2p addresses.
     #[error("the libp2p node cannot start")]
     Node(#[from] runtime_mcpp::BindError),
@@ -103,6 +108,8 @@ pub struct Addresses {
     pub http: std::net::SocketAddr,
     /// The gRPC address, when it is served.
     pub grpc: Option<std::net::SocketAddr>,
+    /// Whether it speaks HTTPS there.
+    pub https: bool,
     /// The libp2p node, when there is one.
     pub node: Option<NodeHandle>,
 }
@@ -167,9 +174,12 @@ impl AppBuilder {
         let server = Server::new(&config, catalog.clone(), pipeline, metrics)?;
         let readiness = Readiness::new(stopping.clone());
 
-        let http = Http::bind(&config, server.clone(), readiness.clone())?;
+        let tls = config.http.tls.as_ref().map(Tls::load).transpose()?;
+        let https = tls.is_some();
+        let http = Http::bind(&config, server.clone(), readiness.clone())?.with_tls(tls);
         let grpc = bind_grpc(&config, &server, peers, readiness.clone())?;
-        let addresses = Addresses { http: http.address(), grpc: grpc.as_ref().map(Grpc::address), node: handle.clone() };
+        let addresses =
+            Addresses { http: http.address(), https, grpc: grpc.as_ref().map(Grpc::address), node: handle.clone() };
         let mut transports: Vec<Box<dyn Transport>> = vec![Box::new(http)];
         transports.extend(grpc.map(|grpc| Box::new(grpc) as Box<dyn Transport>));
         if let (Some(handle), Some(incoming)) = (handle, incoming) {

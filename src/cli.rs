@@ -17,6 +17,7 @@ use std::{error::Error, io, iter, net::SocketAddr, path::PathBuf, process::ExitC
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use runtime_api::BoxError;
+use runtime_http::tls::Trust;
 use runtime_mcpp::Identity;
 use serde_json::json;
 
@@ -97,12 +98,15 @@ impl ConfigFile {
 /// Which gateway a client command speaks to.
 #[derive(Debug, Args)]
 struct Gateway {
-    /// The gateway: http://HOST:PORT, the same with /mcp, or with /mcp/UPSTREAM for one upstream alone, without prefixes.
+    /// The gateway: http://HOST:PORT or https://HOST:PORT, the same with /mcp, or with /mcp/UPSTREAM for one upstream alone, without prefixes.
     #[arg(long, env = "TWINWAY_ENDPOINT", default_value = "http://127.0.0.1:8080", value_name = "URL")]
     endpoint: Endpoint,
     /// The bearer token to show it.
     #[arg(long, env = "TWINWAY_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     token: Option<String>,
+    /// Certificate authorities to trust for https, a PEM file, instead of those of this machine.
+    #[arg(long, env = "TWINWAY_CA_FILE", value_name = "FILE")]
+    ca_file: Option<PathBuf>,
     /// How long to wait for its answer. The gateway has its own limit for a call: `admission.default_timeout`, or the
     /// `timeout` of a `[[tool]]` rule.
     // 60 s: twice the time that a tool has by default, so that the gateway's own answer comes first.
@@ -112,7 +116,10 @@ struct Gateway {
 
 impl Gateway {
     fn client(&self) -> Result<Client, ClientError> {
-        Client::new(&self.endpoint, self.token.as_deref(), self.timeout)
+        // Shells pass on variables that are set to nothing.
+        let ca_file = self.ca_file.as_deref().filter(|file| !file.as_os_str().is_empty());
+        let trust = ca_file.map_or(Trust::Machine, Trust::File);
+        Client::new(&self.endpoint, self.token.as_deref(), self.timeout, trust)
     }
 }
 
@@ -168,7 +175,9 @@ impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         match error {
             ClientError::Unreachable { .. } => Self::Unreachable(error.into()),
-            ClientError::Token | ClientError::Request(_) => Self::usage(error),
+            ClientError::Token | ClientError::Trust(_) | ClientError::CaWithoutTls(_) | ClientError::Request(_) => {
+                Self::usage(error)
+            }
             // Whoever tries again after one of these may run the tool twice.
             ClientError::TimedOut { .. } | ClientError::Broken { .. } => Self::failed(error),
             ClientError::Refused { .. } | ClientError::Answered(_) | ClientError::Upstream(_) | ClientError::NotMcp(_) => {

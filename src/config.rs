@@ -37,7 +37,7 @@ pub use difference::{Change, Effect, Kind as ChangeKind};
 pub use environment::Environment;
 pub use error::{ConfigError, Place};
 pub use grpc::Grpc;
-pub use http::{Client, Http};
+pub use http::{Client, Http, Tls};
 pub use limits::{Breaker, TargetLimits};
 pub use name::Name;
 pub use network::HttpUrl;

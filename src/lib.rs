@@ -18,4 +18,5 @@ pub mod pipeline;
 pub mod readiness;
 pub mod router;
 pub mod telemetry;
+pub mod tls;
 pub mod transports;

@@ -5,5 +5,6 @@ mod auth;
 pub mod grpc;
 pub mod http;
 pub mod libp2p;
+pub mod tls;
 
 pub use accept::BindError;

@@ -1,4 +1,4 @@
-//! A client of a running gateway: MCP 2026-07-28 over plain HTTP, one request a connection.
+//! A client of a running gateway: MCP 2026-07-28 over HTTP or HTTPS, one request a connection.
 
 mod error;
 
@@ -9,12 +9,17 @@ use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use runtime_http::tls::{self, Trust};
+use rustls::pki_types::ServerName;
 use serde::Deserialize;
 use serde_json::{Map, Value, json, value::RawValue};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     time::{Instant, timeout_at},
 };
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_util::either::Either;
 use twinway_proto::{
     headers::{MCP_METHOD, MCP_NAME, MCP_PROTOCOL_VERSION, encode_value},
     meta::key,
@@ -28,11 +33,19 @@ pub(super) use error::{ClientError, Fault};
 pub(super) const CALL: &str = "tools/call";
 
 /// Asks one gateway.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Client {
     endpoint: Endpoint,
     authorization: Option<HeaderValue>,
     timeout: Duration,
+    /// For https: what secures a connection, and the name that the gateway's certificate must bear.
+    tls: Option<(TlsConnector, ServerName<'static>)>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
 }
 
 /// A response of JSON-RPC; the result stays the bytes it came as.
@@ -45,11 +58,22 @@ struct Message {
 }
 
 impl Client {
-    /// An empty token counts as none.
-    pub(super) fn new(endpoint: &Endpoint, token: Option<&str>, timeout: Duration) -> Result<Self, ClientError> {
+    /// An empty token counts as none. `trust` says whose word the certificate of a gateway over https needs.
+    pub(super) fn new(
+        endpoint: &Endpoint,
+        token: Option<&str>,
+        timeout: Duration,
+        trust: Trust<'_>,
+    ) -> Result<Self, ClientError> {
         let token = token.filter(|token| !token.is_empty());
         let authorization = token.map(|token| HeaderValue::try_from(format!("Bearer {token}"))).transpose();
-        Ok(Self { endpoint: endpoint.clone(), authorization: authorization.map_err(|_| ClientError::Token)?, timeout })
+        let authorization = authorization.map_err(|_| ClientError::Token)?;
+        let tls = match trust {
+            _ if endpoint.is_https() => Some((tls::connector(trust)?, tls::server_name(endpoint.host())?)),
+            Trust::File(_) => return Err(ClientError::CaWithoutTls(endpoint.clone())),
+            Trust::Machine => None,
+        };
+        Ok(Self { endpoint: endpoint.clone(), authorization, timeout, tls })
     }
 
     /// Makes one request. `name` is what `params` names, for the header that mirrors it.
@@ -89,8 +113,14 @@ impl Client {
     }
 
     /// Nothing has been sent as long as there is no connection.
-    async fn connect(&self, deadline: Instant) -> Result<TcpStream, ClientError> {
-        let connecting = TcpStream::connect((self.endpoint.host(), self.endpoint.port()));
+    async fn connect(&self, deadline: Instant) -> Result<Either<TcpStream, TlsStream<TcpStream>>, ClientError> {
+        let connecting = async {
+            let stream = TcpStream::connect((self.endpoint.host(), self.endpoint.port())).await?;
+            match &self.tls {
+                None => Ok(Either::Left(stream)),
+                Some((connector, name)) => connector.connect(name.clone(), stream).await.map(Either::Right),
+            }
+        };
         let connected = timeout_at(deadline, connecting).await.unwrap_or_else(|late| Err(late.into()));
         connected.map_err(|source| ClientError::Unreachable { endpoint: self.endpoint.clone(), source })
     }
@@ -130,7 +160,10 @@ impl Client {
     }
 }
 
-async fn exchange(stream: TcpStream, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), hyper::Error> {
+async fn exchange<I>(stream: I, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), hyper::Error>
+where
+    I: AsyncRead + AsyncWrite + Unpin,
+{
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let answer = async {
         let response: Response<hyper::body::Incoming> = sender.send_request(request).await?;

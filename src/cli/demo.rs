@@ -12,6 +12,7 @@ mod tool_server;
 use std::{net::SocketAddr, time::Duration};
 
 use clap::Args;
+use runtime_http::tls::Trust;
 use serde_json::{Map, json};
 use tokio::{sync::oneshot, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -95,7 +96,7 @@ impl Demo {
             near.http
         ))?;
         let endpoint = format!("http://{}", near.http).parse().map_err(|error: String| Failure::failed(error))?;
-        let client = Client::new(&endpoint, None, STEP_TIMEOUT)?;
+        let client = Client::new(&endpoint, None, STEP_TIMEOUT, Trust::Machine)?;
         let hello = json!({ "text": "hello" });
         let sum = json!({ "a": 2, "b": 40 });
         for (tool, arguments) in [("near.echo", &hello), ("far.echo", &hello), ("near.add", &sum), ("far.add", &sum)] {

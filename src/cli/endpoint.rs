@@ -28,6 +28,10 @@ impl Endpoint {
         self.0.port_or_known_default().unwrap_or(80)
     }
 
+    pub(super) fn is_https(&self) -> bool {
+        self.0.scheme() == "https"
+    }
+
     pub(super) fn path(&self) -> &str {
         self.0.path()
     }
@@ -59,9 +63,6 @@ impl FromStr for Endpoint {
         let complain = |what: &str| format!("{what}; a gateway is named as {DEFAULT}, with or without /mcp or /mcp/UPSTREAM");
         let url: HttpUrl = text.parse().map_err(|error: String| complain(&error))?;
         let mut url = url.as_url().clone();
-        if url.scheme() != "http" {
-            return Err(complain("this command speaks to a gateway directly, without TLS"));
-        }
         if url.query().is_some() {
             return Err(complain("a gateway's address has no `?` part"));
         }
@@ -97,6 +98,7 @@ mod tests {
             ("http://[::1]:8080/mcp/weather", "http://[::1]:8080/mcp/weather"),
             ("http://proxy.example/tools", "http://proxy.example/tools/mcp"),
             ("http://proxy.example/tools/mcp/weather", "http://proxy.example/tools/mcp/weather"),
+            ("https://gateway.example", "https://gateway.example/mcp"),
         ];
         for (text, expected) in cases {
             assert_eq!(text.parse::<Endpoint>().map(|endpoint| endpoint.to_string()), Ok(expected.to_owned()), "{text}");
@@ -120,7 +122,7 @@ mod tests {
 
     #[test]
     fn what_is_no_endpoint_is_answered_with_one_that_is() {
-        for text in ["127.0.0.1:8080", "localhost:8080", "https://gateway.example", "ftp://a", "http://a/mcp?x=1", "nonsense"] {
+        for text in ["127.0.0.1:8080", "localhost:8080", "ftp://a", "http://a/mcp?x=1", "nonsense"] {
             let complaint = text.parse::<Endpoint>().unwrap_err();
 
             assert!(complaint.contains("http://127.0.0.1:8080"), "{text}: {complaint}");

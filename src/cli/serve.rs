@@ -83,6 +83,7 @@ impl Blame {
             BuildError::Node(_) => "p2p.listen",
             BuildError::Identity(_) => "p2p.key_file",
             BuildError::P2p(_) => "p2p",
+            BuildError::Certificate(_) => "http.tls",
             BuildError::Seal(_) => "http.seal_key",
             _ => "upstream",
         };
@@ -140,13 +141,15 @@ async fn run(config: Config, blame: &Blame, output: Output) -> Result<(), Failur
 fn announce(addresses: &Addresses, output: Output) {
     let node = addresses.node.as_ref();
     let p2p: Vec<String> = node.map(node_addresses).unwrap_or_default();
+    let scheme = if addresses.https { "https" } else { "http" };
     let ready = json!({ "ready": {
         "http": addresses.http.to_string(),
+        "https": addresses.https,
         "grpc": addresses.grpc.map(|grpc| grpc.to_string()),
         "p2p": p2p,
         "peer_id": node.map(|node| node.peer_id().to_string()),
     }});
-    let mut text = format!("twinway is ready\n  MCP   http://{}/mcp", addresses.http);
+    let mut text = format!("twinway is ready\n  MCP   {scheme}://{}/mcp", addresses.http);
     addresses.grpc.iter().for_each(|grpc| text.push_str(&format!("\n  gRPC  http://{grpc}")));
     p2p.iter().for_each(|address| text.push_str(&format!("\n  peer  {address}")));
     drop(output.either(&ready, &text));

@@ -3,6 +3,7 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     num::NonZeroUsize,
+    path::PathBuf,
     time::Duration,
 };
 
@@ -54,9 +55,22 @@ pub struct Http {
     #[serde(with = "duration")]
     #[schemars(with = "String")]
     pub session_ttl: Duration,
+    /// HTTPS in place of HTTP. Absent: plain HTTP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
     /// Who may call. Empty: everybody is `anonymous`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub client: Vec<Client>,
+}
+
+/// The certificate of the HTTPS way in. Both files are read anew when they change.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// The certificate and those between it and its authority, in PEM, its own first.
+    pub cert_file: PathBuf,
+    /// Its private key, in PEM; nobody but its owner may read the file.
+    pub key_file: PathBuf,
 }
 
 /// A client that is known by its bearer token.
@@ -96,6 +110,7 @@ impl Default for Http {
             session_idle: Duration::from_secs(30 * 60),
             // 24 h: a leaked handle is worth nothing the next day.
             session_ttl: Duration::from_secs(24 * 60 * 60),
+            tls: None,
             client: Vec::new(),
         }
     }

@@ -17,7 +17,10 @@ use runtime_mcpp::{
 use super::{
     Config, Environment, EraChoice, HeaderText, Http, Invalid, Kind, Name, Peer, RuntimeChoice, Secret, ToolRule, Upstream,
 };
-use crate::catalog::NAME_BYTES_MAX;
+use crate::{
+    catalog::NAME_BYTES_MAX,
+    tls::{Certificate, CertificateError},
+};
 
 /// Characters of a seal key: 32 hold 128 bits even as hexadecimal digits.
 const SEAL_KEY_CHARS_MIN: usize = 32;
@@ -74,6 +77,9 @@ impl Config {
         if let Some(p2p) = &mut self.p2p {
             p2p.key_file = base.join(&p2p.key_file);
         }
+        if let Some(tls) = &mut self.http.tls {
+            (tls.cert_file, tls.key_file) = (base.join(&tls.cert_file), base.join(&tls.key_file));
+        }
         let resolve = |(path, secret): (String, &mut Secret)| secret.resolve(&path, base, environment).err();
         self.secrets_mut().into_iter().filter_map(resolve).collect()
     }
@@ -92,6 +98,7 @@ impl Config {
             self.http.validate_clients(),
             self.http.validate_address(),
             self.validate_grpc(),
+            self.http.validate_tls(),
             self.validate_names(),
             self.validate_budgets(),
             self.validate_p2p(),
@@ -129,6 +136,10 @@ impl Config {
     /// What is not wrong and yet hardly meant.
     pub(crate) fn warnings(&self) -> Vec<Invalid> {
         let mut warnings = Vec::new();
+        let certificate = self.http.tls.as_ref().and_then(|tls| Certificate::load(tls).ok());
+        if let Some(what) = certificate.and_then(|certificate| certificate.out_of_date(SystemTime::now())) {
+            warnings.push(Invalid::new("http.tls.cert_file", what));
+        }
         let Some(p2p) = &self.p2p else { return warnings };
         if p2p.authority == AuthorityMode::Allowlist && p2p.allow.is_empty() {
             let what = "`authority = \"allowlist\"` without a `[[p2p.allow]]` lets nobody in";
@@ -296,6 +307,20 @@ impl Http {
             }
         }
         Ok(())
+    }
+
+    fn validate_tls(&self) -> Result<(), Invalid> {
+        let Some(tls) = &self.tls else { return Ok(()) };
+        let complain = |error: CertificateError| {
+            let invalid = Invalid::new(format!("http.tls.{}", error.key()), error.to_string());
+            match error {
+                CertificateError::Read { source, .. } | CertificateError::Key(IdentityError::Io { source, .. }) => {
+                    invalid.because(source)
+                }
+                _ => invalid,
+            }
+        };
+        Certificate::load(tls).map(drop).map_err(complain)
     }
 
     fn validate_address(&self) -> Result<(), Invalid> {

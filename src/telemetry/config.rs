@@ -9,7 +9,8 @@ use crate::config::HttpUrl;
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Where spans are sent, as OTLP over gRPC: `http://127.0.0.1:4317`. Absent: nothing is traced.
+    /// Where spans are sent, as OTLP over gRPC: `http://127.0.0.1:4317`, or `https://…` to a collector that this
+    /// machine's certificate authorities vouch for. Absent: nothing is traced.
     pub otlp: Option<HttpUrl>,
     /// Share of the calls without a trace of their own that are traced, 0 to 1. A caller's own decision is followed.
     #[schemars(range(min = 0.0, max = 1.0))]
@@ -53,9 +54,6 @@ impl Config {
     pub(crate) fn validate(&self) -> Result<(), (&'static str, String)> {
         if !(0.0..=1.0).contains(&self.sample_ratio) {
             return Err(("sample_ratio", format!("{} is not within 0 to 1", self.sample_ratio)));
-        }
-        if self.otlp.as_ref().is_some_and(|otlp| otlp.as_url().scheme() != "http") {
-            return Err(("otlp", "spans are sent without TLS; the address begins with `http`".to_owned()));
         }
         match tracing_subscriber::EnvFilter::try_new(&self.log_filter) {
             Ok(_) => Ok(()),

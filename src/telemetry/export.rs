@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use opentelemetry::trace::TracerProvider;
-use opentelemetry_otlp::{SpanExporter, WithExportConfig};
+use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithTonicConfig, tonic_types::transport::ClientTlsConfig};
 use opentelemetry_sdk::{
     Resource,
     error::OTelSdkError,
@@ -25,8 +25,11 @@ pub(super) struct Exporter {
 
 impl Exporter {
     pub(super) fn new(otlp: &HttpUrl, service_name: &str) -> Result<Self, TelemetryError> {
-        let exporter = SpanExporter::builder().with_tonic().with_endpoint(otlp.as_url().as_str()).build();
-        let processor = BatchSpanProcessor::builder(exporter.map_err(TelemetryError::Exporter)?).build();
+        let mut exporter = SpanExporter::builder().with_tonic().with_endpoint(otlp.as_url().as_str());
+        if otlp.as_url().scheme() == "https" {
+            exporter = exporter.with_tls_config(ClientTlsConfig::new().with_native_roots());
+        }
+        let processor = BatchSpanProcessor::builder(exporter.build().map_err(TelemetryError::Exporter)?).build();
         let provider = SdkTracerProvider::builder()
             // Whether to trace was decided before the span was made.
             .with_sampler(Sampler::AlwaysOn)

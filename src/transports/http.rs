@@ -21,10 +21,10 @@ use std::{
 use futures_util::future::BoxFuture;
 use runtime_api::{PartError, Transport};
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::{accept::BindError, auth::Auth};
+use super::{accept::BindError, auth::Auth, tls::Tls};
 use crate::{config::Config, mcp::Server, readiness::Readiness};
 use budget::Budget;
 use guard::Guard;
@@ -39,6 +39,7 @@ pub struct Http {
     listeners: Vec<TcpListener>,
     front: Arc<Front>,
     drain_timeout: Duration,
+    tls: Option<Tls>,
 }
 
 /// What every worker shares.
@@ -76,7 +77,14 @@ impl Http {
             body_bytes_max: http.body_bytes_max.get(),
             readiness,
         };
-        Ok(Self { address, listeners, front: Arc::new(front), drain_timeout: http.drain_timeout })
+        Ok(Self { address, listeners, front: Arc::new(front), drain_timeout: http.drain_timeout, tls: None })
+    }
+
+    /// Speaks HTTPS from the first connection on.
+    #[must_use]
+    pub fn with_tls(mut self, tls: Option<Tls>) -> Self {
+        self.tls = tls;
+        self
     }
 
     /// Where it listens.
@@ -92,12 +100,18 @@ impl Transport for Http {
     }
 
     fn local_addr(&self) -> String {
-        format!("http://{}", self.address)
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
     }
 
     fn serve(self: Box<Self>, stop: CancellationToken) -> BoxFuture<'static, Result<(), PartError>> {
         Box::pin(async move {
             let mut workers = Vec::new();
+            // Dropping the set ends the task: it owns nothing that must be put in order.
+            let mut watching = JoinSet::new();
+            if let Some(tls) = &self.tls {
+                watching.spawn(tls.clone().watch(stop.clone()));
+            }
             for (index, listener) in self.listeners.into_iter().enumerate() {
                 let (done, ended) = oneshot::channel();
                 let worker = worker::Worker {
@@ -106,6 +120,7 @@ impl Transport for Http {
                     front: Arc::clone(&self.front),
                     stop: stop.clone(),
                     drain_timeout: self.drain_timeout,
+                    tls: self.tls.clone(),
                 };
                 let thread = std::thread::Builder::new().name(format!("http-{index}"));
                 let spawned = thread.spawn(move || {

@@ -1,14 +1,17 @@
 //! Opens connections to one origin.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, time::Duration};
 
-use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+use rustls::pki_types::ServerName;
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use url::Url;
 
-use crate::h1::{Connection, Stream};
+use crate::{
+    h1::{Connection, Stream},
+    tls::{self, Trust, TrustError},
+};
 
 /// No connection could be opened; nothing was sent.
 #[derive(Debug, Error)]
@@ -42,7 +45,7 @@ impl Origin {
         let port = url.port_or_known_default().ok_or("the url has no port")?;
         let tls = match url.scheme() {
             "http" => None,
-            "https" => Some((connector()?, server_name(&host)?)),
+            "https" => Some(secured(&host).map_err(|error| error.to_string())?),
             other => return Err(format!("the url's scheme is {other}; only http and https are known").into()),
         };
         let name = format!("{host}:{port}").into();
@@ -75,24 +78,8 @@ impl Origin {
     }
 }
 
-fn server_name(host: &str) -> Result<ServerName<'static>, Box<str>> {
-    ServerName::try_from(host.to_owned()).map_err(|_| format!("`{host}` cannot be the name of a TLS server").into())
-}
-
-/// Trusts the machine's certificate authorities.
-fn connector() -> Result<TlsConnector, Box<str>> {
-    let mut roots = RootCertStore::empty();
-    let found = rustls_native_certs::load_native_certs();
-    let (added, _) = roots.add_parsable_certificates(found.certs);
-    if added == 0 {
-        return Err("the machine has no certificate authorities, so no https server can be trusted".into());
-    }
-    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
+fn secured(host: &str) -> Result<(TlsConnector, ServerName<'static>), TrustError> {
+    Ok((tls::connector(Trust::Machine)?, tls::server_name(host)?))
 }
 
 impl std::fmt::Debug for Origin {

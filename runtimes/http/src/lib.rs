@@ -23,6 +23,7 @@ mod site;
 mod slots;
 mod target;
 mod targets;
+pub mod tls;
 mod tool_result;
 mod tool_server;
 

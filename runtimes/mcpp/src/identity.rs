@@ -69,15 +69,7 @@ impl Identity {
     /// # Errors
     /// [`IdentityError`]
     pub fn load(path: &Path) -> Result<Self, IdentityError> {
-        let failed = |action| move |source| IdentityError::Io { path: path.to_owned(), action, source };
-        let file = File::open(path).map_err(failed("read"))?;
-        // Of the open file, so that nobody can put another one in its place between the check and the read.
-        let mode = file.metadata().map_err(failed("read"))?.mode() & 0o777;
-        if mode & 0o077 != 0 {
-            return Err(IdentityError::Readable { path: path.to_owned(), mode });
-        }
-        let mut encoded = Zeroizing::new(Vec::with_capacity(KEY_FILE_BYTES_MAX as usize));
-        file.take(KEY_FILE_BYTES_MAX).read_to_end(&mut encoded).map_err(failed("read"))?;
+        let encoded = read_private(path, KEY_FILE_BYTES_MAX)?;
         let not_a_key = || IdentityError::NotAKey { path: path.to_owned() };
         let keypair = Keypair::from_protobuf_encoding(&encoded).map_err(|_| not_a_key())?;
         keypair.clone().try_into_ed25519().map_err(|_| not_a_key())?;
@@ -112,6 +104,24 @@ impl Identity {
             Err(error) => Err(failed(error)),
         }
     }
+}
+
+/// Reads the first `bytes_max` bytes of a file that only its owner may read.
+///
+/// # Errors
+/// [`IdentityError::Io`], [`IdentityError::Readable`]
+pub fn read_private(path: &Path, bytes_max: u64) -> Result<Zeroizing<Vec<u8>>, IdentityError> {
+    let failed = |source| IdentityError::Io { path: path.to_owned(), action: "read", source };
+    let file = File::open(path).map_err(failed)?;
+    // Of the open file, so that nobody can put another one in its place between the check and the read.
+    let mode = file.metadata().map_err(failed)?.mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(IdentityError::Readable { path: path.to_owned(), mode });
+    }
+    // All at once: growing would leave copies behind that nobody wipes.
+    let mut contents = Zeroizing::new(Vec::with_capacity(usize::try_from(bytes_max).unwrap_or(usize::MAX)));
+    file.take(bytes_max).read_to_end(&mut contents).map_err(failed)?;
+    Ok(contents)
 }
 
 /// Writes a whole file under a name of its own and links it into place, so that a crash leaves no half a key and

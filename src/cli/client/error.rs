@@ -3,6 +3,7 @@
 use std::{io, time::Duration};
 
 use http::StatusCode;
+use runtime_http::tls::TrustError;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use thiserror::Error;
@@ -14,6 +15,10 @@ use crate::cli::Endpoint;
 pub(in crate::cli) enum ClientError {
     #[error("the token holds characters that cannot stand in a header")]
     Token,
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    #[error("certificate authorities are for https, and the gateway's address is {0}")]
+    CaWithoutTls(Endpoint),
     #[error("the request cannot be written")]
     Request(#[source] http::Error),
     /// Nothing was sent.
@@ -67,7 +72,7 @@ impl ClientError {
     pub(in crate::cli) fn document(&self, text: &str) -> Value {
         let delivery = match self {
             Self::Refused { fault, .. } | Self::Answered(fault) | Self::Upstream(fault) => return fault.document(),
-            Self::Token | Self::Request(_) | Self::Unreachable { .. } => "not_sent",
+            Self::Token | Self::Trust(_) | Self::CaWithoutTls(_) | Self::Request(_) | Self::Unreachable { .. } => "not_sent",
             Self::TimedOut { .. } | Self::Broken { .. } => "unknown",
             Self::NotMcp(_) => "answered",
         };

@@ -10,12 +10,20 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::graceful::{GracefulShutdown, Watcher},
 };
-use tokio::{net::TcpStream, task::JoinSet, time::Instant};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    task::JoinSet,
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{Front, mcp};
-use crate::transports::accept::{PING_INTERVAL, PING_TIMEOUT, accept_until, is_http2};
+use crate::transports::{
+    accept::{PING_INTERVAL, PING_TIMEOUT, accept_until, is_http2},
+    tls::{self, Tls},
+};
 
 /// Time for a client to send a request's head; slower ones hold a connection for nothing.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -29,6 +37,7 @@ pub(super) struct Worker {
     pub(super) front: Arc<Front>,
     pub(super) stop: CancellationToken,
     pub(super) drain_timeout: Duration,
+    pub(super) tls: Option<Tls>,
 }
 
 impl Worker {
@@ -43,7 +52,13 @@ impl Worker {
         let listener = tokio::net::TcpListener::from_std(self.listener)?;
         let graceful = GracefulShutdown::new();
         let mut connections = JoinSet::new();
-        let serve = |stream, connections: &mut JoinSet<()>| accept(stream, &self.front, &graceful, &self.stop, connections);
+        let serve = |stream, connections: &mut JoinSet<()>| {
+            let (front, watcher, stop) = (Arc::clone(&self.front), graceful.watcher(), self.stop.clone());
+            match &self.tls {
+                None => connections.spawn(accept(stream, front, watcher, stop)),
+                Some(tls) => connections.spawn(accept_secured(stream, tls.clone(), front, watcher, stop)),
+            };
+        };
         accept_until(listener, &self.stop, &mut connections, CONNECTIONS_MAX, serve).await;
         let until = Instant::now() + self.drain_timeout;
         if tokio::time::timeout_at(until, graceful.shutdown()).await.is_err() {
@@ -56,43 +71,57 @@ impl Worker {
     }
 }
 
-fn accept(
-    stream: TcpStream,
-    front: &Arc<Front>,
-    graceful: &GracefulShutdown,
-    stop: &CancellationToken,
-    connections: &mut JoinSet<()>,
-) {
-    let front = Arc::clone(front);
-    let (watcher, stop) = (graceful.watcher(), stop.clone());
-    connections.spawn(async move {
-        // Clients come and go; only whoever looks for a fault wants to know.
-        let looked = tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            looked = tokio::time::timeout(HEADER_TIMEOUT, is_http2(&stream)) => looked,
-        };
-        match looked {
-            Ok(Ok(is_http2)) => {
-                if let Err(error) = serve_connection(stream, is_http2, front, watcher).await {
-                    debug!(%error, "a connection ended early");
-                }
-            }
-            Ok(Err(error)) => debug!(%error, "a connection ended before it began"),
-            Err(_) => debug!("a connection never began"),
-        }
-    });
+/// Serves one connection without TLS.
+async fn accept(stream: TcpStream, front: Arc<Front>, watcher: Watcher, stop: CancellationToken) {
+    // Clients come and go; only whoever looks for a fault wants to know.
+    let looked = tokio::select! {
+        biased;
+        () = stop.cancelled() => return,
+        looked = tokio::time::timeout(HEADER_TIMEOUT, is_http2(&stream)) => looked,
+    };
+    match looked {
+        Ok(Ok(is_http2)) => serve_connection(stream, is_http2, front, watcher).await,
+        Ok(Err(error)) => debug!(%error, "a connection ended before it began"),
+        Err(_) => debug!("a connection never began"),
+    }
 }
 
-async fn serve_connection(stream: TcpStream, is_http2: bool, front: Arc<Front>, watcher: Watcher) -> hyper::Result<()> {
+/// Serves one connection with TLS: what the client speaks was agreed on in the handshake.
+async fn accept_secured(stream: TcpStream, tls: Tls, front: Arc<Front>, watcher: Watcher, stop: CancellationToken) {
+    let secured = tokio::select! {
+        biased;
+        () = stop.cancelled() => return,
+        secured = tls.accept(stream) => secured,
+    };
+    match secured {
+        Ok(stream) => {
+            let is_http2 = tls::is_http2(&stream);
+            serve_connection(stream, is_http2, front, watcher).await;
+        }
+        Err(refused) => {
+            front.server.metrics().request_refused(refused.reason());
+            let error: &dyn std::error::Error = &refused;
+            debug!(error, "a connection was not secured");
+        }
+    }
+}
+
+async fn serve_connection<I>(stream: I, is_http2: bool, front: Arc<Front>, watcher: Watcher)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let service = service_fn(move |request| mcp::handle(Arc::clone(&front), request));
     let io = TokioIo::new(stream);
-    if is_http2 {
+    let served = if is_http2 {
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder.timer(TokioTimer::new()).keep_alive_interval(PING_INTERVAL).keep_alive_timeout(PING_TIMEOUT);
-        return watcher.watch(builder.serve_connection(io, service)).await;
+        watcher.watch(builder.serve_connection(io, service)).await
+    } else {
+        let mut builder = http1::Builder::new();
+        builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+        watcher.watch(builder.serve_connection(io, service)).await
+    };
+    if let Err(error) = served {
+        debug!(%error, "a connection ended early");
     }
-    let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-    watcher.watch(builder.serve_connection(io, service)).await
 }
