@@ -20,6 +20,7 @@ use crate::{
     pipeline,
     readiness::Readiness,
     telemetry::{Metrics, metrics::NodeRefusals},
+    tls::CertificateError,
     transports::{
         BindError,
         grpc::{self, Grpc},
@@ -27,7 +28,6 @@ use crate::{
         libp2p::{Libp2p, Rules},
         tls::Tls,
     },
-    tls::CertificateError,
 };
 
 /// Time that targets have to answer before the gateway says that it is ready without them.

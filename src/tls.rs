@@ -70,7 +70,9 @@ pub enum CertificateError {
     #[error(transparent)]
     Key(#[from] IdentityError),
     /// Another file, or a key with a passphrase.
-    #[error("key file {path} holds no private key that can be used: it must be PKCS#8, PKCS#1 or SEC1 in PEM, without a passphrase")]
+    #[error(
+        "key file {path} holds no private key that can be used: it must be PKCS#8, PKCS#1 or SEC1 in PEM, without a passphrase"
+    )]
     NoKey {
         /// The file.
         path: PathBuf,

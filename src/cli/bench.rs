@@ -118,7 +118,8 @@ impl Bench {
         if self.against.is_some() || self.against_endpoint.is_some() {
             let endpoint = self.against_endpoint.clone().unwrap_or_else(|| self.gateway.endpoint.clone());
             let (token, timeout) = (self.gateway.token.clone(), self.gateway.timeout);
-            subjects.push(of(&Gateway { endpoint, token, timeout }, self.against.as_deref().unwrap_or(&self.tool))?);
+            let ca_file = self.gateway.ca_file.clone().filter(|_| endpoint.is_https());
+            subjects.push(of(&Gateway { endpoint, token, timeout, ca_file }, self.against.as_deref().unwrap_or(&self.tool))?);
         }
         Ok(subjects)
     }

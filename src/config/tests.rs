@@ -231,10 +231,7 @@ fn every_bad_configuration_has_one_message_with_its_place() {
             "4:16: a tool cannot require a peer and the HTTP runtime at once",
         ),
         ("[telemetry]\nsample_ratio = 1.5", "2:16: `telemetry.sample_ratio`: 1.5 is not within 0 to 1"),
-        (
-            "[telemetry]\notlp = \"https://collector:4317\"",
-            "2:8: `telemetry.otlp`: spans are sent without TLS; the address begins with `http`",
-        ),
+        ("[http.tls]\ncert_file = \"no such file\"\nkey_file = \"none\"", "2:13: certificate file no such file cannot be read"),
         ("[telemetry]\nlog_filter = \"=\"", "2:14: `telemetry.log_filter`: `=` is not a log filter: invalid filter directive"),
         (
             "[[upstream]]\nname = \"a\"\nurl = \"http://a\"\n[upstream.headers]\n\"x y\" = \"1\"",

@@ -5,7 +5,7 @@ use std::{
     io::ErrorKind,
     net::{IpAddr, SocketAddr},
     path::Path,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use runtime_mcpp::{

@@ -45,7 +45,13 @@ fn each_way_in_which_two_files_are_no_certificate_is_told() {
                   it must be PKCS#8, PKCS#1 or SEC1 in PEM, without a passphrase";
     let cases = [
         (&*pem, &*key, None),
-        ("", &*key, Some("cert_file: certificate file cert.pem holds no certificate: it needs a PEM section that begins `-----BEGIN CERTIFICATE-----`")),
+        (
+            "",
+            &*key,
+            Some(
+                "cert_file: certificate file cert.pem holds no certificate: it needs a PEM section that begins `-----BEGIN CERTIFICATE-----`",
+            ),
+        ),
         (&*cut, &*key, Some("cert_file: certificate file cert.pem is broken: ")),
         (&*pem, "", Some(no_key)),
         (&*pem, &*encrypted, Some(no_key)),
@@ -57,7 +63,9 @@ fn each_way_in_which_two_files_are_no_certificate_is_told() {
 
         match expected {
             None => assert_eq!(loaded, Ok(())),
-            Some(expected) => assert!(loaded.as_ref().is_err_and(|error| error.starts_with(expected)), "{loaded:?} is {expected}"),
+            Some(expected) => {
+                assert!(loaded.as_ref().is_err_and(|error| error.starts_with(expected)), "{loaded:?} is {expected}");
+            }
         }
     }
 }
@@ -70,7 +78,8 @@ fn a_key_that_others_can_read_is_refused() {
 
     let refused = files.load().map(drop);
 
-    let expected = "key_file: key file key.pem has mode 640: others can read it; make it 600, or replace the key if they may have";
+    let expected =
+        "key_file: key file key.pem has mode 640: others can read it; make it 600, or replace the key if they may have";
     assert_eq!(refused, Err(expected.to_owned()));
 }
 

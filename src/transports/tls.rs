@@ -39,7 +39,8 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 const HANDSHAKE_RECORD: u8 = 22;
 
 /// What whoever forgot the `s` is told, in the protocol that they speak.
-const SPEAK_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain\r\ncontent-length: 56\r\n\r\n\
+const SPEAK_TLS: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain\r\ncontent-length: 56\r\n\r\n\
     this port speaks HTTPS; begin the address with https://\n";
 
 /// What is read and thrown away of a plain request after the answer: closing with bytes unread would reset the connection, and

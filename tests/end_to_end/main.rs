@@ -15,6 +15,7 @@ mod fidelity;
 mod foreign;
 mod grpc;
 mod hostile;
+mod https;
 mod injected;
 mod lifecycle;
 mod limits;

@@ -10,6 +10,7 @@ Prints one line per event: {"connected": ...}, {"progress": ...}, then one of {"
 import argparse
 import asyncio
 import json
+import ssl
 import sys
 from typing import Any
 
@@ -72,7 +73,8 @@ async def call_tool(client: Client, options: argparse.Namespace) -> None:
 
 async def run(options: argparse.Namespace) -> None:
     headers = {"Authorization": f"Bearer {options.bearer}"} if options.bearer else {}
-    async with httpx2.AsyncClient(headers=headers, timeout=options.timeout) as http:
+    verify = ssl.create_default_context(cafile=options.ca_file) if options.ca_file else True
+    async with httpx2.AsyncClient(headers=headers, timeout=options.timeout, verify=verify) as http:
         transport = streamable_http_client(options.url, http_client=http)
         async with Client(transport, mode=MODES[options.era]) as client:
             server = plain(client.server_info) if client.server_info else None
@@ -90,6 +92,7 @@ def main() -> None:
     parser.add_argument("url", help="the MCP endpoint")
     parser.add_argument("--era", choices=sorted(MODES), default="modern")
     parser.add_argument("--bearer", metavar="TOKEN", help="sent as Authorization: Bearer TOKEN")
+    parser.add_argument("--ca-file", metavar="FILE", help="certificate authorities to trust for https, in PEM")
     parser.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS", help="for every wait on the network")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="every page of tools/list")
