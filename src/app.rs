@@ -178,8 +178,7 @@ impl AppBuilder {
         let https = tls.is_some();
         let http = Http::bind(&config, server.clone(), readiness.clone())?.with_tls(tls);
         let grpc = bind_grpc(&config, &server, peers, readiness.clone())?;
-        let addresses =
-            Addresses { http: http.address(), https, grpc: grpc.as_ref().map(Grpc::address), node: handle.clone() };
+        let addresses = Addresses { http: http.address(), https, grpc: grpc.as_ref().map(Grpc::address), node: handle.clone() };
         let mut transports: Vec<Box<dyn Transport>> = vec![Box::new(http)];
         transports.extend(grpc.map(|grpc| Box::new(grpc) as Box<dyn Transport>));
         if let (Some(handle), Some(incoming)) = (handle, incoming) {

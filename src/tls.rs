@@ -156,4 +156,4 @@ fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateEr
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

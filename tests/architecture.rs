@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -106,8 +107,9 @@ fn the_configurations_in_the_readme_are_good() {
     let blocks: Vec<&str> = readme.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
 
     assert!(!blocks.is_empty(), "README.md shows no configuration");
+    let certificate = Certificate::make();
     for block in blocks {
-        if let Err(error) = Config::parse(block, Path::new("README.md")) {
+        if let Err(error) = Config::parse(&certificate.put_into(block), Path::new("README.md")) {
             panic!("{error}\n{block}");
         }
     }
@@ -130,6 +132,28 @@ fn every_invariant_names_the_tests_or_lints_that_hold_it() {
     }
 
     assert!(loose.is_empty(), "{loose:#?}");
+}
+
+/// Files that examples only name, made for this run: certificate and key must exist and belong together.
+struct Certificate {
+    folder: tempfile::TempDir,
+}
+
+impl Certificate {
+    fn make() -> Self {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let made = rcgen::generate_simple_self_signed(vec!["tools.example".to_owned()]).expect("a certificate can be made");
+        fs::write(folder.path().join("cert.pem"), made.cert.pem()).expect("the folder can be written to");
+        let key = folder.path().join("key.pem");
+        fs::write(&key, made.key_pair.serialize_pem()).expect("the folder can be written to");
+        fs::set_permissions(key, fs::Permissions::from_mode(0o600)).expect("the file is ours");
+        Self { folder }
+    }
+
+    /// The example, with the folder of these files in place of the one that it names.
+    fn put_into(&self, example: &str) -> String {
+        example.replace("\"/etc/twinway", &format!("\"{}", self.folder.path().display()))
+    }
 }
 
 /// The packages of the workspace by name, each with the names of everything it depends on, for whatever purpose.

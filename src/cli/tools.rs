@@ -59,6 +59,8 @@ struct Tool {
 #[derive(Default)]
 pub(super) struct ToolResult {
     content: Vec<Map<String, Value>>,
+    /// A few servers answer with this alone.
+    structured_content: Option<Value>,
     pub(super) is_error: bool,
     #[serde(rename = "_meta")]
     meta: Map<String, Value>,
@@ -173,8 +175,11 @@ pub(super) async fn call(
 }
 
 impl ToolResult {
-    /// Texts as they are; anything else by its type.
+    /// Texts as they are; anything else by its type. The structured content when there is nothing else.
     pub(super) fn text(&self) -> String {
+        if let (true, Some(structured)) = (self.content.is_empty(), &self.structured_content) {
+            return structured.to_string();
+        }
         let block = |block: &Map<String, Value>| match block.get("text").and_then(Value::as_str) {
             Some(text) => text.to_owned(),
             None => format!("[{}]", block.get("type").and_then(Value::as_str).unwrap_or("content")),
@@ -202,5 +207,28 @@ impl ToolResult {
             microseconds("gateway_us")?,
             microseconds("runtime_us")?,
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_see_what_a_tool_said_in_whatever_form_it_did() {
+        let cases = [
+            (
+                r#"{"content":[{"type":"text","text":"a"},{"type":"image","data":"AA=="}],"structuredContent":{"a":1}}"#,
+                "a\n[image]",
+            ),
+            (r#"{"content":[],"structuredContent":{"sum":3}}"#, r#"{"sum":3}"#),
+            (r#"{"structuredContent":[1]}"#, "[1]"),
+            (r#"{"content":[]}"#, ""),
+        ];
+        for (result, expected) in cases {
+            let result: ToolResult = serde_json::from_str(result).unwrap();
+
+            assert_eq!(result.text(), expected);
+        }
     }
 }

@@ -37,7 +37,8 @@ fn the_example_is_good_and_complete() {
 
     // What is commented out must be good as well: the line begins with `#` and no blank.
     let everything: String = text.lines().map(|line| format!("{}\n", uncomment(line))).collect();
-    for text in [text, &everything] {
+    let certificate = crate::tls::tests::Files::good();
+    for text in [text, &certificate.put_into(&everything)] {
         let key = "k".repeat(32);
         let keys = [("TWINWAY_SEAL_KEY", &*key), ("TWINWAY_SEAL_KEY_OLD", &*key)];
         let config = parse_with(text, [keys[0], keys[1], ("DESKTOP_TOKEN", LONG), ("EVERYTHING_TOKEN", "two")]);
@@ -231,7 +232,10 @@ fn every_bad_configuration_has_one_message_with_its_place() {
             "4:16: a tool cannot require a peer and the HTTP runtime at once",
         ),
         ("[telemetry]\nsample_ratio = 1.5", "2:16: `telemetry.sample_ratio`: 1.5 is not within 0 to 1"),
-        ("[http.tls]\ncert_file = \"no such file\"\nkey_file = \"none\"", "2:13: certificate file no such file cannot be read"),
+        (
+            "[http.tls]\ncert_file = \"no such file\"\nkey_file = \"none\"",
+            "2:13: certificate file /etc/twinway/no such file cannot be read: No such file or directory (os error 2)",
+        ),
         ("[telemetry]\nlog_filter = \"=\"", "2:14: `telemetry.log_filter`: `=` is not a log filter: invalid filter directive"),
         (
             "[[upstream]]\nname = \"a\"\nurl = \"http://a\"\n[upstream.headers]\n\"x y\" = \"1\"",

@@ -7,7 +7,8 @@ use tempfile::TempDir;
 
 use super::*;
 
-struct Files {
+/// A certificate file and a key file in a folder of their own.
+pub(crate) struct Files {
     folder: TempDir,
     files: config::Tls,
 }
@@ -20,6 +21,18 @@ impl Files {
         fs::write(&files.key_file, key).unwrap();
         fs::set_permissions(&files.key_file, fs::Permissions::from_mode(0o600)).unwrap();
         Self { folder, files }
+    }
+
+    /// Two that belong together.
+    pub(crate) fn good() -> Self {
+        let (pem, key) = certificate(2060);
+        Self::new(&pem, &key)
+    }
+
+    /// A configuration with these files in place of `cert.pem` and `key.pem`.
+    pub(crate) fn put_into(&self, text: &str) -> String {
+        let quoted = |file: &str| format!("\"{}\"", self.folder.path().join(file).display());
+        text.replace("\"cert.pem\"", &quoted("cert.pem")).replace("\"key.pem\"", &quoted("key.pem"))
     }
 
     fn load(&self) -> Result<Certificate, String> {
