@@ -13,6 +13,7 @@ mod era;
 mod inbound;
 mod lifecycle;
 mod listing;
+mod rest;
 mod running;
 mod seal;
 mod session;
@@ -26,7 +27,7 @@ use twinway_proto::{
     headers::MCP_SESSION_ID,
 };
 
-pub use answer::{Answer, Outgoing};
+pub use answer::{Answer, Outgoing, rest_refusal};
 pub use inbound::{Binding, Inbound, Scope, Way};
 pub use running::{Running, Step};
 pub use seal::{Seal, SealError};

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
-use twinway::config::Config;
+use twinway::{config::Config, metadata::Field};
 
 /// Every package of the workspace with those of ours that it may depend on, also for its tests and its build.
 ///
@@ -34,6 +34,9 @@ const EXAMPLE_FOLDERS: &[&str] = &["deploy", "tests"];
 /// How a paragraph of ARCHITECTURE.md starts that states an invariant, and how it names what holds it.
 const INVARIANT: &str = "Architecture Invariant:";
 const HELD_BY: &str = "Held by";
+
+/// What stands before the table of metadata.
+const METADATA: &str = "## Metadata, its readers and their tests";
 
 #[test]
 fn the_workspace_has_exactly_the_declared_packages() {
@@ -113,6 +116,28 @@ fn the_configurations_in_the_readme_are_good() {
             panic!("{error}\n{block}");
         }
     }
+}
+
+#[test]
+fn every_field_of_the_metadata_names_its_reader_and_a_test() {
+    let document = read(&root().join("ARCHITECTURE.md"));
+    let table = document.split_once(METADATA).map_or("", |(_, rest)| rest);
+    let rows: Vec<Vec<&str>> = table.lines().skip_while(|line| !line.starts_with("|-")).skip(1).map_while(cells).collect();
+    let keepers = keepers();
+
+    let named: BTreeSet<&str> = rows.iter().flat_map(|row| quoted(row[0])).collect();
+    let missing: Vec<_> = Field::ALL.iter().map(|field| field.as_str()).filter(|field| !named.contains(field)).collect();
+    assert!(missing.is_empty(), "fields without a row: {missing:?}");
+    for row in rows {
+        let tests = quoted(row[2]);
+        assert!(!tests.is_empty() && tests.iter().all(|test| keepers.contains(*test)), "no such tests: {row:?}");
+    }
+}
+
+/// The cells of a row of a table; `None` behind its end.
+fn cells(line: &str) -> Option<Vec<&str>> {
+    let cells: Vec<_> = line.strip_prefix('|')?.strip_suffix('|')?.split(" | ").collect();
+    (cells.len() == 3).then_some(cells)
 }
 
 #[test]

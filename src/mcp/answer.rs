@@ -120,8 +120,19 @@ pub(super) fn failed(id: &str, failure: &CallError, era: Era) -> Outgoing {
         envelope::error_object(row.json_rpc, &with_causes(failure), Some(data.as_bytes()))
     });
     let mut outgoing = Outgoing::new(status(failure, &error, era), envelope::failure(Some(id), error));
-    outgoing.retry_after_s = failure.retry_after().map(|after| after.as_secs().max(1));
+    outgoing.retry_after_s = retry_after_s(failure);
     outgoing
+}
+
+/// The hint of an error when to come back, in whole seconds as HTTP has it.
+pub(super) fn retry_after_s(failure: &CallError) -> Option<u64> {
+    failure.retry_after().map(|after| after.as_secs().max(1))
+}
+
+/// A refusal of a REST client's request, before it is a call.
+#[must_use]
+pub fn rest_refusal(error: &CallError) -> Outgoing {
+    super::rest::failed(error)
 }
 
 /// An error answer of a call is a JSON-RPC message and no fault of HTTP, but for what the modern revision maps.
@@ -134,13 +145,14 @@ fn status(failure: &CallError, error: &Bytes, era: Era) -> u16 {
     }
 }
 
-fn error_data(name: &str, origin: Origin, delivery: Delivery, failure: &CallError) -> String {
+/// What is known of an error beside its text, as JSON.
+pub(super) fn error_data(name: &str, origin: Origin, delivery: Delivery, failure: &CallError) -> String {
     let after = failure.retry_after().map(|after| format!(r#","retryAfterMs":{}"#, after.as_millis())).unwrap_or_default();
     format!(r#"{{"code":"{name}","origin":"{}","delivery":"{}"{after}}}"#, origin.as_str(), delivery.as_str())
 }
 
 /// The message and its causes, because a person or a model reads it and has nothing else.
-fn with_causes(error: &CallError) -> String {
+pub(super) fn with_causes(error: &CallError) -> String {
     let mut text = error.to_string();
     if error.delivery() == Delivery::Unknown {
         text.push_str("; the tool may have run");

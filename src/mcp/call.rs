@@ -20,6 +20,7 @@ use super::{
     deprecation::with_notice,
     era::Spoken,
     listing::unknown_view,
+    rest,
 };
 use crate::{
     catalog::Entry,
@@ -33,13 +34,20 @@ use crate::{
 
 /// What the reply needs of the request.
 struct Asked {
-    id: Box<str>,
-    era: Era,
+    form: Form,
     explain: bool,
     /// A deprecated tool whose client has to be told.
     deprecated: Option<Arc<Entry>>,
     bytes_max: usize,
     began: Instant,
+}
+
+/// How the reply is written.
+pub(super) enum Form {
+    /// As an answer of JSON-RPC in the client's era.
+    JsonRpc { id: Box<str>, era: Era },
+    /// As REST clients know it; it names the tool.
+    Rest(Arc<Entry>),
 }
 
 impl Server {
@@ -69,18 +77,19 @@ impl Server {
                 return answer::error(400, Some(request.id), HEADER_MISMATCH, &fault.to_string(), None);
             }
         }
-        self.begin(&Found { inbound, request, spoken, entry, index, raw: &raw })
+        let form = Form::JsonRpc { id: request.id.into(), era: spoken.era() };
+        self.begin(&Found { inbound, request, spoken, entry, index, raw: &raw }, form)
     }
 
-    fn begin(&self, found: &Found<'_>) -> Answer {
+    /// Begins a call whose tool was found, however it was asked for.
+    pub(super) fn begin(&self, found: &Found<'_>, form: Form) -> Answer {
         let Found { inbound, request, spoken, entry, index, raw } = found;
         let meta = &request.meta;
-        let (span, trace) = self.trace(found, incoming_trace(inbound, meta));
+        let (span, trace) = self.trace(found, &form, incoming_trace(inbound, meta));
         let token = meta.progress_token.map(|token| inbound.message.slice_ref(token.as_bytes()));
         let (caller, events) = way_back(token.as_ref());
         let asked = Asked {
-            id: request.id.into(),
-            era: spoken.era(),
+            form,
             explain: meta.explain == Some("true"),
             deprecated: entry.deprecated.is_some().then(|| self.deprecated(found)).flatten(),
             bytes_max: inbound.answer_bytes_max,
@@ -125,21 +134,25 @@ impl Server {
     }
 
     /// Decides whether this call is traced, before any span exists.
-    fn trace(&self, found: &Found<'_>, incoming: TraceContext) -> (Span, TraceContext) {
+    fn trace(&self, found: &Found<'_>, form: &Form, incoming: TraceContext) -> (Span, TraceContext) {
         let known = incoming.exists().then_some(&incoming);
         match self.shared.sampler.decide(known) {
             Decision::PassOn => (Span::none(), incoming),
             Decision::Skip => (Span::none(), span::new_unsampled(known)),
             Decision::Record => {
                 let session = found.spoken.session_id();
+                let spoken = match form {
+                    Form::JsonRpc { era, .. } => {
+                        Some(span::Spoken { era: *era, protocol_version: found.spoken.revision(), request_id: found.request.id })
+                    }
+                    Form::Rest(_) => None,
+                };
                 let about = span::Entrance {
                     method: &found.request.method,
                     name: Some(&found.entry.public),
-                    era: found.spoken.era(),
-                    protocol_version: found.spoken.revision(),
+                    spoken,
                     transport: found.inbound.way.transport(),
                     session: session.as_deref(),
-                    request_id: found.request.id,
                 };
                 let span = span::entrance(known, &about);
                 let context = span::context_of(&span, &incoming);
@@ -150,45 +163,47 @@ impl Server {
 }
 
 /// A call whose tool was found.
-struct Found<'a> {
-    inbound: &'a Inbound<'a>,
-    request: &'a Request<'a>,
-    spoken: &'a Spoken,
-    entry: Arc<Entry>,
-    index: &'a ParamsIndex,
-    raw: &'a Bytes,
+pub(super) struct Found<'a> {
+    pub(super) inbound: &'a Inbound<'a>,
+    pub(super) request: &'a Request<'a>,
+    pub(super) spoken: &'a Spoken,
+    pub(super) entry: Arc<Entry>,
+    pub(super) index: &'a ParamsIndex,
+    pub(super) raw: &'a Bytes,
 }
 
 impl Asked {
     fn finish(self, answered: Result<Answered, CallError>) -> Outgoing {
         let bytes_max = self.bytes_max;
-        let outgoing = self.write(answered);
+        let outgoing = match &self.form {
+            Form::JsonRpc { id, era } => self.write(id, *era, answered),
+            Form::Rest(entry) => rest::write(entry, answered),
+        };
         if outgoing.message.len() <= bytes_max {
             return outgoing;
         }
-        answer::failed(&self.id, &answer::too_large(bytes_max), self.era)
+        match &self.form {
+            Form::JsonRpc { id, era } => answer::failed(id, &answer::too_large(bytes_max), *era),
+            Form::Rest(_) => rest::failed(&answer::too_large(bytes_max)),
+        }
     }
 
-    fn write(&self, answered: Result<Answered, CallError>) -> Outgoing {
+    fn write(&self, id: &str, era: Era, answered: Result<Answered, CallError>) -> Outgoing {
         match answered {
-            Ok(answered) if self.era == Era::Legacy && is_unfinished(&answered.reply) => {
-                let message = "the target asks for more input, which cannot be passed to a client of this revision";
-                let error = CallError::runtime(ErrorCode::Unsupported, Delivery::Answered, message);
-                answer::failed(&self.id, &error, self.era)
-            }
-            Ok(answered) => Outgoing::new(200, envelope::response(&self.id, self.result(answered))),
-            Err(error) => answer::failed(&self.id, &error, self.era),
+            Ok(answered) if era == Era::Legacy && is_unfinished(&answered.reply) => answer::failed(id, &unfinished(), era),
+            Ok(answered) => Outgoing::new(200, envelope::response(id, self.result(era, answered))),
+            Err(error) => answer::failed(id, &error, era),
         }
     }
 
     /// The result as this client's era has it. In the same era, and unless asked to explain, it is the same bytes.
-    fn result(&self, answered: Answered) -> Rope {
+    fn result(&self, era: Era, answered: Answered) -> Rope {
         let reply = if self.explain { explained(answered, self.began.elapsed()) } else { answered.reply };
         let reply = match &self.deprecated {
             Some(entry) => with_notice(reply, entry),
             None => reply,
         };
-        match (self.era, &reply.result_type) {
+        match (era, &reply.result_type) {
             (Era::Modern, None) => with_result_type(&reply.result),
             // Strict legacy clients refuse members that their revision does not know.
             (Era::Legacy, Some(_)) => without(&reply.result, "resultType"),
@@ -198,8 +213,14 @@ impl Asked {
 }
 
 /// A result that only a modern client can go on with.
-fn is_unfinished(reply: &Reply) -> bool {
+pub(super) fn is_unfinished(reply: &Reply) -> bool {
     reply.result_type.clone().is_some_and(|range| &reply.result[range] != b"\"complete\"")
+}
+
+/// What such a result is for the others.
+pub(super) fn unfinished() -> CallError {
+    let message = "the target asks for more input, which this client has no way to be asked for";
+    CallError::runtime(ErrorCode::Unsupported, Delivery::Answered, message)
 }
 
 /// The time for a call: the tool's, or less if the client says so.
@@ -288,11 +309,12 @@ mod tests {
     use crate::pipeline::Taken;
 
     fn finished(era: Era, result: &'static str, result_type: bool) -> String {
-        let asked = Asked { id: "1".into(), era, explain: false, deprecated: None, bytes_max: usize::MAX, began: Instant::now() };
+        let form = Form::JsonRpc { id: "1".into(), era };
+        let asked = Asked { form, explain: false, deprecated: None, bytes_max: usize::MAX, began: Instant::now() };
         let mut reply = Reply::new(Bytes::from_static(result.as_bytes()));
         reply.result_type = result_type.then(|| result.find("\"complete\"").map_or(0..0, |at| at..at + 10));
         let taken = Taken { runtime: runtime_api::RuntimeId("http".into()), target: "up".into(), reason: "only_candidate" };
-        let rope = asked.result(Answered { reply, taken, hop: Duration::ZERO, cache: None, attempts: Vec::new() });
+        let rope = asked.result(era, Answered { reply, taken, hop: Duration::ZERO, cache: None, attempts: Vec::new() });
         String::from_utf8(rope.into_bytes().to_vec()).expect("UTF-8")
     }
 

@@ -30,5 +30,5 @@ pub const RUNTIME: &str = "twinway.runtime";
 pub const TARGET: &str = "twinway.target";
 /// Why this route was chosen.
 pub const ROUTE_REASON: &str = "twinway.route.reason";
-/// The era of the client, `legacy` or `modern`.
+/// How the client speaks: MCP of the era `legacy` or `modern`, or `rest`.
 pub const ERA: &str = "twinway.era";

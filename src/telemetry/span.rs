@@ -22,14 +22,21 @@ pub struct Entrance<'a> {
     pub method: &'a str,
     /// The tool's public name, or another name the method is about.
     pub name: Option<&'a str>,
-    /// How the client speaks.
-    pub era: Era,
-    /// The revision it speaks.
-    pub protocol_version: &'a str,
+    /// How the client speaks MCP; a REST client does not.
+    pub spoken: Option<Spoken<'a>>,
     /// `tcp` for HTTP, `tcp` or `quic` for libp2p, `pipe` for stdio.
     pub transport: &'static str,
     /// An identifier of the session, not the handle that opens it.
     pub session: Option<&'a str>,
+}
+
+/// What a request of MCP says of itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Spoken<'a> {
+    /// How the client speaks.
+    pub era: Era,
+    /// The revision it speaks.
+    pub protocol_version: &'a str,
     /// The raw id of the request.
     pub request_id: &'a str,
 }
@@ -66,10 +73,10 @@ pub fn entrance(incoming: Option<&TraceContext>, about: &Entrance<'_>) -> Span {
         { field::METHOD } = about.method,
         { field::TOOL } = about.name,
         { field::SESSION } = about.session,
-        { field::PROTOCOL_VERSION } = about.protocol_version,
+        { field::PROTOCOL_VERSION } = about.spoken.map(|spoken| spoken.protocol_version),
         { field::TRANSPORT } = about.transport,
-        { field::REQUEST_ID } = about.request_id,
-        { field::ERA } = about.era.as_str(),
+        { field::REQUEST_ID } = about.spoken.map(|spoken| spoken.request_id),
+        { field::ERA } = about.spoken.map_or("rest", |spoken| spoken.era.as_str()),
         { field::ERROR_TYPE } = Empty,
     );
     match about.name {

@@ -21,9 +21,14 @@ impl Auth {
         Self { clients: clients.collect(), anonymous: Principal::anonymous() }
     }
 
+    /// Whether everybody is let in.
+    pub(crate) const fn is_open(&self) -> bool {
+        self.clients.is_empty()
+    }
+
     /// Who sends these headers; `None` when that cannot be told and has to be.
     pub(crate) fn principal(&self, headers: &HeaderMap) -> Option<&Principal> {
-        if self.clients.is_empty() {
+        if self.is_open() {
             return Some(&self.anonymous);
         }
         let value = headers.get(header::AUTHORIZATION)?.as_bytes();

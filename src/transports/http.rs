@@ -1,4 +1,4 @@
-//! The HTTP way in: Streamable HTTP at `/mcp` and `/mcp/{upstream}`, health and metrics.
+//! The HTTP way in: Streamable HTTP at `/mcp` and `/mcp/{upstream}`, REST at `/tools`, health and metrics.
 //!
 //! One current_thread runtime for each core, each with its own listener on the same port (SO_REUSEPORT): a call that
 //! stays on HTTP never crosses threads and wakes nobody else.
@@ -9,6 +9,8 @@ mod budget;
 mod guard;
 mod health;
 mod mcp;
+mod read;
+mod rest;
 mod worker;
 
 use std::{

@@ -26,6 +26,7 @@ mod p2p;
 mod quic;
 mod recovery;
 mod rest;
+mod rest_entrance;
 mod support;
 mod trace;
 mod vanish;

@@ -18,11 +18,9 @@ const INCOMING: TraceContext = TraceContext { trace_id: 7, span_id: 9, sampled: 
 const ABOUT: Entrance<'static> = Entrance {
     method: "tools/call",
     name: Some("near.echo"),
-    era: Era::Modern,
-    protocol_version: "2026-07-28",
+    spoken: Some(Spoken { era: Era::Modern, protocol_version: "2026-07-28", request_id: "17" }),
     transport: "tcp",
     session: None,
-    request_id: "17",
 };
 
 const HOP: Hop<'static> = Hop {

@@ -1,15 +1,12 @@
 //! One HTTP request: who sends it, where it goes, and what comes back.
 
-use std::{convert::Infallible, future::poll_fn, pin::Pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use bytes::{Bytes, BytesMut};
-use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body::{Body as _, Frame};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use runtime_api::{ErrorCode, Principal};
 use serde_json::json;
-use tokio::time::timeout;
 use twinway_proto::{
     envelope::{error_object, failure},
     headers::MCP_SESSION_ID,
@@ -18,8 +15,9 @@ use twinway_proto::{
 use super::{
     Front, admin,
     body::Answer as Body,
-    budget::{self, Share},
     health,
+    read::{BodyFault, read},
+    rest,
 };
 use crate::admin::PREFIX;
 use crate::mcp::{Answer, Inbound, Outgoing, Running, Scope, Step, Way};
@@ -27,11 +25,8 @@ use crate::mcp::{Answer, Inbound, Outgoing, Running, Scope, Step, Way};
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
 
-/// Longest pause within a body: who pauses longer holds a share of the byte budget for nothing.
-const BODY_PAUSE_MAX: Duration = Duration::from_secs(30);
-
-/// Pieces are joined in steps of at most this, however much a head announces.
-const RESERVE_BYTES_MAX: usize = 64 * 1024;
+/// What somebody unknown is told.
+pub(super) const NOT_KNOWN: &str = "this gateway wants a bearer token that it knows";
 
 /// Answers any request of the HTTP way in.
 pub(super) async fn handle(front: Arc<Front>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
@@ -53,12 +48,17 @@ pub(super) async fn handle(front: Arc<Front>, request: Request<Incoming>) -> Res
             Some(_) => admin::answer(&front, &path[PREFIX.len()..], &request),
             None => unauthenticated(&front),
         },
+        path if rest::is_ours(path) => rest::answer(&front, request).await,
         _ => match path.strip_prefix("/mcp/").filter(|view| !view.is_empty() && !view.contains('/')) {
             Some(view) => {
                 let view = view.to_owned();
                 mcp(&front, &view, request).await
             }
-            None => refusal(StatusCode::NOT_FOUND, ErrorCode::UnknownName, "there is nothing here; MCP is at /mcp"),
+            None => refusal(
+                StatusCode::NOT_FOUND,
+                ErrorCode::UnknownName,
+                "there is nothing here; MCP is at /mcp, REST at /tools/list",
+            ),
         },
     };
     Ok(response)
@@ -76,11 +76,14 @@ async fn mcp(front: &Arc<Front>, view: &str, request: Request<Incoming>) -> Resp
 
 /// Answers somebody who has to say who they are and does not.
 fn unauthenticated(front: &Front) -> Response<Body> {
+    challenge(front, refusal(StatusCode::UNAUTHORIZED, ErrorCode::Unauthenticated, NOT_KNOWN))
+}
+
+/// Counts the refusal of somebody unknown, and says in it what would be believed (RFC 6750, section 3).
+pub(super) fn challenge(front: &Front, mut refusal: Response<Body>) -> Response<Body> {
     front.server.metrics().request_refused("unauthenticated");
-    let message = "this gateway wants a bearer token that it knows";
-    let mut response = refusal(StatusCode::UNAUTHORIZED, ErrorCode::Unauthenticated, message);
-    response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    response
+    refusal.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    refusal
 }
 
 async fn post(front: &Arc<Front>, view: &str, principal: &Principal, request: Request<Incoming>) -> Response<Body> {
@@ -138,92 +141,41 @@ fn end_session(front: &Front, view: &str, principal: &Principal, headers: &Heade
     }
 }
 
-/// A body that cannot be taken.
-enum BodyFault {
-    TooLarge { bytes_max: usize },
-    NoRoom,
-    TooSlow,
-    Broken(hyper::Error),
-}
-
-/// Reads a body; a single piece is not copied.
-async fn read(mut body: Incoming, bytes_max: usize, share: &mut Share) -> Result<Bytes, BodyFault> {
-    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    if announced > bytes_max {
-        return Err(BodyFault::TooLarge { bytes_max });
-    }
-    let mut whole = BytesMut::new();
-    let mut first = Bytes::new();
-    loop {
-        let Some(frame) = next_frame(&mut body).await? else { break };
-        let Ok(data) = frame.map_err(BodyFault::Broken)?.into_data() else { continue };
-        let length = first.len() + whole.len() + data.len();
-        if length > bytes_max {
-            return Err(BodyFault::TooLarge { bytes_max });
-        }
-        if !share.grow(length) {
-            return Err(BodyFault::NoRoom);
-        }
-        if first.is_empty() && whole.is_empty() {
-            first = data;
-            if body.is_end_stream() {
-                break;
-            }
-            continue;
-        }
-        if whole.is_empty() {
-            whole.reserve(length.max(announced.min(RESERVE_BYTES_MAX)));
-            whole.extend_from_slice(&std::mem::take(&mut first));
-        }
-        whole.extend_from_slice(&data);
-    }
-    Ok(if whole.is_empty() { first } else { whole.freeze() })
-}
-
-/// The next piece. Most bodies came with their head, and need no clock.
-async fn next_frame(body: &mut Incoming) -> Result<Option<Result<Frame<Bytes>, hyper::Error>>, BodyFault> {
-    let mut frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
-    if let Some(frame) = (&mut frame).now_or_never() {
-        return Ok(frame);
-    }
-    timeout(BODY_PAUSE_MAX, frame).await.map_err(|_| BodyFault::TooSlow)
-}
-
+/// Answers a request whose body cannot be taken.
 fn unreadable(front: &Front, fault: &BodyFault) -> Response<Body> {
-    let (reason, status, code, message) = match fault {
-        BodyFault::TooLarge { bytes_max } => {
-            let message = format!("the body is larger than the limit of {bytes_max} bytes");
-            ("body_too_large", StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::TooLarge, message)
-        }
-        BodyFault::NoRoom => {
-            let message = format!("request bodies of {} bytes are held already", budget::BYTES_MAX);
-            ("body_budget", StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Overloaded, message)
-        }
-        BodyFault::TooSlow => {
-            let message = format!("nothing more of the body came within {} s", BODY_PAUSE_MAX.as_secs());
-            ("body_too_slow", StatusCode::REQUEST_TIMEOUT, ErrorCode::InvalidRequest, message)
-        }
-        BodyFault::Broken(error) => {
-            ("body_broken", StatusCode::BAD_REQUEST, ErrorCode::InvalidRequest, format!("the body broke off: {error}"))
-        }
-    };
-    front.server.metrics().request_refused(reason);
-    let mut response = refusal(status, code, &message);
+    let told = fault.told();
+    front.server.metrics().request_refused(told.reason);
+    with_hint(refusal(told.status, told.code, &told.message), told.code)
+}
+
+/// What is full now may have room soon.
+pub(super) fn with_hint(mut response: Response<Body>, code: ErrorCode) -> Response<Body> {
     if code == ErrorCode::Overloaded {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
     response
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
     let Some(value) = headers.get(header::CONTENT_TYPE) else { return false };
     let value = value.as_bytes();
     let essence = value.split(|byte| *byte == b';').next().unwrap_or(value).trim_ascii();
     essence.eq_ignore_ascii_case(b"application/json")
 }
 
-fn get<B>(request: &Request<B>, answer: impl FnOnce() -> Response<Body>) -> Response<Body> {
-    if request.method() == Method::GET { answer() } else { method_not_allowed("GET") }
+/// Answers what is only read. HEAD gets the head of what GET would get (RFC 9110, section 9.3.2).
+pub(super) fn get<B>(request: &Request<B>, answer: impl FnOnce() -> Response<Body>) -> Response<Body> {
+    match *request.method() {
+        Method::GET => answer(),
+        Method::HEAD => {
+            let (mut head, body) = answer().into_parts();
+            if let Some(length) = body.size_hint().exact() {
+                head.headers.insert(header::CONTENT_LENGTH, length.into());
+            }
+            Response::from_parts(head, Body::Whole(None))
+        }
+        _ => method_not_allowed("GET, HEAD"),
+    }
 }
 
 fn readiness(front: &Front) -> Response<Body> {
@@ -232,7 +184,7 @@ fn readiness(front: &Front) -> Response<Body> {
     whole(code, JSON, json!({ "status": status }).to_string())
 }
 
-fn message_response(outgoing: Outgoing) -> Response<Body> {
+pub(super) fn message_response(outgoing: Outgoing) -> Response<Body> {
     let mut response = Response::new(Body::whole(outgoing.message));
     *response.status_mut() = StatusCode::from_u16(outgoing.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(header::CONTENT_TYPE, JSON);
