@@ -1,7 +1,8 @@
 //! Puts the parts together, starts them in the order of data and stops them in that order too.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use http::{HeaderName, HeaderValue, header};
 use runtime_api::{PartError, Runtime, TargetId, Transport};
 use runtime_http::{HttpRuntime, Upstream};
@@ -14,15 +15,17 @@ use tracing::{info, warn};
 use crate::{
     catalog::{self, Catalog},
     config::{self, Config, EraChoice, Kind, Trust},
-    layers::Cache,
+    layers::{self, Cache},
     mcp::{Binding, SealError, Server},
     peers::Peers,
     pipeline,
     readiness::Readiness,
+    reload::{self, Reloader},
     telemetry::{Metrics, metrics::NodeRefusals},
     tls::CertificateError,
     transports::{
         BindError,
+        auth::Auth,
         grpc::{self, Grpc},
         http::Http,
         libp2p::{Libp2p, Rules},
@@ -83,6 +86,7 @@ pub struct AppBuilder {
     config: Config,
     runtimes: Vec<Box<dyn Runtime>>,
     transports: Vec<MakeTransport>,
+    reload_from: Option<reload::Source>,
 }
 
 type MakeTransport = Box<dyn FnOnce(Server) -> Box<dyn Transport> + Send>;
@@ -99,6 +103,7 @@ pub struct App {
     stopping: CancellationToken,
     drain_timeout: Duration,
     addresses: Addresses,
+    reload: Option<(Reloader, reload::Source)>,
 }
 
 /// Where a gateway listens.
@@ -141,14 +146,23 @@ impl AppBuilder {
         self
     }
 
+    /// Takes the configuration over anew, whenever this source is asked to be read or changes.
+    #[must_use]
+    pub fn reload_from(mut self, source: reload::Source) -> Self {
+        self.reload_from = Some(source);
+        self
+    }
+
     /// Builds everything and binds every socket.
     ///
     /// # Errors
     /// [`BuildError`] for what the configuration asks and the machine refuses.
     pub async fn build(self) -> Result<App, BuildError> {
-        let Self { config, runtimes: more_runtimes, transports: more_transports } = self;
+        let Self { config, runtimes: more_runtimes, transports: more_transports, reload_from } = self;
         let stopping = CancellationToken::new();
-        let mut runtimes: Vec<Box<dyn Runtime>> = vec![Box::new(HttpRuntime::new(upstreams(&config)?)?)];
+        let http_runtime = HttpRuntime::new(upstreams(&config)?)?;
+        let (http_control, mut peers_control) = (http_runtime.control(), None);
+        let mut runtimes: Vec<Box<dyn Runtime>> = vec![Box::new(http_runtime)];
         let node = bind_node(&config).await?;
         let handle = node.as_ref().map(|(node, _)| node.handle());
         let metrics = Metrics::new(handle.as_ref().map(|handle| NodeRefusals(handle.refusals())));
@@ -159,6 +173,7 @@ impl AppBuilder {
                 let p2p = config.p2p.clone().unwrap_or_default();
                 let runtime = McppRuntime::new(node, &p2p, &peers)?;
                 let peers = Peers::new(Some(runtime.directory()));
+                peers_control = Some(runtime.control());
                 runtimes.push(Box::new(runtime));
                 (Some(incoming), peers)
             }
@@ -170,23 +185,49 @@ impl AppBuilder {
             catalog_builder.add(&**runtime);
         }
         let cache = Cache::new(&config.cache, &metrics);
-        let pipeline = pipeline::build(&config.admission, &cache, &metrics);
+        let door = layers::door_of(&config.admission, &metrics);
+        let pipeline = pipeline::build(&door, &cache);
         let server = Server::new(&config, catalog.clone(), pipeline, metrics)?;
         let readiness = Readiness::new(stopping.clone());
 
+        let auth = Auth::new(&config.http.client);
         let tls = config.http.tls.as_ref().map(Tls::load).transpose()?;
         let https = tls.is_some();
-        let http = Http::bind(&config, server.clone(), readiness.clone())?.with_tls(tls);
-        let grpc = bind_grpc(&config, &server, peers, readiness.clone())?;
+        let http = Http::bind(&config, server.clone(), auth.clone(), readiness.clone())?.with_tls(tls);
+        let grpc = bind_grpc(&config, &server, auth.clone(), peers, readiness.clone())?;
         let addresses = Addresses { http: http.address(), https, grpc: grpc.as_ref().map(Grpc::address), node: handle.clone() };
+        let rules = rules(&config)?;
+        let parts = reload::Parts {
+            http: http_control,
+            peers: peers_control,
+            rules: catalog_builder.rules(),
+            entrance: http.entrance(),
+            auth,
+            door,
+            authority: Arc::clone(&rules.authority),
+            server: server.clone(),
+        };
+        let reload = reload_from.map(|source| (Reloader::new(config.clone(), parts), source));
         let mut transports: Vec<Box<dyn Transport>> = vec![Box::new(http)];
         transports.extend(grpc.map(|grpc| Box::new(grpc) as Box<dyn Transport>));
         if let (Some(handle), Some(incoming)) = (handle, incoming) {
-            transports.push(Box::new(Libp2p::new(handle, incoming, rules(&config)?, server.clone())));
+            transports.push(Box::new(Libp2p::new(handle, incoming, rules, server.clone())));
         }
         transports.extend(more_transports.into_iter().map(|make| make(server.clone())));
         let drain_timeout = config.http.drain_timeout;
-        Ok(App { runtimes, transports, catalog_builder, catalog, cache, server, readiness, stopping, drain_timeout, addresses })
+        Ok(App {
+            runtimes,
+            transports,
+            catalog_builder,
+            catalog,
+            cache,
+            server,
+            readiness,
+            stopping,
+            drain_timeout,
+            addresses,
+            reload,
+        })
     }
 }
 
@@ -194,7 +235,7 @@ impl App {
     /// Begins a gateway with this configuration, which was validated.
     #[must_use]
     pub fn builder(config: Config) -> AppBuilder {
-        AppBuilder { config, runtimes: Vec::new(), transports: Vec::new() }
+        AppBuilder { config, runtimes: Vec::new(), transports: Vec::new(), reload_from: None }
     }
 
     /// Where it listens.
@@ -220,7 +261,19 @@ impl App {
     /// # Errors
     /// The first part that failed on its own. All others are stopped in order then, too.
     pub async fn run(self, stop: CancellationToken, ready: impl FnOnce() + Send) -> Result<(), PartError> {
-        let Self { runtimes, transports, catalog_builder, catalog, cache, server, readiness, stopping, drain_timeout, .. } = self;
+        let Self {
+            runtimes,
+            transports,
+            catalog_builder,
+            catalog,
+            cache,
+            server,
+            readiness,
+            stopping,
+            drain_timeout,
+            reload,
+            ..
+        } = self;
         if server.sessions().handles_are_ephemeral() {
             info!("no `http.seal_key`: session handles end with this process");
         }
@@ -232,6 +285,9 @@ impl App {
         let mut own = JoinSet::new();
         own.spawn(catalog_builder.run(stop_catalog.clone()));
         own.spawn(sweep(server.clone(), cache, stop_catalog.clone()));
+        if let Some((reloader, source)) = reload {
+            own.spawn(reload::run(reloader, source, stopping.clone()));
+        }
         let mut ways_in = JoinSet::new();
         for transport in transports {
             info!(transport = transport.name(), address = transport.local_addr(), "listening");
@@ -297,9 +353,15 @@ async fn sweep(server: Server, cache: Cache, stop: CancellationToken) {
     }
 }
 
-fn bind_grpc(config: &Config, server: &Server, peers: Peers, readiness: Readiness) -> Result<Option<Grpc>, BuildError> {
+fn bind_grpc(
+    config: &Config,
+    server: &Server,
+    auth: Auth,
+    peers: Peers,
+    readiness: Readiness,
+) -> Result<Option<Grpc>, BuildError> {
     let Some(grpc) = &config.grpc else { return Ok(None) };
-    let parts = grpc::Parts { peers, readiness, metrics: server.metrics().clone() };
+    let parts = grpc::Parts { auth, peers, readiness, metrics: server.metrics().clone() };
     Grpc::bind(config, grpc, parts).map(Some).map_err(BuildError::Grpc)
 }
 
@@ -313,7 +375,7 @@ async fn bind_node(config: &Config) -> Result<Option<(Node, runtime_mcpp::Incomi
 fn rules(config: &Config) -> Result<Rules, BuildError> {
     let p2p = config.p2p.clone().unwrap_or_default();
     Ok(Rules {
-        authority: Authority::new(&p2p)?,
+        authority: Arc::new(ArcSwap::from_pointee(Authority::new(&p2p)?)),
         binding: match p2p.legacy_binding_id {
             runtime_mcpp::config::LegacyBindingId::Baseline => Binding::Baseline,
             runtime_mcpp::config::LegacyBindingId::Strict => Binding::Strict,
@@ -325,7 +387,8 @@ fn rules(config: &Config) -> Result<Rules, BuildError> {
     })
 }
 
-fn upstreams(config: &Config) -> Result<Vec<Upstream>, BuildError> {
+/// What the HTTP runtime is told of the configured upstreams.
+pub(crate) fn upstreams(config: &Config) -> Result<Vec<Upstream>, BuildError> {
     config.upstream.iter().map(upstream).collect()
 }
 

@@ -5,12 +5,16 @@ mod changes;
 mod definition;
 mod known;
 mod names;
+mod rules;
 mod view;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use arc_swap::{ArcSwap, Guard};
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt, stream::BoxStream};
 use prometheus_client::metrics::counter::Counter;
 use runtime_api::{CallService, Offers, RuntimeId, TargetId, TargetOffers, TargetState, Tool};
 use runtime_mcpp::Carrier;
@@ -24,6 +28,7 @@ use twinway_proto::headers::ParamHeaders;
 
 pub use changes::{Changed, Changes, Listed, ViewChanges};
 pub use names::NAME_BYTES_MAX;
+pub use rules::Rules;
 pub use view::View;
 
 use changes::History;
@@ -168,6 +173,9 @@ pub struct Catalog {
 /// Builds snapshots from what the runtimes offer. Runs until told to stop.
 pub struct Builder {
     sources: Vec<Source>,
+    rules: Rules,
+    /// The configuration that the fields below were made from.
+    adopted: Arc<Config>,
     manners: HashMap<String, Manner>,
     metadata: Sources,
     separator: Arc<str>,
@@ -235,12 +243,12 @@ impl Builder {
     pub fn new(config: &Config, metrics: Metrics) -> (Self, Catalog) {
         let (changed, _) = watch::channel(0);
         let catalog = Catalog { snapshot: Arc::default(), changed, history: Arc::default() };
-        let upstreams = config.upstream.iter().map(|one| (one.name.as_str(), one.prefix, one.trust));
-        let peers = config.peer.iter().map(|one| (one.name.as_str(), one.prefix, one.trust));
-        let manners = upstreams.chain(peers).map(|(name, prefix, trust)| (name.to_owned(), Manner { prefix, trust }));
+        let rules = Rules::new(config);
         let builder = Self {
             sources: Vec::new(),
-            manners: manners.collect(),
+            adopted: rules.with(Arc::clone),
+            rules,
+            manners: manners(config),
             metadata: Sources::new(config),
             separator: config.http.separator.as_str().into(),
             routing: config.routing.clone(),
@@ -260,10 +268,17 @@ impl Builder {
         self.rebuild();
     }
 
-    /// Publishes a new snapshot whenever a runtime's offers change.
+    /// A way to change the rules while it runs.
+    #[must_use]
+    pub fn rules(&self) -> Rules {
+        self.rules.clone()
+    }
+
+    /// Publishes a new snapshot whenever a runtime's offers change, or the rules do.
     pub async fn run(mut self, stop: CancellationToken) {
         let offers = self.sources.iter().map(|source| tokio_stream_of(source.offers.clone()));
-        let mut changes = futures_util::stream::select_all(offers);
+        let rules = tokio_stream_of(self.rules.changes());
+        let mut changes = futures_util::stream::select_all(offers.chain([rules]));
         loop {
             tokio::select! {
                 biased;
@@ -272,23 +287,41 @@ impl Builder {
                     return;
                 },
             }
+            // What changed in one step is published in one.
+            while changes.next().now_or_never().flatten().is_some() {}
             self.rebuild();
         }
     }
 
+    /// Takes over what new rules say.
+    fn adopt(&mut self, config: Arc<Config>) {
+        for name in self.adopted.targets_changed(&config) {
+            self.known.forget(&name);
+        }
+        self.manners = manners(&config);
+        self.metadata = Sources::new(&config);
+        self.separator = config.http.separator.as_str().into();
+        self.routing = config.routing.clone();
+        self.guards.adopt(&config);
+        self.adopted = config;
+    }
+
     fn rebuild(&mut self) {
-        let offered: Vec<Offered> = self
-            .sources
-            .iter()
-            .flat_map(|source| {
-                let offers = source.offers.borrow().clone();
-                offers
-                    .targets
-                    .iter()
-                    .map(|target| (source.id.clone(), source.service.clone(), target.clone()))
-                    .collect::<Vec<_>>()
+        let (config, offers) = self.rules.with(|config| {
+            let offers = self.sources.iter().map(|source| source.offers.borrow().clone()).collect::<Vec<_>>();
+            (Arc::clone(config), offers)
+        });
+        if !Arc::ptr_eq(&config, &self.adopted) {
+            self.adopt(config);
+        }
+        let with_source = self.sources.iter().zip(&offers);
+        let offered: Vec<Offered> = with_source
+            .flat_map(|(source, offers)| {
+                offers.targets.iter().map(|target| (source.id.clone(), source.service.clone(), target.clone()))
             })
             .collect();
+        let there: HashSet<_> = offered.iter().map(|(runtime, _, offers)| (runtime, &offers.target)).collect();
+        self.route_metrics.retain(|(runtime, target, _), _| there.contains(&(runtime, target)));
         self.known.begin();
         let mut snapshot = Snapshot::default();
         for offer in &offered {
@@ -420,6 +453,12 @@ impl Builder {
     }
 }
 
+fn manners(config: &Config) -> HashMap<String, Manner> {
+    let upstreams = config.upstream.iter().map(|one| (one.name.as_str(), one.prefix, one.trust));
+    let peers = config.peer.iter().map(|one| (one.name.as_str(), one.prefix, one.trust));
+    upstreams.chain(peers).map(|(name, prefix, trust)| (name.to_owned(), Manner { prefix, trust })).collect()
+}
+
 impl candidates::Parts for Vec<Offered> {
     fn definition(&self, named: &Named) -> &bytes::Bytes {
         &self[named.target].2.tools[named.tool].definition
@@ -431,9 +470,9 @@ impl candidates::Parts for Vec<Offered> {
 }
 
 /// One item for each change.
-fn tokio_stream_of(offers: watch::Receiver<Arc<Offers>>) -> impl futures_util::Stream<Item = ()> + Send + Unpin {
-    Box::pin(futures_util::stream::unfold(offers, |mut offers| async move {
-        offers.changed().await.ok()?;
-        Some(((), offers))
+fn tokio_stream_of<T: Send + Sync + 'static>(watched: watch::Receiver<T>) -> BoxStream<'static, ()> {
+    Box::pin(futures_util::stream::unfold(watched, |mut watched| async move {
+        watched.changed().await.ok()?;
+        Some(((), watched))
     }))
 }

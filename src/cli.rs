@@ -13,7 +13,7 @@ mod serve;
 mod signal;
 mod tools;
 
-use std::{error::Error, io, iter, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{error::Error, io, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use runtime_api::BoxError;
@@ -21,7 +21,10 @@ use runtime_http::tls::Trust;
 use runtime_mcpp::Identity;
 use serde_json::json;
 
-use crate::config::{Config, ConfigError};
+use crate::{
+    chain::chain,
+    config::{Config, ConfigError},
+};
 use client::{Client, ClientError};
 use endpoint::Endpoint;
 use grpc::GrpcError;
@@ -253,19 +256,6 @@ fn listen_address(text: &str) -> Result<SocketAddr, String> {
 
 fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
-}
-
-/// An error and its causes on one line. A cause that its error has quoted already is not said twice.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    for cause in iter::successors(error.source(), |cause| (*cause).source()) {
-        let cause = cause.to_string();
-        if !text.ends_with(&cause) {
-            text.push_str(": ");
-            text.push_str(&cause);
-        }
-    }
-    text
 }
 
 #[cfg(test)]

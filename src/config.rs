@@ -112,7 +112,6 @@ impl Config {
 
     /// As [`Config::load`], and says which files the configuration depends on: itself, and the secrets kept in files, as far
     /// as they are known in spite of an error.
-    #[expect(dead_code, reason = "the watcher of files follows in the next change")]
     pub(crate) fn load_watched(path: &Path) -> (Result<Self, ConfigError>, Vec<PathBuf>) {
         let mut files = vec![path.to_owned()];
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source });

@@ -10,7 +10,7 @@ mod guard;
 mod record;
 mod recover;
 
-pub use admit::{AdmitLayer, Admitting};
+pub use admit::{AdmitLayer, Admitting, door_of};
 pub use breaker::{Breaker, BreakerLayer, BreakerOpen, BreakerState, Breaking, Watched};
 pub use cache::{Cache, CacheLayer, CacheUse, Cached, Caching, Definition};
 pub use class::{ClassLayer, Classed};

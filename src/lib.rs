@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod app;
 pub mod catalog;
+mod chain;
 pub mod cli;
 pub mod config;
 pub mod layers;
@@ -16,6 +17,7 @@ pub mod metadata;
 pub mod peers;
 pub mod pipeline;
 pub mod readiness;
+pub mod reload;
 pub mod router;
 pub mod telemetry;
 pub mod tls;

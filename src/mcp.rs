@@ -37,6 +37,7 @@ use crate::{
     catalog::Catalog,
     config::Config,
     pipeline::Pipeline,
+    reload,
     telemetry::{Metrics, Sampler},
 };
 
@@ -56,6 +57,7 @@ struct Shared {
     told: deprecation::Told,
     depth_max: usize,
     page_size: usize,
+    configuration: reload::Status,
     /// Calls whose client is gone but whose session is not.
     left_behind: TaskTracker,
 }
@@ -76,6 +78,7 @@ impl Server {
             told: deprecation::Told::default(),
             depth_max: config.http.json_depth_max,
             page_size: config.http.page_size.get(),
+            configuration: reload::Status::default(),
             left_behind: TaskTracker::new(),
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -91,6 +94,12 @@ impl Server {
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.shared.metrics
+    }
+
+    /// How the last change of the configuration went.
+    #[must_use]
+    pub fn configuration(&self) -> &reload::Status {
+        &self.shared.configuration
     }
 
     /// The legacy sessions.

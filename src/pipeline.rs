@@ -8,13 +8,11 @@ use tracing::Span;
 
 use crate::{
     catalog::Entry,
-    config::Admission,
     layers::{
         AdmitLayer, Admitting, BreakerLayer, Breaking, Cache, CacheLayer, CacheUse, Cached, ClassLayer, Classed, Deadline,
-        DeadlineLayer, Record, RecordLayer, Recover, RecoverLayer,
+        DeadlineLayer, Door, Record, RecordLayer, Recover, RecoverLayer,
     },
     router::{Candidate, Reason, Router},
-    telemetry::Metrics,
 };
 
 /// A call whose tool was found.
@@ -95,19 +93,19 @@ pub type Stack<S> = Record<Deadline<Admitting<Cached<Recover<Classed<Breaking<S>
 
 /// Builds the stack. Written once, here; a test looks for the effect of each layer.
 #[must_use]
-pub fn build(admission: &Admission, cache: &Cache, metrics: &Metrics) -> Pipeline {
-    build_over(Router, admission, cache, metrics)
+pub fn build(door: &Arc<Door>, cache: &Cache) -> Pipeline {
+    build_over(Router, door, cache)
 }
 
 /// The stack over another innermost service, for tests.
-pub fn build_over<S>(inner: S, admission: &Admission, cache: &Cache, metrics: &Metrics) -> Stack<S> {
+pub fn build_over<S>(inner: S, door: &Arc<Door>, cache: &Cache) -> Stack<S> {
     ServiceBuilder::new()
         // Outermost, so that every call is seen, however it ends: replied, failed, shed, out of time or dropped.
         .layer(RecordLayer)
         // Before the clock of the call decides, so that time in the queue counts: whoever waits too long is not served late.
         .layer(DeadlineLayer)
         // Bounds the work in progress, the most urgent first; what cannot be served soon is refused at once.
-        .layer(AdmitLayer::new(admission, metrics))
+        .layer(AdmitLayer::new(Arc::clone(door)))
         // Within the door, because a hit is work too; above everything that reaches for a target.
         .layer(CacheLayer::new(cache.clone()))
         // Inside its place at the door: a call that is made again is the same work, and does not stand in the queue anew.

@@ -1,7 +1,7 @@
 //! The ways in: adapters between a wire and the server side of MCP, without logic of their own.
 
 mod accept;
-mod auth;
+pub(crate) mod auth;
 pub mod grpc;
 pub mod http;
 pub mod libp2p;

@@ -17,7 +17,7 @@ use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use twinway::catalog::{Builder, Catalog};
 use twinway::config::Config;
-use twinway::layers::Cache;
+use twinway::layers::{self, Cache};
 use twinway::mcp::{Answer, Inbound, Scope, Server, Way};
 use twinway::pipeline;
 use twinway::telemetry::Metrics;
@@ -59,7 +59,7 @@ pub(crate) fn bench_lookup(criterion: &mut Criterion) {
 pub(crate) fn bench_listing(criterion: &mut Criterion) {
     let (config, metrics) = (Config::default(), Metrics::new(None));
     let catalog = catalog(&config, &metrics, 1_000);
-    let pipeline = pipeline::build(&config.admission, &Cache::new(&config.cache, &metrics), &metrics);
+    let pipeline = pipeline::build(&layers::door_of(&config.admission, &metrics), &Cache::new(&config.cache, &metrics));
     let server = Server::new(&config, catalog, pipeline, metrics).expect("the default configuration has no key to refuse");
     let headers = headers("tools/list", None);
     let listed = list(&server, &headers).into_bytes();

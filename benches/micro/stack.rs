@@ -8,7 +8,7 @@ use bytes::Bytes;
 use criterion::Criterion;
 use runtime_api::{Call, CallError, CallService, Principal, Reply, erase};
 use twinway::config::Config;
-use twinway::layers::Cache;
+use twinway::layers::{self, Cache};
 use twinway::mcp::{Answer, Inbound, Scope, Server, Step, Way};
 use twinway::pipeline;
 use twinway::telemetry::Metrics;
@@ -44,7 +44,7 @@ pub(crate) fn bench_stack(criterion: &mut Criterion) {
 fn server(rule: &str) -> Server {
     let (config, metrics) = (Config::parse(rule, "micro.toml".as_ref()).expect("a configuration"), Metrics::new(None));
     let catalog = catalog_of(&config, &metrics, &Memory::answering(20, answering()));
-    let pipeline = pipeline::build(&config.admission, &Cache::new(&config.cache, &metrics), &metrics);
+    let pipeline = pipeline::build(&layers::door_of(&config.admission, &metrics), &Cache::new(&config.cache, &metrics));
     Server::new(&config, catalog, pipeline, metrics).expect("the configuration has no key to refuse")
 }
 

@@ -38,6 +38,12 @@ impl Known {
         self.tools.retain(|_, tool| tool.met_in == self.rebuilds);
     }
 
+    /// The target is another one now, whatever its definitions say: what was kept of it is not good any more.
+    pub(super) fn forget(&mut self, of: &str) {
+        let of_it = self.tools.iter_mut().filter(|((_, target, _), _)| target.as_str() == of);
+        of_it.for_each(|(_, tool)| tool.definition = None);
+    }
+
     /// How long its calls took.
     pub(super) fn latencies(&mut self, runtime: &RuntimeId, target: &TargetId, tool: &Tool) -> Arc<Latencies> {
         Arc::clone(&self.tool(runtime, target, tool).latencies)

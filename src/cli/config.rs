@@ -15,13 +15,13 @@ pub(super) enum Command {
     Check(ConfigFile),
     /// Print what is in force, secrets as ***.
     Show(ConfigFile),
-    /// Say what differs between two files, and what of that needs no restart in itself. (No gateway reads its file again yet.)
+    /// Say what differs between two files, and what of that a running gateway takes over without a restart.
     Diff(Diff),
     /// Print its JSON Schema.
     Schema,
 }
 
-/// Say what differs between two files, and what of that needs no restart in itself. (No gateway reads its file again yet.)
+/// Say what differs between two files, and what of that a running gateway takes over without a restart.
 ///
 /// One line for each key: `+` added, `-` removed, `~` changed. Both files must be right.
 #[derive(Debug, Args)]

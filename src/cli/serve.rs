@@ -4,20 +4,25 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     str::FromStr,
+    sync::Arc,
     time::Duration,
 };
 
 use clap::Args;
+use runtime_api::BoxError;
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::{ConfigFile, Failure, Output, chain, listen_address, signal::Stop};
+use super::{
+    ConfigFile, Failure, Output, chain, listen_address,
+    signal::{Stop, hangup},
+};
 use crate::{
     app::{Addresses, App, BuildError},
     config::{Config, HttpUrl, Name, Upstream},
-    telemetry,
+    reload, telemetry,
 };
 
 /// Time to send the last spans; a collector that takes longer loses them.
@@ -52,17 +57,27 @@ impl FromStr for QuickUpstream {
 impl Serve {
     pub(super) fn run(self, output: Output) -> Result<(), Failure> {
         let blame = Blame { file: self.file.config.clone(), listen: self.listen.is_some() };
-        let config = self.config()?;
-        runtime()?.block_on(serve(config, &blame, output))
+        let config = self.amend(self.file.load()?).map_err(Failure::usage)?;
+        runtime()?.block_on(serve(config, self, &blame, output))
     }
 
-    /// The file, with what the command line adds to it.
-    fn config(self) -> Result<Config, Failure> {
-        let mut config = self.file.load()?;
-        config.upstream.extend(self.upstreams.into_iter().map(|quick| quick.0));
+    /// What the command line adds to the file.
+    fn amend(&self, mut config: Config) -> Result<Config, BoxError> {
+        config.upstream.extend(self.upstreams.iter().map(|quick| quick.0.clone()));
         config.http.listen = self.listen.unwrap_or(config.http.listen);
         let invalid = config.mistakes().into_iter().next();
-        invalid.map_or(Ok(config), |invalid| Err(Failure::usage(format!("the command line: {}", invalid.what))))
+        invalid.map_or(Ok(config), |invalid| Err(format!("the command line: {}", invalid.what).into()))
+    }
+
+    /// Where the configuration can be read anew. Without a file there is nothing that could change, and SIGHUP ends the
+    /// program as it ends any other.
+    fn source(self) -> std::io::Result<Option<reload::Source>> {
+        let Some(file) = self.file.config.clone() else { return Ok(None) };
+        let read = move || {
+            let (config, files) = Config::load_watched(&file);
+            (config.map_err(BoxError::from).and_then(|config| self.amend(config)), files)
+        };
+        Ok(Some(reload::Source::new(Arc::new(read), hangup()?)))
     }
 }
 
@@ -99,20 +114,24 @@ pub(super) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("twinway").build()
 }
 
-async fn serve(config: Config, blame: &Blame, output: Output) -> Result<(), Failure> {
+async fn serve(config: Config, given: Serve, blame: &Blame, output: Output) -> Result<(), Failure> {
     let guard = telemetry::init(&config.telemetry.clone().unwrap_or_default()).map_err(Failure::usage)?;
-    let ended = run(config, blame, output).await;
+    let ended = run(config, given, blame, output).await;
     guard.shutdown(FLUSH_TIMEOUT).await;
     ended
 }
 
-async fn run(config: Config, blame: &Blame, output: Output) -> Result<(), Failure> {
+async fn run(config: Config, given: Serve, blame: &Blame, output: Output) -> Result<(), Failure> {
     let mut signals = Stop::listen()?;
     for warning in config.warnings() {
         warn!("{}", warning.what);
     }
     // What the configuration asks and the machine refuses, a port in use for example, is a matter of configuration.
-    let app = App::builder(config).build().await.map_err(|error| blame.complain(error))?;
+    let mut app = App::builder(config);
+    if let Some(source) = given.source()? {
+        app = app.reload_from(source);
+    }
+    let app = app.build().await.map_err(|error| blame.complain(error))?;
     let addresses = app.addresses().clone();
     let stop = CancellationToken::new();
     let mut parts = JoinSet::new();

@@ -25,3 +25,8 @@ impl Stop {
         }
     }
 }
+
+/// SIGHUP, taken over from its default, which ends the process at once.
+pub(super) fn hangup() -> io::Result<Signal> {
+    signal(SignalKind::hangup())
+}

@@ -3,7 +3,10 @@
 //! Pure: two configurations in, a list of changes out. Both are compared as they are printed, with digests in place of
 //! secrets, so that no key can be forgotten. A key that is not named in [`LIVE`] needs a restart.
 
-use std::{collections::HashMap, fmt};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+};
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -11,7 +14,7 @@ use serde_json::{Map, Value};
 use super::{Config, secret};
 
 /// What a running gateway takes over: these keys and all below them.
-const LIVE: [&str; 12] = [
+const LIVE: [&str; 13] = [
     "admission",
     "http.allow_anonymous",
     "http.allowed_hosts",
@@ -22,6 +25,7 @@ const LIVE: [&str; 12] = [
     "http.seal_key_previous",
     "http.separator",
     "peer",
+    "routing",
     "tool",
     "upstream",
 ];
@@ -100,11 +104,22 @@ impl Config {
         found.changes
     }
 
+    /// The upstreams and peers that both have and that differ.
+    pub(crate) fn targets_changed(&self, new: &Self) -> HashSet<String> {
+        let name = |change: Change| {
+            let (table, rest) = change.key.split_once('.')?;
+            let is_target = table == "upstream" || table == "peer";
+            is_target.then(|| rest.split('.').next().unwrap_or(rest).to_owned())
+        };
+        self.difference(new).into_iter().filter_map(name).collect()
+    }
+
     /// This configuration with whatever of `new` a running gateway can take over: its difference from `new` needs a restart.
     #[must_use]
     pub fn with_live_of(&self, new: &Self) -> Self {
         let mut merged = self.clone();
         merged.admission = new.admission.clone();
+        merged.routing.clone_from(&new.routing);
         merged.tool.clone_from(&new.tool);
         merged.upstream.clone_from(&new.upstream);
         let http = &mut merged.http;

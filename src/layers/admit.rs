@@ -13,6 +13,18 @@ use tower::{Layer, Service, ServiceExt, util::Oneshot};
 use super::door::{Admitted, Bounds, Door, Refused};
 use crate::{config::Admission, pipeline::Routed, telemetry::Metrics};
 
+/// The one door of a gateway.
+#[must_use]
+pub fn door_of(admission: &Admission, metrics: &Metrics) -> Arc<Door> {
+    Door::new("the gateway", Bounds::from(admission), metrics)
+}
+
+impl From<&Admission> for Bounds {
+    fn from(admission: &Admission) -> Self {
+        Self { in_flight_max: admission.in_flight_max.get(), queue_max: admission.queue_max }
+    }
+}
+
 /// Lays [`Admitting`] over a service.
 #[derive(Debug, Clone)]
 pub struct AdmitLayer {
@@ -20,11 +32,10 @@ pub struct AdmitLayer {
 }
 
 impl AdmitLayer {
-    /// The one door of a gateway: all services of this layer share it.
+    /// All services of this layer share the door.
     #[must_use]
-    pub fn new(admission: &Admission, metrics: &Metrics) -> Self {
-        let bounds = Bounds { in_flight_max: admission.in_flight_max.get(), queue_max: admission.queue_max };
-        Self { door: Door::new("the gateway", bounds, metrics) }
+    pub const fn new(door: Arc<Door>) -> Self {
+        Self { door }
     }
 }
 

@@ -58,8 +58,8 @@ impl From<Refused> for CallError {
 pub struct Door {
     /// Whose door it is, as it stands in messages.
     owner: Arc<str>,
-    in_flight_max: usize,
-    queue_max: usize,
+    in_flight_max: AtomicUsize,
+    queue_max: AtomicUsize,
     in_flight: AtomicUsize,
     queue: Mutex<Queue>,
     refused: Counter,
@@ -94,13 +94,29 @@ impl Door {
     pub fn new(owner: &str, bounds: Bounds, metrics: &Metrics) -> Arc<Self> {
         Arc::new(Self {
             owner: owner.into(),
-            in_flight_max: bounds.in_flight_max,
-            queue_max: bounds.queue_max,
+            in_flight_max: bounds.in_flight_max.into(),
+            queue_max: bounds.queue_max.into(),
             in_flight: AtomicUsize::new(0),
             queue: Mutex::default(),
             refused: metrics.shed("queue_full"),
             displaced: metrics.shed("displaced"),
         })
+    }
+
+    /// Changes the bounds. Whoever is in or waits already stays: where there are fewer places now, nobody new gets in until
+    /// enough have left.
+    pub fn resize(self: &Arc<Self>, bounds: Bounds) {
+        let mut queue = self.queue.lock();
+        self.in_flight_max.store(bounds.in_flight_max, Ordering::Release);
+        self.queue_max.store(bounds.queue_max, Ordering::Release);
+        while !queue.waiting.is_empty() {
+            let Some(admitted) = self.try_enter() else { return };
+            if let Err(mut unused) = Self::hand_on(&mut queue, admitted) {
+                // Left here and not by dropping it, which would ask for the lock.
+                unused.door = None;
+                self.in_flight.fetch_sub(1, Ordering::AcqRel);
+            }
+        }
     }
 
     /// As [`Door::enter`], until `deadline`.
@@ -129,7 +145,8 @@ impl Door {
 
     /// One atomic step when there is room; nobody waits while there is.
     pub(super) fn try_enter(self: &Arc<Self>) -> Option<Admitted> {
-        let more = |count: usize| (count < self.in_flight_max).then_some(count + 1);
+        let in_flight_max = self.in_flight_max.load(Ordering::Acquire);
+        let more = |count: usize| (count < in_flight_max).then_some(count + 1);
         let entered = self.in_flight.fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
         entered.ok().map(|_| Admitted { door: Some(Arc::clone(self)) })
     }
@@ -140,11 +157,12 @@ impl Door {
         if let Some(admitted) = self.try_enter() {
             return Ok(Place::In(admitted));
         }
-        if queue.waiting.len() >= self.queue_max {
+        let queue_max = self.queue_max.load(Ordering::Acquire);
+        if queue.waiting.len() >= queue_max {
             // Those who gave up are only looked for when their places are needed.
             queue.waiting.retain(|_, turn| !turn.is_closed());
         }
-        if queue.waiting.len() >= self.queue_max && !self.displace(&mut queue, priority) {
+        if queue.waiting.len() >= queue_max && !self.displace(&mut queue, priority) {
             self.refused.inc();
             return Err(self.overloaded_with(queue.waiting.len()));
         }
@@ -166,12 +184,24 @@ impl Door {
     /// Hands the place on, or frees it.
     fn leave(self: Arc<Self>) {
         let mut queue = self.queue.lock();
-        while let Some((_, turn)) = queue.waiting.pop_first() {
-            let Err(mut refused) = turn.send(Admitted { door: Some(Arc::clone(&self)) }) else { return };
-            // Whoever gave up does not take the place with them.
-            refused.door = None;
+        let is_wanted = self.in_flight.load(Ordering::Acquire) <= self.in_flight_max.load(Ordering::Acquire);
+        if is_wanted {
+            let Err(mut unused) = Self::hand_on(&mut queue, Admitted { door: Some(Arc::clone(&self)) }) else { return };
+            unused.door = None;
         }
         self.in_flight.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Gives the place to the first that still wants it; gives it back when nobody does.
+    fn hand_on(queue: &mut Queue, mut admitted: Admitted) -> Result<(), Admitted> {
+        while let Some((_, turn)) = queue.waiting.pop_first() {
+            match turn.send(admitted) {
+                Ok(()) => return Ok(()),
+                // Whoever gave up does not take the place with them.
+                Err(refused) => admitted = refused,
+            }
+        }
+        Err(admitted)
     }
 
     fn overloaded(&self) -> Overloaded {
@@ -249,6 +279,32 @@ mod tests {
         }
 
         assert_eq!(order, ["b", "c", "d", "a"]);
+    }
+
+    #[tokio::test]
+    async fn a_door_that_is_resized_lets_those_in_who_wait_and_nobody_in_beyond_its_places() {
+        let door = door(1, 8);
+        let first = door.enter(level(5)).await.expect("room");
+        let mut gone = Box::pin(door.enter(level(9)));
+        let mut second = Box::pin(door.enter(level(5)));
+        let mut third = Box::pin(door.enter(level(5)));
+        for place in [&mut gone, &mut second, &mut third] {
+            assert!(place.as_mut().now_or_never().is_none());
+        }
+        drop(gone);
+
+        door.resize(Bounds { in_flight_max: 2, queue_max: 8 });
+        let second = second.as_mut().now_or_never().expect("a place").expect("room");
+        assert!(third.as_mut().now_or_never().is_none());
+
+        door.resize(Bounds { in_flight_max: 1, queue_max: 0 });
+        door.enter(level(5)).await.expect_err("no queue");
+        drop(first);
+        assert!(third.as_mut().now_or_never().is_none(), "the only place is taken");
+        drop(second);
+        let third = third.as_mut().now_or_never().expect("a place").expect("room");
+        drop(third);
+        assert_eq!(door.in_flight.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test]

@@ -62,7 +62,7 @@ impl Guard {
 /// The states of all targets. Cheap to clone; all clones share them.
 #[derive(Debug, Clone)]
 pub struct Guards {
-    limits: Arc<HashMap<String, TargetLimits>>,
+    limits: HashMap<String, TargetLimits>,
     metrics: Metrics,
     known: Arc<DashMap<(RuntimeId, TargetId), Arc<Guard>>>,
 }
@@ -71,9 +71,17 @@ impl Guards {
     /// None yet; each is made with its configured limits when a route first leads to it.
     #[must_use]
     pub fn new(config: &Config, metrics: Metrics) -> Self {
-        let upstreams = config.upstream.iter().map(|one| (one.name.to_string(), one.limits()));
-        let peers = config.peer.iter().map(|one| (one.name.to_string(), one.limits()));
-        Self { limits: Arc::new(upstreams.chain(peers).collect()), metrics, known: Arc::default() }
+        Self { limits: limits(config), metrics, known: Arc::default() }
+    }
+
+    /// Takes over new limits. A target whose limits changed, or that is gone, begins anew; calls in flight end under the old
+    /// ones. All others keep their state.
+    pub fn adopt(&mut self, config: &Config) {
+        let old = std::mem::replace(&mut self.limits, limits(config));
+        self.known.retain(|(_, target), _| {
+            let limits = self.limits.get(target.as_str());
+            limits.is_some() && limits == old.get(target.as_str())
+        });
     }
 
     /// The state of this target. Ask once, when a route is built, and keep it.
@@ -84,5 +92,36 @@ impl Guards {
             Arc::new(Guard::new(runtime, target, &limits, &self.metrics))
         };
         self.known.entry((runtime.clone(), target.clone())).or_insert_with(new).clone()
+    }
+}
+
+fn limits(config: &Config) -> HashMap<String, TargetLimits> {
+    let upstreams = config.upstream.iter().map(|one| (one.name.to_string(), one.limits()));
+    let peers = config.peer.iter().map(|one| (one.name.to_string(), one.limits()));
+    upstreams.chain(peers).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(of_b: u8) -> Config {
+        let table = |name: &str, percent| {
+            format!("[[upstream]]\nname = \"{name}\"\nurl = \"http://127.0.0.1:1\"\nretry_budget_percent = {percent}\n")
+        };
+        toml::from_str(&format!("{}{}", table("a", 20), table("b", of_b))).expect("a configuration")
+    }
+
+    #[test]
+    fn only_a_target_whose_limits_changed_begins_anew() {
+        let runtime = RuntimeId("http".into());
+        let mut guards = Guards::new(&config(20), Metrics::new(None));
+        let of = |guards: &Guards, name: &str| guards.of(&runtime, &TargetId::from(name));
+        let (a, b) = (of(&guards, "a"), of(&guards, "b"));
+
+        guards.adopt(&config(30));
+
+        assert!(Arc::ptr_eq(&a, &of(&guards, "a")));
+        assert!(!Arc::ptr_eq(&b, &of(&guards, "b")));
     }
 }

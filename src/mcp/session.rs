@@ -12,6 +12,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use dashmap::DashMap;
 use parking_lot::Mutex;
@@ -91,7 +92,7 @@ struct Sealed {
 /// All sessions of a gateway.
 #[derive(Debug)]
 pub struct Sessions {
-    seal: Seal,
+    seal: ArcSwap<Seal>,
     open: DashMap<Box<str>, Arc<Session>>,
     /// Ended sessions and when their handles would have expired, in seconds of the Unix clock.
     ended: DashMap<u128, u64>,
@@ -172,7 +173,7 @@ impl Sessions {
     /// [`SealError`] when a configured key cannot be used.
     pub fn new(config: &Http, metrics: &Metrics) -> Result<Self, SealError> {
         Ok(Self {
-            seal: Seal::new(config)?,
+            seal: ArcSwap::from_pointee(Seal::new(config)?),
             open: DashMap::new(),
             ended: DashMap::new(),
             epoch: Instant::now(),
@@ -186,8 +187,13 @@ impl Sessions {
 
     /// Whether handles outlive the process.
     #[must_use]
-    pub const fn handles_are_ephemeral(&self) -> bool {
-        self.seal.is_ephemeral()
+    pub fn handles_are_ephemeral(&self) -> bool {
+        self.seal.load().is_ephemeral()
+    }
+
+    /// Seals with another key from now on; sessions that are open stay so.
+    pub fn replace_seal(&self, seal: Seal) {
+        self.seal.store(Arc::new(seal));
     }
 
     /// Opens a session and gives its handle.
@@ -206,7 +212,7 @@ impl Sessions {
             info: raw(&client.info),
         };
         let plain = serde_json::to_vec(&sealed).expect("strings and numbers always serialize");
-        let handle = self.seal.seal(&plain, &[PURPOSE, principal.as_str(), view]);
+        let handle = self.seal.load().seal(&plain, &[PURPOSE, principal.as_str(), view]);
         let session = Session::new(id, principal.clone(), view);
         session.initialize(client);
         self.keep(&handle, session);
@@ -277,7 +283,7 @@ impl Sessions {
         if handle.len() > HANDLE_BYTES_MAX {
             return Err(SessionError::Unknown);
         }
-        let plain = self.seal.open(handle, &[PURPOSE, principal.as_str(), view]).ok_or(SessionError::Unknown)?;
+        let plain = self.seal.load().open(handle, &[PURPOSE, principal.as_str(), view]).ok_or(SessionError::Unknown)?;
         let sealed: Sealed = serde_json::from_slice(&plain).map_err(|_| SessionError::Unknown)?;
         let revision = revision::legacy(&sealed.revision).filter(|_| sealed.expires_s > now_s());
         let revision = revision.ok_or(SessionError::Unknown)?;

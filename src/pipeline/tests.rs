@@ -15,11 +15,11 @@ use twinway_proto::headers::ParamHeaders;
 
 use super::*;
 use crate::{
-    config::{self, Backoff, Config, Retry, Routing},
-    layers::{Caching, Definition, Guards},
+    config::{self, Admission, Backoff, Config, Retry, Routing},
+    layers::{Caching, Definition, Guards, door_of},
     metadata::Metadata,
     router,
-    telemetry::{self, latency::Latencies},
+    telemetry::{self, Metrics, latency::Latencies},
 };
 
 const TIMEOUT: Duration = Duration::from_secs(1);
@@ -88,12 +88,17 @@ fn stack(
 ) -> impl Service<Routed, Response = Answered, Error = CallError, Future = impl Send> + Clone + Send + 'static {
     let silent = service_fn(|_: Routed| std::future::pending::<Result<Answered, CallError>>());
     let one = NonZeroUsize::new(1).expect("not zero");
-    build_over(silent, &Admission { in_flight_max: one, queue_max: 0, ..Admission::default() }, &cache(metrics), metrics)
+    build_over(
+        silent,
+        &door_of(&Admission { in_flight_max: one, queue_max: 0, ..Admission::default() }, metrics),
+        &cache(metrics),
+    )
 }
 
 #[tokio::test(start_paused = true)]
 async fn every_layer_is_in_the_stack() {
     let metrics = Metrics::new(None);
+    let _held = metrics.route("http", "up", "general");
     let stack = stack(&metrics);
     let mut first = Box::pin(stack.clone().oneshot(routed(&metrics)));
     assert!(first.as_mut().now_or_never().is_none());
@@ -116,6 +121,8 @@ async fn every_layer_is_in_the_stack() {
 #[tokio::test]
 async fn a_call_that_is_dropped_is_counted_as_cancelled_and_gives_its_place_back() {
     let metrics = Metrics::new(None);
+    // The numbers of a target are kept while somebody holds it, as the catalogue does.
+    let _held = metrics.route("http", "up", "general");
     let stack = stack(&metrics);
     let mut dropped = Box::pin(stack.clone().oneshot(routed(&metrics)));
     assert!(dropped.as_mut().now_or_never().is_none());
@@ -142,7 +149,7 @@ fn failing(
             Answered { reply: Reply::new(Bytes::new()), taken, hop: Duration::ZERO, cache: None, attempts: Vec::new() };
         ready(if number < times { Err(fail()) } else { Ok(answered) })
     });
-    (build_over(service, &Admission::default(), &cache(metrics), metrics), asked)
+    (build_over(service, &door_of(&Admission::default(), metrics), &cache(metrics)), asked)
 }
 
 fn unreachable() -> CallError {
@@ -267,7 +274,7 @@ async fn the_class_layer_lets_only_so_many_heavy_calls_of_a_target_run_and_plain
             count.fetch_add(1, Ordering::Relaxed);
             std::future::pending::<Result<Answered, CallError>>()
         });
-        let stack = build_over(silent, &Admission::default(), &cache(&metrics), &metrics);
+        let stack = build_over(silent, &door_of(&Admission::default(), &metrics), &cache(&metrics));
         let begin = |target, metadata: &Metadata| {
             let mut call = Box::pin(stack.clone().oneshot(of_tool(&metrics, &guards, &[target], metadata.clone())));
             assert!(call.as_mut().now_or_never().is_none());

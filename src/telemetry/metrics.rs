@@ -7,6 +7,7 @@ mod bounded;
 mod cache;
 mod labels;
 mod route;
+mod seat;
 
 use std::sync::Arc;
 
@@ -18,8 +19,9 @@ use prometheus_client::{
 
 use bounded::Bounded;
 pub use cache::CacheMetrics;
-use labels::{ByChange, ByDelivery, ByOutcome, ByReason, ByRoute, ByTool, ByTransport};
+use labels::{ByChange, ByDelivery, ByOutcome, ByReason, ByResult, ByRoute, ByTool, ByTransport};
 pub use route::{BreakerMetrics, InFlight, Outcome, RouteMetrics};
+use seat::{Seat, Seats};
 
 /// Upper bounds of the buckets in seconds, 50 us to 60 s: the gateway itself costs tens of microseconds, a tool up to a minute.
 const BUCKETS_SECONDS: [f64; 19] = [
@@ -53,6 +55,7 @@ struct Families {
     sessions_refused: Family<ByReason, Counter>,
     retries: Family<ByRoute, Counter>,
     fallbacks: Family<ByRoute, Counter>,
+    reloads: Family<ByResult, Counter>,
     breaker_state: Family<ByRoute, Gauge>,
     breaker_opened: Family<ByRoute, Counter>,
     breaker_refused: Family<ByRoute, Counter>,
@@ -64,6 +67,7 @@ struct Families {
     deprecated_calls: Family<ByTool, Counter>,
     categories: Bounded,
     deprecated_tools: Bounded,
+    seats: Seats,
 }
 
 impl Metrics {
@@ -81,11 +85,13 @@ impl Metrics {
         Self { registry: Arc::new(registry), families }
     }
 
-    /// The handles of one runtime's one target, for tools of one category. Resolve them when the route is built.
+    /// The handles of one runtime's one target, for tools of one category. Resolve them when the route is built. When nobody
+    /// holds any of a target, its numbers are forgotten: a gateway whose targets come and go does not grow.
     #[must_use]
     pub fn route(&self, runtime: &str, target: &str, category: &str) -> Arc<RouteMetrics> {
         let labels = ByRoute { runtime: runtime.to_owned(), target: target.to_owned() };
-        Arc::new(RouteMetrics::new(&self.families, labels, &self.category(category)))
+        let seat = Seat::of(&self.families, labels);
+        Arc::new(RouteMetrics::new(&self.families, seat, &self.category(category)))
     }
 
     /// A category as the labels have it: itself, or `other` when there are too many.
@@ -108,10 +114,11 @@ impl Metrics {
         }
     }
 
-    /// The handles of the breaker of one target.
+    /// The handles of the breaker of one target, which begins closed.
     #[must_use]
     pub fn breaker(&self, runtime: &str, target: &str) -> BreakerMetrics {
-        BreakerMetrics::new(&self.families, &ByRoute { runtime: runtime.to_owned(), target: target.to_owned() })
+        let labels = ByRoute { runtime: runtime.to_owned(), target: target.to_owned() };
+        BreakerMetrics::new(&self.families, Seat::of(&self.families, labels))
     }
 
     /// Counts routes chosen for this reason; keep the handle.
@@ -134,6 +141,11 @@ impl Metrics {
     /// Counts one session that was not opened, or a handle that was not accepted.
     pub fn session_refused(&self, reason: &'static str) {
         self.families.sessions_refused.get_or_create(&ByReason { reason }).inc();
+    }
+
+    /// Counts one time that the configuration was read anew: `applied`, `unchanged`, `refused`.
+    pub fn reloaded(&self, outcome: &'static str) {
+        self.families.reloads.get_or_create(&ByResult { outcome }).inc();
     }
 
     /// Legacy sessions that are open.
@@ -181,6 +193,7 @@ impl Families {
             sessions_refused: Family::default(),
             retries: Family::default(),
             fallbacks: Family::default(),
+            reloads: Family::default(),
             breaker_state: Family::default(),
             breaker_opened: Family::default(),
             breaker_refused: Family::default(),
@@ -192,6 +205,7 @@ impl Families {
             deprecated_calls: Family::default(),
             categories: Bounded::new(CATEGORIES_MAX),
             deprecated_tools: Bounded::new(DEPRECATED_MAX),
+            seats: Seats::default(),
         }
     }
 
@@ -211,6 +225,7 @@ impl Families {
         registry.register("sessions_refused", "Sessions not opened or not accepted, by reason", all.sessions_refused);
         registry.register("call_retries", "Calls made once more on the same target", all.retries);
         registry.register("call_fallbacks", "Calls made once more on another target", all.fallbacks);
+        registry.register("reloads", "Times that the configuration was read anew, by outcome", all.reloads);
         registry.register("breaker_state", "Breaker of each target: 0 closed, 1 probing, 2 open", all.breaker_state);
         registry.register(
             "breaker_opened",

@@ -38,7 +38,7 @@ use super::{
     BindError,
     accept::{PING_INTERVAL, PING_TIMEOUT, accept_until, is_http2},
 };
-use crate::{config, peers::Peers, readiness::Readiness, telemetry::Metrics};
+use crate::{config, peers::Peers, readiness::Readiness, telemetry::Metrics, transports::auth::Auth};
 use entrance::Entrance;
 
 /// Connections at one time. Each may hold `grpc.streams_max` requests; operators and their probes need a handful.
@@ -68,6 +68,8 @@ pub struct Grpc {
 /// What stands behind it.
 #[derive(Debug)]
 pub struct Parts {
+    /// Who may ask, as over HTTP.
+    pub(crate) auth: Auth,
     /// The table of peers.
     pub peers: Peers,
     /// Whether requests should be sent here.
@@ -86,14 +88,14 @@ impl Grpc {
         let listener = TcpListener::bind(grpc.listen).map_err(refused)?;
         listener.set_nonblocking(true).map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
-        let Parts { peers, readiness, metrics } = parts;
+        let Parts { auth, peers, readiness, metrics } = parts;
         let (health, health_service) = health::new(readiness);
         let (v1, v1alpha) = reflection::services();
         let routes = tonic::service::Routes::new(health_service)
             .add_service(v1)
             .add_service(v1alpha)
             .add_service(peers::service(peers, grpc.message_bytes_max.get()));
-        let entrance = Arc::new(Entrance::new(config, grpc, metrics, routes.prepare()));
+        let entrance = Arc::new(Entrance::new(config, grpc, auth, metrics, routes.prepare()));
         let (streams_max, drain_timeout) = (grpc.streams_max.get(), config.http.drain_timeout);
         Ok(Self { address, listener, entrance, health, streams_max, drain_timeout })
     }

@@ -20,6 +20,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
 use runtime_api::{PartError, Transport};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -27,7 +28,11 @@ use tokio::{sync::oneshot, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::{accept::BindError, auth::Auth, tls::Tls};
-use crate::{config::Config, mcp::Server, readiness::Readiness};
+use crate::{
+    config::{self, Config},
+    mcp::Server,
+    readiness::Readiness,
+};
 use budget::Budget;
 use guard::Guard;
 
@@ -48,11 +53,37 @@ pub struct Http {
 #[derive(Debug)]
 pub(crate) struct Front {
     server: Server,
-    guard: Guard,
     auth: Auth,
+    limits: ArcSwap<Limits>,
     budget: Arc<Budget>,
-    body_bytes_max: usize,
     readiness: Readiness,
+}
+
+/// What a new configuration may change. Whoever looks takes what it needs at once and waits for nothing meanwhile.
+#[derive(Debug)]
+struct Limits {
+    guard: Guard,
+    body_bytes_max: usize,
+}
+
+/// A way to change the way in while it serves. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Entrance {
+    address: SocketAddr,
+    front: Arc<Front>,
+}
+
+impl Entrance {
+    /// From which hosts and origins may come in what, and how large a body. Requests that are in stay in.
+    pub(crate) fn replace(&self, http: &config::Http) {
+        self.front.limits.store(Arc::new(Limits::new(http, self.address)));
+    }
+}
+
+impl Limits {
+    fn new(http: &config::Http, address: SocketAddr) -> Self {
+        Self { guard: Guard::new(http, address), body_bytes_max: http.body_bytes_max.get() }
+    }
 }
 
 impl Http {
@@ -60,7 +91,7 @@ impl Http {
     ///
     /// # Errors
     /// [`BindError`].
-    pub fn bind(config: &Config, server: Server, readiness: Readiness) -> Result<Self, BindError> {
+    pub(crate) fn bind(config: &Config, server: Server, auth: Auth, readiness: Readiness) -> Result<Self, BindError> {
         let http = &config.http;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
         let workers = http.workers.map_or(cores, std::num::NonZeroUsize::get);
@@ -71,14 +102,8 @@ impl Http {
         for _ in 1..workers {
             listeners.push(listen(address, false).map_err(refused)?);
         }
-        let front = Front {
-            server,
-            guard: Guard::new(http, address),
-            auth: Auth::new(&http.client),
-            budget: Arc::default(),
-            body_bytes_max: http.body_bytes_max.get(),
-            readiness,
-        };
+        let front =
+            Front { server, auth, limits: ArcSwap::from_pointee(Limits::new(http, address)), budget: Arc::default(), readiness };
         Ok(Self { address, listeners, front: Arc::new(front), drain_timeout: http.drain_timeout, tls: None })
     }
 
@@ -93,6 +118,11 @@ impl Http {
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// A way to change it while it serves.
+    pub(crate) fn entrance(&self) -> Entrance {
+        Entrance { address: self.address, front: Arc::clone(&self.front) }
     }
 }
 

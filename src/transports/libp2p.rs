@@ -9,6 +9,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt, future::BoxFuture};
 use runtime_api::{PartError, Principal, Transport};
@@ -52,7 +53,7 @@ pub struct Libp2p {
 struct Shared {
     node: NodeHandle,
     server: Server,
-    authority: Authority,
+    authority: Arc<ArcSwap<Authority>>,
     binding: Binding,
     frame_bytes_max: usize,
     idle: Duration,
@@ -63,8 +64,8 @@ struct Shared {
 /// What the node's configuration says of the way in.
 #[derive(Debug)]
 pub struct Rules {
-    /// Who may call what.
-    pub authority: Authority,
+    /// Who may call what; looked at for each call.
+    pub authority: Arc<ArcSwap<Authority>>,
     /// How legacy sessions must name their binding.
     pub binding: Binding,
     /// Largest frame in bytes.
@@ -238,7 +239,7 @@ impl Conversation {
         let (peer, remote_addr, relayed) = &self.origin;
         let origin = Origin { peer: *peer, remote_addr, relayed: *relayed };
         // Tools of other peers are not passed on, so that two gateways that are each other's peers settle.
-        let offered = |entry: &Entry| entry.is_own() && self.shared.authority.allows(&origin, &entry.public);
+        let offered = |entry: &Entry| entry.is_own() && self.shared.authority.load().allows(&origin, &entry.public);
         self.shared.server.handle(&Inbound {
             message,
             view: "",

@@ -25,6 +25,7 @@ mod p2p;
 #[cfg(feature = "quic")]
 mod quic;
 mod recovery;
+mod reload;
 mod rest;
 mod rest_entrance;
 mod support;

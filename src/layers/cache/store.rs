@@ -64,7 +64,7 @@ impl Store {
     pub(super) fn get(&self, key: &Key, now: Instant) -> Option<Answer> {
         let mut kept = self.kept.lock();
         let Kept { by_key, by_use, uses, .. } = &mut *kept;
-        let slot = by_key.get_mut(key).filter(|slot| slot.expires > now)?;
+        let slot = by_key.get_mut(key).filter(|slot| slot.expires > now && slot.definition.strong_count() > 0)?;
         by_use.remove(&slot.last_use);
         *uses += 1;
         slot.last_use = *uses;

@@ -9,7 +9,7 @@ use std::{
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge, histogram::Histogram};
 use runtime_api::{Delivery, ErrorCode};
 
-use super::{ByDelivery, ByOutcome, ByRoute, Families, Histograms};
+use super::{ByDelivery, ByOutcome, ByRoute, Families, Histograms, seat::Seat};
 
 /// How a call ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +48,7 @@ impl Outcome {
 /// The handles of one target, for tools of one category. Recording looks no label up, except for the first call with a new outcome.
 #[derive(Debug)]
 pub struct RouteMetrics {
-    labels: ByRoute,
+    seat: Arc<Seat>,
     category: Box<str>,
     durations: Histograms,
     /// Made when first needed: most targets see two or three of the outcomes in their life.
@@ -60,7 +60,8 @@ pub struct RouteMetrics {
 }
 
 impl RouteMetrics {
-    pub(super) fn new(families: &Families, labels: ByRoute, category: &str) -> Self {
+    pub(super) fn new(families: &Families, seat: Arc<Seat>, category: &str) -> Self {
+        let labels = seat.labels();
         let failures = [Delivery::NotSent, Delivery::Answered, Delivery::Unknown].map(|delivery| {
             let ByRoute { runtime, target } = labels.clone();
             families.failures.get_or_create_owned(&ByDelivery { runtime, target, delivery: delivery.as_str() })
@@ -68,11 +69,11 @@ impl RouteMetrics {
         Self {
             durations: families.durations.clone(),
             by_outcome: array::from_fn(|_| OnceLock::new()),
-            in_flight: families.in_flight.get_or_create_owned(&labels),
+            in_flight: families.in_flight.get_or_create_owned(labels),
             failures,
-            retries: families.retries.get_or_create_owned(&labels),
-            fallbacks: families.fallbacks.get_or_create_owned(&labels),
-            labels,
+            retries: families.retries.get_or_create_owned(labels),
+            fallbacks: families.fallbacks.get_or_create_owned(labels),
+            seat,
             category: category.into(),
         }
     }
@@ -110,9 +111,11 @@ impl RouteMetrics {
     }
 
     fn histogram(&self, outcome: Outcome) -> Histogram {
-        let ByRoute { runtime, target } = self.labels.clone();
+        let ByRoute { runtime, target } = self.seat.labels().clone();
         let category = self.category.to_string();
-        self.durations.get_or_create_owned(&ByOutcome { runtime, target, outcome: outcome.as_str(), category })
+        let labels = ByOutcome { runtime, target, outcome: outcome.as_str(), category };
+        self.seat.note(labels.clone());
+        self.durations.get_or_create_owned(&labels)
     }
 }
 
@@ -125,14 +128,20 @@ pub struct BreakerMetrics {
     pub opened: Counter,
     /// Calls that it did not let through.
     pub refused: Counter,
+    _seat: Arc<Seat>,
 }
 
 impl BreakerMetrics {
-    pub(super) fn new(families: &Families, labels: &ByRoute) -> Self {
+    pub(super) fn new(families: &Families, seat: Arc<Seat>) -> Self {
+        let labels = seat.labels();
+        let state = families.breaker_state.get_or_create_owned(labels);
+        // There may have been another before it.
+        state.set(0);
         Self {
-            state: families.breaker_state.get_or_create_owned(labels),
+            state,
             opened: families.breaker_opened.get_or_create_owned(labels),
             refused: families.breaker_refused.get_or_create_owned(labels),
+            _seat: seat,
         }
     }
 }

@@ -34,9 +34,10 @@ fn a_route_counts_its_calls_by_outcome_with_buckets_below_a_millisecond() {
 #[test]
 fn two_handles_of_one_target_count_together() {
     let metrics = Metrics::new(None);
+    let (one, other) = (metrics.route("http", "near", "general"), metrics.route("http", "near", "general"));
 
-    metrics.route("http", "near", "general").record(Outcome::ToolError, Duration::from_secs(1));
-    metrics.route("http", "near", "general").record(Outcome::ToolError, Duration::from_secs(1));
+    one.record(Outcome::ToolError, Duration::from_secs(1));
+    other.record(Outcome::ToolError, Duration::from_secs(1));
 
     let line = r#"twinway_call_duration_seconds_count{runtime="http",target="near",outcome="tool_error",category="general"} 2"#;
     assert!(metrics.render().contains(line));
@@ -45,7 +46,8 @@ fn two_handles_of_one_target_count_together() {
 #[test]
 fn a_cancelled_call_is_no_longer_in_flight() {
     let metrics = Metrics::new(None);
-    let in_flight = metrics.route("mcpp", "far", "general").enter();
+    let route = metrics.route("mcpp", "far", "general");
+    let in_flight = route.enter();
     assert!(metrics.render().contains(r#"twinway_calls_in_flight{runtime="mcpp",target="far"} 1"#));
 
     drop(in_flight);

@@ -38,8 +38,7 @@ pub(super) struct Entrance {
 }
 
 impl Entrance {
-    pub(super) fn new(config: &config::Config, grpc: &config::Grpc, metrics: Metrics, routes: Routes) -> Self {
-        let auth = Auth::new(&config.http.client);
+    pub(super) fn new(config: &config::Config, grpc: &config::Grpc, auth: Auth, metrics: Metrics, routes: Routes) -> Self {
         let sampler = Sampler::new(config.telemetry.as_ref());
         let message_bytes_max = grpc.message_bytes_max.get();
         Self { auth, sampler, metrics, request_timeout: grpc.request_timeout, message_bytes_max, routes }
@@ -168,7 +167,8 @@ mod tests {
         let mut routes = RoutesBuilder::default();
         routes.add_service(Silent);
         let (config, grpc) = (config::Config::default(), config::Grpc::default());
-        let entrance = Arc::new(Entrance::new(&config, &grpc, Metrics::new(None), routes.routes()));
+        let entrance =
+            Arc::new(Entrance::new(&config, &grpc, Auth::new(&config.http.client), Metrics::new(None), routes.routes()));
         for (given, expected) in [(None, 30_000), (Some("90S"), 30_000), (Some("250m"), 250)] {
             let mut request = Request::new(Body::empty());
             *request.uri_mut() = format!("/{}/List", Silent::NAME).parse().unwrap();

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::catalog::Catalog;
+use crate::mcp::Server;
 
 /// Each runtime and its targets.
-pub(super) fn runtimes(catalog: &Catalog) -> Value {
-    let snapshot = catalog.load();
+pub(super) fn runtimes(server: &Server) -> Value {
+    let snapshot = server.catalog().load();
     let mut runtimes: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
     for (runtime, target) in snapshot.targets() {
         runtimes.entry(runtime.as_str()).or_default().push(json!({
@@ -23,5 +23,5 @@ pub(super) fn runtimes(catalog: &Catalog) -> Value {
     let refused = snapshot.refused.iter().map(
         |refused| json!({ "tool": &*refused.public, "target": refused.target.as_str(), "held_by": refused.holder.as_str() }),
     );
-    json!({ "runtimes": runtimes, "refused": refused.collect::<Vec<_>>() })
+    json!({ "runtimes": runtimes, "refused": refused.collect::<Vec<_>>(), "configuration": server.configuration().last() })
 }

@@ -30,7 +30,8 @@ pub(super) const NOT_KNOWN: &str = "this gateway wants a bearer token that it kn
 
 /// Answers any request of the HTTP way in.
 pub(super) async fn handle(front: Arc<Front>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-    if let Err(stranger) = front.guard.check(&request) {
+    let checked = front.limits.load().guard.check(&request);
+    if let Err(stranger) = checked {
         front.server.metrics().request_refused(stranger.reason);
         return Ok(refusal(StatusCode::FORBIDDEN, ErrorCode::Forbidden, &stranger.message));
     }
@@ -39,7 +40,7 @@ pub(super) async fn handle(front: Arc<Front>, request: Request<Incoming>) -> Res
         "/mcp" => mcp(&front, "", request).await,
         "/health" => get(&request, || whole(StatusCode::OK, JSON, json!({ "status": "ok" }).to_string())),
         "/health/ready" => get(&request, || readiness(&front)),
-        "/health/runtime" => get(&request, || whole(StatusCode::OK, JSON, health::runtimes(front.server.catalog()).to_string())),
+        "/health/runtime" => get(&request, || whole(StatusCode::OK, JSON, health::runtimes(&front.server).to_string())),
         "/metrics" => get(&request, || {
             let text = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
             whole(StatusCode::OK, text, front.server.metrics().render())
@@ -67,8 +68,8 @@ pub(super) async fn handle(front: Arc<Front>, request: Request<Incoming>) -> Res
 async fn mcp(front: &Arc<Front>, view: &str, request: Request<Incoming>) -> Response<Body> {
     let Some(principal) = front.auth.principal(request.headers()) else { return unauthenticated(front) };
     match *request.method() {
-        Method::POST => post(front, view, principal, request).await,
-        Method::DELETE => end_session(front, view, principal, request.headers()),
+        Method::POST => post(front, view, &principal, request).await,
+        Method::DELETE => end_session(front, view, &principal, request.headers()),
         // There is no stream of notifications without a request (405 is allowed, 2025-11-25, transports).
         _ => method_not_allowed("POST, DELETE"),
     }
@@ -94,7 +95,8 @@ async fn post(front: &Arc<Front>, view: &str, principal: &Principal, request: Re
     }
     let (head, body) = request.into_parts();
     let mut share = front.budget.share();
-    let message = match read(body, front.body_bytes_max, &mut share).await {
+    let bytes_max = front.limits.load().body_bytes_max;
+    let message = match read(body, bytes_max, &mut share).await {
         Ok(message) => message,
         Err(fault) => return unreadable(front, &fault),
     };

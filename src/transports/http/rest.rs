@@ -46,7 +46,7 @@ pub(super) async fn answer(front: &Arc<Front>, request: Request<Incoming>) -> Re
         _ if *request.method() != Method::POST => method_not_allowed("POST"),
         path => {
             let tool = percent_decode_str(&path[EXECUTE.len()..]).decode_utf8_lossy().into_owned();
-            execute(front, &tool, principal, request).await
+            execute(front, &tool, &principal, request).await
         }
     }
 }
@@ -54,7 +54,7 @@ pub(super) async fn answer(front: &Arc<Front>, request: Request<Incoming>) -> Re
 async fn execute(front: &Arc<Front>, tool: &str, principal: &Principal, request: Request<Incoming>) -> Response<Body> {
     let (head, body) = request.into_parts();
     let mut share = front.budget.share();
-    let arguments = match read(body, front.body_bytes_max, &mut share).await {
+    let arguments = match read(body, front.limits.load().body_bytes_max, &mut share).await {
         Ok(arguments) => arguments,
         Err(fault) => {
             let told = fault.told();

@@ -39,6 +39,12 @@ impl Gateway {
         Self { address, ready, program, folder }
     }
 
+    /// Writes another configuration in the place of the one it reads. The environment stays.
+    pub(crate) fn write(&self, text: &str) {
+        let file = self.folder.path().join("twinway.toml");
+        std::fs::write(file, text).unwrap();
+    }
+
     /// Its libp2p address, which ends in its key.
     pub(crate) fn p2p(&self) -> &str {
         self.ready["p2p"][0].as_str().unwrap()

@@ -95,8 +95,13 @@ impl Program {
 
     /// Asks it to end, as an operator does.
     pub(crate) fn terminate(&self) {
-        let asked = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
-        assert!(asked.unwrap().success(), "{} cannot be asked to end", self.name);
+        self.signal("TERM");
+    }
+
+    /// Sends it a signal by its name.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
+        assert!(sent.unwrap().success(), "{} cannot be sent SIG{name}", self.name);
     }
 
     /// Ends it as `kill -9` does.
