@@ -21,6 +21,7 @@ mod lifecycle;
 mod limits;
 mod lists;
 mod openapi;
+mod openapi_documents;
 mod p2p;
 #[cfg(feature = "quic")]
 mod quic;

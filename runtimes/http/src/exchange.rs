@@ -101,7 +101,16 @@ pub(crate) async fn next_data(exchange: &mut Exchange) -> Result<Option<Bytes>, 
     exchange.next_data().await.map_err(broken)
 }
 
-/// The fault of an answer that brings no JSON-RPC message.
+/// The fault of an answer that brings no message: what its status says, and when to try again, if it names a time.
+pub(crate) fn refused_by(head: &Head) -> CallError {
+    let error = refused(head.status);
+    match head.retry_after() {
+        Some(after) => error.with_retry_after(after),
+        None => error,
+    }
+}
+
+/// The fault of an answer with that status.
 pub(crate) fn refused(status: StatusCode) -> CallError {
     let message = format!("the upstream answered with HTTP status {status}");
     match status.as_u16() {

@@ -15,7 +15,7 @@ mod h1;
 mod keeper;
 mod mcp;
 mod openapi;
-mod path;
+mod percent;
 mod pool;
 mod runtime;
 mod settings;

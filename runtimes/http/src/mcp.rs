@@ -35,7 +35,7 @@ use self::{
     support::AtomicSupport,
 };
 use crate::{
-    exchange::{Kind, kind, refused},
+    exchange::{Kind, kind, refused_by},
     h1::{Exchange, RequestHead},
     settings::EraChoice,
     site::{Site, add_trace},
@@ -184,7 +184,7 @@ impl McpServer {
         let exchange = endpoint.post(session.head.begin(), ready).await?;
         let status = exchange.head.status;
         if !status.is_success() {
-            return Err(refused(status));
+            return Err(refused_by(&exchange.head));
         }
         endpoint.body(exchange).await?;
         self.legacy.set(Support::Yes);
@@ -229,11 +229,12 @@ impl McpServer {
                 Ok(Box::pin(reply.read(exchange)).await?)
             }
             Kind::Json if status.is_client_error() => {
+                let refusal = refused_by(&exchange.head);
                 let body = self.site.endpoint.body(exchange).await?;
-                Err(client_error(status, &body, in_session))
+                Err(client_error(refusal, status, &body, in_session))
             }
             _ if status == StatusCode::NOT_FOUND && in_session => Err(AskError::Expired),
-            _ => Err(refused(status).into()),
+            _ => Err(refused_by(&exchange.head).into()),
         }
     }
 

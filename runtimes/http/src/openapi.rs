@@ -6,9 +6,9 @@
 
 mod answer;
 mod argument;
+mod base64;
 mod body;
 mod document;
-mod encode;
 mod multipart;
 mod names;
 mod operation;
@@ -34,7 +34,7 @@ use tracing::{info, warn};
 use url::Url;
 
 use self::{
-    answer::{Answer, failure},
+    answer::Answer,
     document::Document,
     operation::{Converted, Converter, Plan},
     servers::Servers,
@@ -47,6 +47,7 @@ pub use self::{
 use crate::{
     site::{Site, add_trace},
     target::Found,
+    tool_result::of_failure,
 };
 
 /// What an answer may be, where an operation does not say more.
@@ -100,7 +101,7 @@ impl OpenApiServer {
         };
         let request = match request::build(plan, call, &self.headers) {
             Ok(request) => request,
-            Err(bad) => return Ok(failure(&bad.to_string(), None)),
+            Err(bad) => return Ok(of_failure(&bad.to_string(), None)),
         };
         let uri = format!("openapi://{}{}", call.target, request.path);
         let mut head = request.head;

@@ -5,39 +5,77 @@ use http::StatusCode;
 use runtime_api::Reply;
 use twinway_proto::json;
 
+/// The `_meta` member that holds the HTTP status of an error.
+const HTTP_STATUS: &str = "twinway/http-status";
+
 /// A value: an object is structured content too, a string is its own text, and all else is the text of its JSON. `raw` is
 /// one JSON value without white space around it, checked by whoever read it.
 pub(crate) fn of_value(raw: &[u8]) -> Reply {
-    let structured = raw.first() == Some(&b'{');
-    // Quotes inside the text need a backslash each; a sixth more is what JSON of short members takes.
-    let mut out = Vec::with_capacity(64 + raw.len() + raw.len() / 6 + if structured { raw.len() } else { 0 });
-    out.extend_from_slice(br#"{"content":[{"type":"text","text":"#);
-    if raw.first() == Some(&b'"') {
-        out.extend_from_slice(raw);
-    } else {
-        json::write_string(&mut out, text(raw));
+    let mut result = if raw.first() == Some(&b'"') { raw_text_content(raw) } else { text_content(text(raw)) };
+    if raw.first() == Some(&b'{') {
+        result.extend_from_slice(br#","structuredContent":"#);
+        result.extend_from_slice(raw);
     }
-    out.extend_from_slice(b"}]");
-    if structured {
-        out.extend_from_slice(br#","structuredContent":"#);
-        out.extend_from_slice(raw);
-    }
-    out.push(b'}');
-    Reply::new(out.into())
+    finish(result)
 }
 
-/// A failure of the tool: the status, if it is told by one, and what it says of it, as text for a person or a model. No structured content, because
-/// clients check that against the schema of a result. `detail` is one raw JSON value.
+/// A failure of the tool: the status, if it is told by one, and what it says of it, which is one raw JSON value.
 pub(crate) fn of_fault(status: Option<StatusCode>, detail: &[u8]) -> Reply {
     let detail = text(detail);
     let says = json::string(detail).unwrap_or_else(|| detail.into());
-    let mut out = br#"{"content":[{"type":"text","text":"#.to_vec();
     match status {
-        Some(status) => json::write_string(&mut out, &format!("HTTP {status}: {says}")),
-        None => json::write_string(&mut out, &says),
+        Some(status) => of_failure(&format!("{}: {says}", status_line(status)), Some(status)),
+        None => of_failure(&says, None),
     }
-    out.extend_from_slice(br#"}],"isError":true}"#);
-    Reply { is_error: true, ..Reply::new(Bytes::from(out)) }
+}
+
+/// A result that says that the call failed, as text for a person or a model. Nothing structured is in it: some clients hold
+/// even that against the schema of a good result.
+pub(crate) fn of_failure(text: &str, status: Option<StatusCode>) -> Reply {
+    let mut result = text_content(text);
+    result.extend_from_slice(br#","isError":true"#);
+    let meta = status.map(|status| {
+        result.extend_from_slice(br#","_meta":"#);
+        let start = result.len();
+        result.extend_from_slice(format!(r#"{{"{HTTP_STATUS}":{}}}"#, status.as_u16()).as_bytes());
+        start..result.len()
+    });
+    Reply { is_error: true, meta, ..finish(result) }
+}
+
+/// A result up to the end of its content, which is a text.
+pub(crate) fn text_content(text: &str) -> Vec<u8> {
+    let mut result = begin(text.len());
+    json::write_string(&mut result, text);
+    result.extend_from_slice(b"}]");
+    result
+}
+
+/// The same of a text that stands there as JSON already.
+fn raw_text_content(raw: &[u8]) -> Vec<u8> {
+    let mut result = begin(raw.len());
+    result.extend_from_slice(raw);
+    result.extend_from_slice(b"}]");
+    result
+}
+
+fn begin(text_bytes: usize) -> Vec<u8> {
+    // Quotes inside the text need a backslash each; a sixth more is what JSON of short members takes.
+    let mut result = Vec::with_capacity(64 + text_bytes + text_bytes / 6);
+    result.extend_from_slice(br#"{"content":[{"type":"text","text":"#);
+    result
+}
+
+/// Closes a good result.
+pub(crate) fn finish(mut result: Vec<u8>) -> Reply {
+    result.push(b'}');
+    Reply::new(Bytes::from(result))
+}
+
+/// `HTTP 404 Not Found`.
+pub(crate) fn status_line(status: StatusCode) -> String {
+    let reason = status.canonical_reason().map(|reason| format!(" {reason}")).unwrap_or_default();
+    format!("HTTP {}{reason}", status.as_u16())
 }
 
 /// What was read as JSON is UTF-8.
@@ -76,9 +114,10 @@ mod tests {
 
         assert_eq!(
             named.result,
-            r#"{"content":[{"type":"text","text":"HTTP 404 Not Found: Tool \"x\" not found"}],"isError":true}"#
+            r#"{"content":[{"type":"text","text":"HTTP 404 Not Found: Tool \"x\" not found"}],"isError":true,"_meta":{"twinway/http-status":404}}"#
         );
         assert!(named.is_error && listed.is_error);
+        assert_eq!(&named.result[named.meta.clone().unwrap()], br#"{"twinway/http-status":404}"#);
         json::check(&listed.result).unwrap();
     }
 }

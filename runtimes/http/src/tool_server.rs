@@ -17,9 +17,9 @@ use runtime_mcp::handshake::part;
 use twinway_proto::{json, rope::Rope};
 
 use crate::{
-    exchange::refused,
+    exchange::{refused, refused_by},
     h1::{Exchange, RequestHead},
-    path,
+    percent,
     settings::Upstream,
     site::{Site, add_trace},
     target::Found,
@@ -58,12 +58,12 @@ impl ToolServer {
             return Err(CallError::gateway(ErrorCode::Unsupported, message));
         }
         let arguments = call.params.arguments.as_ref().map_or(Bytes::from_static(b"{}"), |range| call.params.part(range));
-        let mut head = self.head(&Method::POST, &["/tools/execute/", &path::segment(&call.name)]);
+        let mut head = self.head(&Method::POST, &["/tools/execute/", &percent::segment(&call.name)]);
         add_trace(&call.trace, &mut head);
         let exchange = self.site.endpoint.post(head, arguments.into()).await?;
         let status = exchange.head.status;
         if !(status.is_success() || refuses_the_call(status)) {
-            return Err(refused(status));
+            return Err(refused_by(&exchange.head));
         }
         let body = self.site.endpoint.body(exchange).await?;
         if status == StatusCode::NOT_FOUND {
@@ -79,7 +79,7 @@ impl ToolServer {
         let exchange = self.get("/tools/list").await?;
         let status = exchange.head.status;
         if status != StatusCode::OK {
-            return Err(refused(status));
+            return Err(refused_by(&exchange.head));
         }
         let tools = listing::read(&self.site.endpoint.body(exchange).await?)?;
         let eras = Eras { modern: Support::No, legacy: Support::No };

@@ -1,5 +1,6 @@
 //! What the tests share: a gateway, its clients, and what stands behind it.
 
+mod canned;
 mod client;
 mod command;
 mod config;
@@ -10,6 +11,7 @@ mod http;
 mod program;
 mod scripted;
 
+pub(crate) use canned::Canned;
 pub(crate) use client::{Era, Mcp};
 pub(crate) use command::twinway;
 pub(crate) use config::Setup;

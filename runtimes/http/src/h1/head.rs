@@ -1,6 +1,10 @@
 //! The head of an answer: its status, its fields, and what they say about the body and the connection.
 
-use std::{mem::MaybeUninit, ops::Range};
+use std::{
+    mem::MaybeUninit,
+    ops::Range,
+    time::{Duration, SystemTime},
+};
 
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
@@ -11,6 +15,9 @@ const FIELDS_MAX: usize = 100;
 
 /// Bytes of a head: whoever needs more for one answer sends something else than an answer.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// Longest wait that an answer can ask for. No call waits longer, and a clock that is wrong by years must not be told on.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Not the head of an answer.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -141,6 +148,16 @@ impl Head {
         named.next().map(|field| self.part(&field.value))
     }
 
+    /// `Retry-After`, seconds or a date (RFC 9110, section 10.2.3): how long from now, at most [`RETRY_AFTER_MAX`].
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        let text = std::str::from_utf8(self.get("retry-after")?).ok()?;
+        let after = match text.parse() {
+            Ok(seconds) => Duration::from_secs(seconds),
+            Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(SystemTime::now()).unwrap_or_default(),
+        };
+        Some(after.min(RETRY_AFTER_MAX))
+    }
+
     fn part(&self, range: &Range<u32>) -> &[u8] {
         &self.bytes[range.start as usize..range.end as usize]
     }
@@ -170,6 +187,23 @@ mod tests {
 
     fn take(text: &str) -> Result<Option<Head>, HeadError> {
         Head::take(&mut BytesMut::from(text), false)
+    }
+
+    #[test]
+    fn a_time_to_try_again_is_read_in_both_forms_and_bounded() {
+        let after = |value: &str| {
+            let head = take(&format!("HTTP/1.1 503 Busy\r\nretry-after: {value}\r\n\r\n")).unwrap().unwrap();
+            head.retry_after()
+        };
+        let date = |ahead: u64| httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(ahead));
+
+        assert_eq!(after("7"), Some(Duration::from_secs(7)));
+        assert!((55..=60).contains(&after(&date(60)).unwrap().as_secs()));
+        assert_eq!(after("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(after("99999999999"), Some(RETRY_AFTER_MAX));
+        for nonsense in ["soon", "-1", "1.5", ""] {
+            assert_eq!(after(nonsense), None, "{nonsense}");
+        }
     }
 
     #[test]

@@ -31,12 +31,12 @@ impl AskError {
     }
 }
 
-/// A 4xx with a JSON body: an expired session, or the error that the upstream answers with.
-pub(super) fn client_error(status: StatusCode, body: &Bytes, in_session: bool) -> AskError {
+/// A 4xx with a JSON body: an expired session, or the error that the upstream answers with. `refusal` is what its head says.
+pub(super) fn client_error(refusal: CallError, status: StatusCode, body: &Bytes, in_session: bool) -> AskError {
     let failure = match envelope::parse(body) {
         Ok(Message::Failure(failure)) => body.slice(failure.error),
         _ if status == StatusCode::NOT_FOUND && in_session => return AskError::Expired,
-        _ => return refused(status).into(),
+        _ => return refusal.into(),
     };
     if in_session && (status == StatusCode::NOT_FOUND || refuses_session(status, &failure)) {
         return AskError::Expired;
@@ -87,7 +87,7 @@ mod tests {
         ];
         for (status, body, in_session, expected) in cases {
             let status = StatusCode::from_u16(status).expect("a status");
-            let expired = matches!(client_error(status, &body, in_session), AskError::Expired);
+            let expired = matches!(client_error(refused(status), status, &body, in_session), AskError::Expired);
 
             assert_eq!(expired, expected, "{status} {} in_session: {in_session}", String::from_utf8_lossy(&body));
         }

@@ -21,7 +21,7 @@ use twinway_proto::{
 
 use super::{Ask, McpServer, fault::AskError, session::Session};
 use crate::{
-    exchange::{Kind, kind, refused},
+    exchange::{Kind, kind, refused, refused_by},
     h1::Exchange,
     settings::EraChoice,
     target::Found,
@@ -101,7 +101,7 @@ impl McpServer {
         // a minute ago is not legacy because of one fault.
         let troubled = status == StatusCode::TOO_MANY_REQUESTS || matches!(status.as_u16(), 502..=504);
         if troubled || (status.is_server_error() && self.modern.get() == Support::Yes) {
-            return Err(refused(status));
+            return Err(refused_by(&exchange.head));
         }
         let body = self.probe_body(exchange, id).await?;
         let verdict = judge(Some(status.as_u16()), body, id)?;

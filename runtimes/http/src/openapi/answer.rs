@@ -1,27 +1,27 @@
 //! Turns an HTTP answer into the result of a tool.
 
-use std::ops::Range;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
 use runtime_api::{CallError, Delivery, ErrorCode, Reply};
 use serde_json::{Value, json};
-use twinway_proto::json::{check, members, string, write_string};
+use twinway_proto::json::{check, members, string};
 
 use super::{
+    base64,
     body::{essence, is_json},
     document::{Document, Unusable},
-    encode::encode_base64,
     schema::{Direction, Schemas},
     value::Types,
 };
-use crate::h1::Head;
+use crate::{
+    h1::Head,
+    tool_result::{finish, of_failure, status_line, text_content},
+};
 
 /// Definitions of one tool's result. Clients check results with them, models rarely read them; what is deeper may be anything.
 const OUTPUT_DEFS_BYTES_MAX: usize = 64 * 1024;
-
-/// The `_meta` member that holds the HTTP status of an error.
-const HTTP_STATUS: &str = "twinway/http-status";
 
 /// What the tool's definition promises of its result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +43,7 @@ pub(crate) struct Answer {
     pub(crate) is_compressed: bool,
     /// `Location`.
     pub(crate) location: Option<String>,
+    pub(crate) retry_after: Option<Duration>,
     pub(crate) body: Bytes,
 }
 
@@ -109,6 +110,7 @@ impl Answer {
             media: text("content-type").map(|media| essence(&media)).unwrap_or_default(),
             is_compressed: text("content-encoding").is_some_and(|encoding| !encoding.eq_ignore_ascii_case("identity")),
             location: text("location"),
+            retry_after: head.retry_after(),
             body: Bytes::new(),
         }
     }
@@ -131,9 +133,18 @@ impl Answer {
                 let message = format!("the upstream redirects (HTTP {status}) to {place}, and redirects are not followed");
                 Err(CallError::runtime(ErrorCode::Protocol, Delivery::Answered, message))
             }
-            502..=504 => Err(CallError::runtime(ErrorCode::Disconnected, Delivery::Unknown, self.complaint())),
-            429 => Err(CallError::runtime(ErrorCode::Overloaded, Delivery::Answered, self.complaint())),
-            _ => Ok(failure(&self.complaint(), Some(status))),
+            502..=504 => Err(self.trouble(ErrorCode::Disconnected, Delivery::Unknown)),
+            429 => Err(self.trouble(ErrorCode::Overloaded, Delivery::Answered)),
+            _ => Ok(of_failure(&self.complaint(), Some(status))),
+        }
+    }
+
+    /// Trouble that may be over later: when, if the answer says so.
+    fn trouble(&self, code: ErrorCode, delivery: Delivery) -> CallError {
+        let error = CallError::runtime(code, delivery, self.complaint());
+        match self.retry_after {
+            Some(after) => error.with_retry_after(after),
+            None => error,
         }
     }
 
@@ -149,12 +160,12 @@ impl Answer {
             if promise == Promise::Wrapped {
                 result.extend_from_slice(br#","structuredContent":{"result":null}"#);
             }
-            return finish(result, false, None);
+            return finish(result);
         }
         let is_text = media.is_empty() || media.starts_with("text/") || is_textual(media);
         match self.text().filter(|_| is_text) {
-            Some(text) => finish(self.structured(text, media, promise), false, None),
-            None => finish(self.blob(media, uri), false, None),
+            Some(text) => finish(self.structured(text, media, promise)),
+            None => finish(self.blob(media, uri)),
         }
     }
 
@@ -176,7 +187,7 @@ impl Answer {
     }
 
     fn blob(&self, media: &str, uri: &str) -> Vec<u8> {
-        let data = encode_base64(&self.body);
+        let data = base64::encode(&self.body);
         let media = if media.is_empty() { "application/octet-stream" } else { media };
         let kind = media.split('/').next().unwrap_or_default();
         let content = match kind {
@@ -202,11 +213,6 @@ fn detail(text: &str) -> Option<String> {
     Some(string(found.value).map_or_else(|| found.value.to_owned(), std::borrow::Cow::into_owned))
 }
 
-fn status_line(status: StatusCode) -> String {
-    let reason = status.canonical_reason().map(|reason| format!(" {reason}")).unwrap_or_default();
-    format!("HTTP {}{reason}", status.as_u16())
-}
-
 /// Whether a media type beside `text/…` is text.
 fn is_textual(media: &str) -> bool {
     const TEXTUAL: [&str; 9] =
@@ -216,29 +222,5 @@ fn is_textual(media: &str) -> bool {
     !media.starts_with("image/") && TEXTUAL.contains(&suffix)
 }
 
-/// A result that says that the call failed. Nothing structured is in it: some clients hold even that against the output schema.
-pub(crate) fn failure(text: &str, status: Option<StatusCode>) -> Reply {
-    finish(text_content(text), true, status)
-}
-
-fn text_content(text: &str) -> Vec<u8> {
-    let mut result = Vec::with_capacity(text.len() + text.len() / 8 + 64);
-    result.extend_from_slice(br#"{"content":[{"type":"text","text":"#);
-    write_string(&mut result, text);
-    result.extend_from_slice(b"}]");
-    result
-}
-
-fn finish(mut result: Vec<u8>, is_error: bool, status: Option<StatusCode>) -> Reply {
-    if is_error {
-        result.extend_from_slice(br#","isError":true"#);
-    }
-    let meta: Option<Range<usize>> = status.map(|status| {
-        result.extend_from_slice(br#","_meta":"#);
-        let start = result.len();
-        result.extend_from_slice(format!(r#"{{"{HTTP_STATUS}":{}}}"#, status.as_u16()).as_bytes());
-        start..result.len()
-    });
-    result.push(b'}');
-    Reply { is_error, meta, ..Reply::new(result.into()) }
-}
+#[cfg(test)]
+mod tests;

@@ -5,13 +5,14 @@ use serde_json::{Map, Value, json};
 
 use super::{
     argument::{BadArgument, Builder, Given, Location},
+    base64,
     document::{Document, Unusable, reference},
-    encode::{Keep, decode_base64},
     multipart,
     schema::Schemas,
     style::{Style, Writing, push_pair},
     value::{Shape, Types},
 };
+use crate::percent::Keep;
 
 /// How arguments become a body.
 #[derive(Debug)]
@@ -300,5 +301,5 @@ pub(crate) fn bytes(name: &str, raw: &str) -> Result<Vec<u8>, BadArgument> {
         Some(Shape::Text(text)) if raw.trim_ascii().starts_with('"') => text,
         _ => return Err(BadArgument::new(name, "must be a string of base64")),
     };
-    decode_base64(&text).ok_or_else(|| BadArgument::new(name, "is not base64; a file is given by its bytes, not by its path"))
+    base64::decode(&text).ok_or_else(|| BadArgument::new(name, "is not base64; a file is given by its bytes, not by its path"))
 }

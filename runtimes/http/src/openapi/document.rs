@@ -3,7 +3,7 @@
 use serde_json::Value;
 use thiserror::Error;
 
-use super::encode::decode_percent;
+use crate::percent;
 
 /// References that may follow upon each other. Documents of generators have two or three; a longer chain goes round.
 const REFERENCE_CHAIN_MAX: usize = 32;
@@ -82,7 +82,7 @@ impl Document {
     /// What a reference leads to, in one step (RFC 6901, section 6).
     pub(crate) fn at(&self, reference: &str) -> Result<&Value, Unusable> {
         let Some(fragment) = reference.strip_prefix('#') else { return Err(Unusable::RemoteReference(reference.into())) };
-        let pointer = decode_percent(fragment);
+        let pointer = percent::decode(fragment);
         self.root.pointer(&pointer).ok_or_else(|| Unusable::MissingReference(reference.into()))
     }
 }

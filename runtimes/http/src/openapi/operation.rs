@@ -257,3 +257,6 @@ fn annotations(verb: &Method, rule: Option<&OperationRule>) -> Value {
     }
     hints.into()
 }
+
+#[cfg(test)]
+mod tests;

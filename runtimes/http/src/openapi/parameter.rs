@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 use super::{
     argument::{BadArgument, Builder, Given, Location},
     document::{Document, Unusable},
-    encode::Keep,
     schema::Schemas,
     style::{Style, Writing, push_pair},
     value::Types,
 };
+use crate::percent::Keep;
 
 /// A parameter and the place of its argument.
 #[derive(Debug)]

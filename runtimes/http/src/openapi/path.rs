@@ -3,10 +3,10 @@
 use super::{
     argument::{BadArgument, Given},
     document::Unusable,
-    encode::{Keep, percent},
     parameter::Parameter,
     style::Fault,
 };
+use crate::percent::{self, Keep};
 
 /// A path with places for parameters. What the document wrote is encoded already.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ impl Path {
         let raw = given.raw(parameter.argument).unwrap_or("null");
         let value = parameter.writing.segment(raw, |out, text| {
             let keep = if self.slashes { Keep::Reserved } else { Keep::Unreserved };
-            percent(out, text, keep);
+            percent::encode(out, text, keep);
         })?;
         let value = value.filter(|value| !value.is_empty()).ok_or("must not be empty: it is a part of the path")?;
         // Most servers decode `%2F` before they choose what to run, so that an encoded slash would divide all the same.
@@ -105,7 +105,7 @@ impl Path {
 /// Whether a server, or a proxy before it, could climb out of the path.
 fn climbs(path: &str) -> bool {
     let is_dots = |segment: &str| {
-        let segment = super::encode::decode_percent(segment);
+        let segment = percent::decode(segment);
         // `..;x` is `..` to servers that read path parameters.
         let segment = segment.split(';').next().unwrap_or_default();
         segment == "." || segment == ".."
@@ -116,6 +116,6 @@ fn climbs(path: &str) -> bool {
 /// What is encoded in the document already is not encoded twice.
 fn encoded(literal: &str) -> Box<str> {
     let mut out = String::new();
-    percent(&mut out, &super::encode::decode_percent(literal), Keep::Path);
+    percent::encode(&mut out, &percent::decode(literal), Keep::Path);
     out.into()
 }

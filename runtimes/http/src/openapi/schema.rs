@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use serde_json::{Map, Value, json};
 
 use super::document::{Dialect, Document, Unusable, reference};
+use crate::percent;
 
 /// Levels of one schema between references. Written by hand they have ten; what is deeper was made to be deep.
 const DEPTH_MAX: usize = 64;
@@ -185,7 +186,7 @@ impl<'d> Schemas<'d> {
             return Ok(key.clone());
         }
         self.document.resolve(self.document.at(reference)?)?;
-        let last = super::encode::decode_percent(reference.rsplit('/').next().unwrap_or_default());
+        let last = percent::decode(reference.rsplit('/').next().unwrap_or_default());
         let plain = super::names::plain(&last, DEF_NAME_BYTES_MAX);
         let key = super::names::unique(&plain, |key| self.taken.contains(key));
         self.taken.insert(key.clone());

@@ -6,10 +6,11 @@ use http::{HeaderName, HeaderValue, header};
 use serde_json::Value;
 
 use super::{
+    base64,
     document::{Document, Unusable},
-    encode::{Keep, encode_base64, percent},
     parameter::Written,
 };
+use crate::percent::{self, Keep};
 
 /// A credential and the way it is sent.
 #[derive(Clone)]
@@ -96,16 +97,16 @@ fn credential(document: &Document, name: &str, secret: &str) -> Result<Credentia
         }
         ("apiKey", "query", _) => {
             let mut pair = String::new();
-            percent(&mut pair, text("name"), Keep::Unreserved);
+            percent::encode(&mut pair, text("name"), Keep::Unreserved);
             pair.push('=');
-            percent(&mut pair, secret, Keep::Unreserved);
+            percent::encode(&mut pair, secret, Keep::Unreserved);
             Ok(Credential::Query(pair.into()))
         }
         ("apiKey", "cookie", _) if !secret.contains([';', ' ', ',', '"', '\\']) => {
             Ok(Credential::Cookie(text("name").into(), secret.into()))
         }
         ("apiKey", "cookie", _) => Err(unusable("has a secret that no cookie can carry")),
-        ("http", _, "basic") => header_of(header::AUTHORIZATION, &format!("Basic {}", encode_base64(secret.as_bytes()))),
+        ("http", _, "basic") => header_of(header::AUTHORIZATION, &format!("Basic {}", base64::encode(secret.as_bytes()))),
         ("http", _, "bearer") | ("oauth2" | "openIdConnect", ..) => header_of(header::AUTHORIZATION, &format!("Bearer {secret}")),
         _ => Err(unusable("is of a kind that is not known: apiKey, http bearer and basic, oauth2 and openIdConnect are")),
     }

@@ -2,10 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::{
-    encode::{Keep, percent},
-    value::{Shape, Types},
-};
+use super::value::{Shape, Types};
+use crate::percent::{self, Keep};
 
 /// Levels of objects in a `deepObject`. Servers that read the form at all read five.
 const DEEP_LEVELS_MAX: usize = 8;
@@ -161,9 +159,9 @@ pub(crate) fn push_pair(out: &mut String, (name, value): &Pair<'_>, keep: Keep) 
     if !out.is_empty() {
         out.push('&');
     }
-    percent(out, name, Keep::Unreserved);
+    percent::encode(out, name, Keep::Unreserved);
     out.push('=');
-    percent(out, value, keep);
+    percent::encode(out, value, keep);
 }
 
 fn texts<'a>(values: &[&'a str]) -> Result<Vec<Cow<'a, str>>, Fault> {
@@ -271,7 +269,7 @@ mod tests {
             (Style::Simple, false, r#"["a,b","c/d"]"#, "a%2Cb,c%2Fd"),
         ];
         for (style, explode, raw, expected) in cases {
-            let segment = writing(style, explode).segment(raw, |out, text| percent(out, text, Keep::Unreserved));
+            let segment = writing(style, explode).segment(raw, |out, text| percent::encode(out, text, Keep::Unreserved));
 
             assert_eq!(segment.unwrap().as_deref(), Some(expected), "{style:?} {explode} {raw}");
         }

@@ -8,7 +8,7 @@ use runtime_mcp::{handshake::part, listing::TOOLS_MAX};
 use tracing::warn;
 use twinway_proto::json::{self, Key, elements, members};
 
-use crate::path;
+use crate::percent;
 
 /// What such servers call the schema of a tool's arguments; the first is MCP's own.
 const SCHEMA_KEYS: [&str; 4] = ["inputSchema", "input_schema", "parameters", "schema"];
@@ -32,7 +32,7 @@ pub(super) fn read(body: &Bytes) -> Result<Vec<Tool>, CallError> {
         if tools.len() == TOOLS_MAX {
             return Err(broken("a tool list of more than 10000 tools"));
         }
-        if !path::fits(&tool.name) {
+        if !percent::is_segment(&tool.name) {
             warn!(tool = %tool.name, "tool is not offered: its name means another path");
         } else if seen.insert(tool.name.clone()) {
             tools.push(tool);

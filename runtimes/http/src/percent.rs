@@ -1,10 +1,6 @@
-//! Percent-encoding (RFC 3986, section 2) and base64 as they are needed in requests.
+//! Percent-encoding (RFC 3986, section 2) of what goes into the address of a request.
 
-use base64::{
-    Engine,
-    alphabet::{STANDARD, URL_SAFE},
-    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
-};
+use std::borrow::Cow;
 
 /// Which characters stay as they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +29,7 @@ impl Keep {
 }
 
 /// Appends `text`, encoding what is not kept.
-pub(crate) fn percent(out: &mut String, text: &str, keep: Keep) {
+pub(crate) fn encode(out: &mut String, text: &str, keep: Keep) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     for byte in text.bytes() {
         if keep.keeps(byte) {
@@ -47,7 +43,7 @@ pub(crate) fn percent(out: &mut String, text: &str, keep: Keep) {
 }
 
 /// Resolves `%XX`. What is no such triple, or no UTF-8 afterwards, stays or is replaced: the text is only looked up.
-pub(crate) fn decode_percent(text: &str) -> String {
+pub(crate) fn decode(text: &str) -> String {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&byte, tail)) = rest.split_first() {
@@ -66,22 +62,19 @@ pub(crate) fn decode_percent(text: &str) -> String {
     String::from_utf8_lossy(&decoded).into_owned()
 }
 
-/// Models forget the padding; nothing is ambiguous without it.
-const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
-
-/// Decodes base64 of either alphabet, with or without padding, also as a `data:` URL. `None` when it is none.
-pub(crate) fn decode_base64(text: &str) -> Option<Vec<u8>> {
-    let text = match text.strip_prefix("data:") {
-        Some(url) => url.split_once(";base64,")?.1,
-        None => text,
-    };
-    let alphabet = if text.contains(['-', '_']) { URL_SAFE } else { STANDARD };
-    GeneralPurpose::new(&alphabet, LENIENT).decode(text.trim_ascii()).ok()
+/// A name as one segment of a path (section 3.3): no name can reach another path.
+pub(crate) fn segment(name: &str) -> Cow<'_, str> {
+    if name.bytes().all(|byte| Keep::Unreserved.keeps(byte)) {
+        return name.into();
+    }
+    let mut out = String::with_capacity(name.len() + 16);
+    encode(&mut out, name, Keep::Unreserved);
+    out.into()
 }
 
-/// Standard alphabet, padded: what MCP calls base64.
-pub(crate) fn encode_base64(bytes: &[u8]) -> String {
-    base64::engine::general_purpose::STANDARD.encode(bytes)
+/// Whether a name can be a segment at all: some mean another path however they are encoded (section 5.2.4).
+pub(crate) fn is_segment(name: &str) -> bool {
+    !matches!(name, "" | "." | "..")
 }
 
 #[cfg(test)]
@@ -92,7 +85,7 @@ mod tests {
 
     fn encoded(text: &str, keep: Keep) -> String {
         let mut out = String::new();
-        percent(&mut out, text, keep);
+        encode(&mut out, text, keep);
         out
     }
 
@@ -104,27 +97,24 @@ mod tests {
     }
 
     #[test]
-    fn base64_is_read_as_people_and_models_write_it() {
+    fn no_name_leaves_its_segment() {
         let cases =
-            [("AP/+", Some(3)), ("AP_-", Some(3)), ("aGk=", Some(2)), ("aGk", Some(2)), ("data:text/plain;base64,aGk=", Some(2))];
-        for (text, length) in cases {
-            assert_eq!(decode_base64(text).map(|bytes| bytes.len()), length, "{text}");
+            [("echo-1.a_b~", "echo-1.a_b~"), ("a/b?c#d", "a%2Fb%3Fc%23d"), ("50% ü", "50%25%20%C3%BC"), ("a\r\nb", "a%0D%0Ab")];
+        for (name, expected) in cases {
+            assert_eq!(segment(name), expected);
         }
-        for text in ["a", "/etc/passwd!", "data:text/plain,hi", "aGk=aGk="] {
-            assert_eq!(decode_base64(text), None, "{text}");
-        }
+        assert!(is_segment("...") && !is_segment("..") && !is_segment(""));
     }
 
     proptest! {
         #[test]
         fn what_was_encoded_is_decoded_to_the_same(text in "\\PC*") {
-            prop_assert_eq!(decode_percent(&encoded(&text, Keep::Unreserved)), text.as_str());
-            prop_assert_eq!(decode_base64(&encode_base64(text.as_bytes())), Some(text.into_bytes()));
+            prop_assert_eq!(decode(&encoded(&text, Keep::Unreserved)), text.as_str());
         }
 
         #[test]
         fn an_encoded_value_never_divides(text in "\\PC*") {
-            let value = encoded(&text, Keep::Unreserved);
+            let value = segment(&text);
             prop_assert!(value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%".contains(&byte)));
         }
     }
