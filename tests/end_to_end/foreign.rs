@@ -7,23 +7,27 @@ use rmcp::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, Program, Setup, curl, everything, node_client, python_client, python_server, skip};
+use crate::support::{
+    Gateway, Program, Setup, curl, everything, fastmcp_client, fastmcp_server, node_client, python_client, python_server, skip,
+};
 
-/// A gateway before the Python SDK's server (both eras) and server-everything (legacy only).
+/// A gateway before the Python SDK's server and a FastMCP server (both eras), and server-everything (legacy only).
 struct Farm {
     gateway: Gateway,
-    _servers: [Program; 2],
+    _servers: [Program; 3],
 }
 
 impl Farm {
     async fn start() -> Result<Self, String> {
-        let (python, python_url) = python_server(&[]).await?;
-        let (everything, everything_url) = everything().await?;
-        let setup = Setup::new().upstream("py", &python_url).upstream("everything", &everything_url);
+        let ((python, python_url), (everything, everything_url), (fastmcp, fastmcp_url)) =
+            tokio::try_join!(python_server(&[]), everything(), fastmcp_server())?;
+        let setup =
+            Setup::new().upstream("py", &python_url).upstream("everything", &everything_url).upstream("fast", &fastmcp_url);
         let gateway = Gateway::start(setup).await;
-        gateway.target_is("py", "ready").await;
-        gateway.target_is("everything", "ready").await;
-        Ok(Self { gateway, _servers: [python, everything] })
+        for server in ["py", "everything", "fast"] {
+            gateway.target_is(server, "ready").await;
+        }
+        Ok(Self { gateway, _servers: [python, everything, fastmcp] })
     }
 
     fn url(&self) -> String {
@@ -32,8 +36,11 @@ impl Farm {
 }
 
 /// What each server's tool is called with, and the text that it answers.
-const CALLS: [(&str, &str, &str); 2] =
-    [("py.echo", r#"{"text":"hello"}"#, "hello"), ("everything.echo", r#"{"message":"hello"}"#, "Echo: hello")];
+const CALLS: [(&str, &str, &str); 3] = [
+    ("py.echo", r#"{"text":"hello"}"#, "hello"),
+    ("everything.echo", r#"{"message":"hello"}"#, "Echo: hello"),
+    ("fast.greet", r#"{"person":{"name":"Ada","age":36},"greeting":"Hi"}"#, "Hi, Ada"),
+];
 
 fn names(tools: &Value) -> Vec<&str> {
     tools.as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap()).collect()
@@ -96,6 +103,79 @@ async fn the_typescript_client_lists_and_calls() {
     };
     if let Err(reason) = test.await {
         skip("foreign::the_typescript_client_lists_and_calls", &reason);
+    }
+}
+
+async fn typescript_2(era: &str, revision: &str) -> Result<(), String> {
+    let farm = Farm::start().await?;
+    let url = farm.url();
+    list_and_call(|arguments| node_client(&[&[&url, "--era", era], arguments].concat()), revision).await
+}
+
+#[tokio::test]
+async fn the_second_typescript_client_lists_and_calls_in_the_legacy_era() {
+    if let Err(reason) = typescript_2("legacy", "2025-11-25").await {
+        skip("foreign::the_second_typescript_client_lists_and_calls_in_the_legacy_era", &reason);
+    }
+}
+
+#[tokio::test]
+async fn the_second_typescript_client_finds_the_modern_era_and_lists_and_calls() {
+    if let Err(reason) = typescript_2("modern", "2026-07-28").await {
+        skip("foreign::the_second_typescript_client_finds_the_modern_era_and_lists_and_calls", &reason);
+    }
+}
+
+#[tokio::test]
+async fn the_second_typescript_client_that_takes_one_revision_lists_and_calls() {
+    if let Err(reason) = typescript_2("pinned", "2026-07-28").await {
+        skip("foreign::the_second_typescript_client_that_takes_one_revision_lists_and_calls", &reason);
+    }
+}
+
+/// The FastMCP client before every server, and what it makes of a FastMCP server's models on the other side of the gateway.
+async fn fastmcp(era: &str, revision: &str) -> Result<(), String> {
+    let farm = Farm::start().await?;
+    let url = farm.url();
+    let client = |arguments: &[&str]| fastmcp_client(&[&[&url, "--era", era], arguments].concat());
+    let mut listing = client(&["list"])?;
+    assert_eq!(listing.event_with("connected").await["protocolVersion"], revision);
+    let tools = listing.event_with("tools").await;
+    assert!(CALLS.iter().all(|(name, ..)| names(&tools).contains(name)), "{tools}");
+    let calls = CALLS.iter().flat_map(|(name, arguments, _)| [*name, *arguments]);
+    let person = r#"{"person":{"name":"Ada","age":36,"friends":[{"name":"Bo","age":1}]},"years":2}"#;
+    let nobody = r#"{"person":{"name":"Ada","age":-1},"years":2}"#;
+    let more =
+        ["fast.older", person, "fast.older", nobody, "fast.picture", "{}", "fast.fail", "{}", "fast.progress", r#"{"steps":2}"#];
+
+    let mut calling = client(&[&["call"], &*calls.chain(more).collect::<Vec<_>>()].concat())?;
+
+    for (name, _, text) in CALLS {
+        assert_eq!(calling.event_with("result").await["content"][0]["text"], text, "{name}");
+    }
+    let older = calling.event_with("data").await;
+    assert_eq!(older, json!({"name": "Ada", "age": 38, "friends": [{"name": "Bo", "age": 1, "friends": []}]}));
+    assert_eq!(calling.event_with("result").await["isError"], true, "a person of -1 years");
+    assert_eq!(calling.event_with("result").await["content"][0]["mimeType"], "image/png");
+    assert_eq!(calling.event_with("result").await["content"][0]["text"], "this tool always fails");
+    for step in 1..=2 {
+        assert_eq!(calling.event_with("progress").await["message"], format!("step {step}"));
+    }
+    assert_eq!(calling.event_with("data").await, "2 steps", "FastMCP wraps what is no object, and takes it out again");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_fastmcp_client_of_the_legacy_era_lists_and_calls() {
+    if let Err(reason) = fastmcp("legacy", "2025-11-25").await {
+        skip("foreign::the_fastmcp_client_of_the_legacy_era_lists_and_calls", &reason);
+    }
+}
+
+#[tokio::test]
+async fn the_fastmcp_client_of_the_modern_era_lists_and_calls() {
+    if let Err(reason) = fastmcp("modern", "2026-07-28").await {
+        skip("foreign::the_fastmcp_client_of_the_modern_era_lists_and_calls", &reason);
     }
 }
 

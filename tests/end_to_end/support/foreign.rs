@@ -28,6 +28,20 @@ pub(crate) async fn python_server(arguments: &[&str]) -> Result<(Program, String
     Ok(serve(command).await)
 }
 
+/// The FastMCP server and its URL.
+pub(crate) async fn fastmcp_server() -> Result<(Program, String), String> {
+    let mut command = python_program("fastmcp_server.py")?;
+    command.arg("--until-stdin-closes");
+    Ok(serve(command).await)
+}
+
+/// The FastMCP client with those arguments.
+pub(crate) fn fastmcp_client(arguments: &[&str]) -> Result<Program, String> {
+    let mut command = python_program("fastmcp_client.py")?;
+    command.args(arguments);
+    Ok(Program::start(command))
+}
+
 /// The FastAPI application with those arguments, and its URL.
 pub(crate) async fn fastapi_app(arguments: &[&str]) -> Result<(Program, String), String> {
     let mut command = python_program("fastapi_app.py")?;
@@ -49,7 +63,7 @@ pub(crate) async fn everything() -> Result<(Program, String), String> {
     Ok(serve(command).await)
 }
 
-/// The TypeScript SDK's client with those arguments.
+/// The TypeScript SDK's client with those arguments: 2.x with `--era`, else 1.x.
 pub(crate) fn node_client(arguments: &[&str]) -> Result<Program, String> {
     let mut command = node("mcp_client.mjs")?;
     command.args(arguments);

@@ -1,26 +1,56 @@
-// A real MCP client for the tests: the TypeScript SDK 1.x over Streamable HTTP (legacy era, the only one it knows).
+// A real MCP client for the tests: the TypeScript SDK over Streamable HTTP.
 //
-//     node mcp_client.mjs URL [--bearer TOKEN] list
-//     node mcp_client.mjs URL [--bearer TOKEN] call NAME JSON [--progress] [--cancel-after-progress N]
+//     node mcp_client.mjs URL [--era ERA] [--bearer TOKEN] list
+//     node mcp_client.mjs URL [--era ERA] [--bearer TOKEN] call NAME JSON [--progress] [--cancel-after-progress N]
 //
+// Without --era it is the SDK 1.x, which knows the legacy era alone. With `legacy`, `modern` (asks server/discover and falls
+// back) or `pinned` (takes 2026-07-28 or nothing) it is the SDK 2.x.
 // Prints one line per event: {"connected": ...}, {"progress": ...}, then one of {"tools": [...]}, {"result": ...},
 // {"cancelled": true} or {"error": ...}. Only the last of these makes the exit code 1.
 
 import { parseArgs } from "node:util";
 
-import { Client } from "@modelcontextprotocol/sdk/client/index.js";
+import * as second from "@modelcontextprotocol/client";
+import * as first from "@modelcontextprotocol/sdk/client/index.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 import { CallToolResultSchema, McpError } from "@modelcontextprotocol/sdk/types.js";
 
 import { emit } from "./events.mjs";
 
-const USAGE = "usage: mcp_client.mjs URL [--bearer TOKEN] (list | call NAME JSON [--progress] [--meta JSON])";
+const MODES = { legacy: "legacy", modern: "auto", pinned: { pin: "2026-07-28" } };
+
+// What differs between the two.
+function sdk({ url, era, bearer }) {
+  const requestInit = { headers: bearer ? { Authorization: `Bearer ${bearer}` } : {} };
+  const identity = { name: "typescript-sdk", version: "1.0.0" };
+  if (era === undefined) {
+    const transport = new StreamableHTTPClientTransport(url, { requestInit });
+    const client = new first.Client(identity);
+    return {
+      transport,
+      client,
+      revision: () => transport.protocolVersion,
+      call: (params, options) => client.callTool(params, CallToolResultSchema, options),
+    };
+  }
+  const transport = new second.StreamableHTTPClientTransport(url, { requestInit });
+  const client = new second.Client(identity, { versionNegotiation: { mode: MODES[era] } });
+  return {
+    transport,
+    client,
+    revision: () => client.getNegotiatedProtocolVersion(),
+    call: (params, options) => client.callTool(params, options),
+  };
+}
+
+const USAGE = "usage: mcp_client.mjs URL [--era ERA] [--bearer TOKEN] (list | call NAME JSON [--progress] [--meta JSON])";
 
 function parse() {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
     options: {
       bearer: { type: "string" },
+      era: { type: "string" },
       timeout: { type: "string", default: "30" },
       meta: { type: "string" },
       progress: { type: "boolean", default: false },
@@ -29,7 +59,7 @@ function parse() {
   });
   const [url, command, name, args] = positionals;
   const wanted = { list: 2, call: 4 }[command];
-  if (positionals.length !== wanted) {
+  if (positionals.length !== wanted || (values.era !== undefined && !(values.era in MODES))) {
     console.error(USAGE);
     process.exit(2);
   }
@@ -41,13 +71,14 @@ function parse() {
     arguments: args && JSON.parse(args),
     meta: values.meta && JSON.parse(values.meta),
     bearer: values.bearer,
+    era: values.era,
     timeoutMs: Number(values.timeout) * 1000,
     cancelAfter: cancelAfter === undefined ? undefined : Number(cancelAfter),
     progress: values.progress || cancelAfter !== undefined,
   };
 }
 
-async function listTools(client, options) {
+async function listTools({ client }, options) {
   const tools = [];
   let pages = 0;
   let cursor;
@@ -60,8 +91,8 @@ async function listTools(client, options) {
   emit({ tools, pages });
 }
 
-// Cancelling means aborting the signal: the SDK then sends notifications/cancelled.
-async function callTool(client, options) {
+// Cancelling means aborting the signal: the SDK then tells the server in the way of its era.
+async function callTool({ call }, options) {
   const abort = new AbortController();
   let seen = 0;
   const onprogress = (progress) => {
@@ -72,7 +103,7 @@ async function callTool(client, options) {
   const params = { name: options.name, arguments: options.arguments };
   if (options.meta) params._meta = options.meta;
   try {
-    const result = await client.callTool(params, CallToolResultSchema, {
+    const result = await call(params, {
       signal: abort.signal,
       timeout: options.timeoutMs,
       ...(options.progress ? { onprogress } : {}),
@@ -85,13 +116,12 @@ async function callTool(client, options) {
 }
 
 async function run(options) {
-  const headers = options.bearer ? { Authorization: `Bearer ${options.bearer}` } : {};
-  const transport = new StreamableHTTPClientTransport(options.url, { requestInit: { headers } });
-  const client = new Client({ name: "typescript-sdk", version: "1.0.0" });
+  const chosen = sdk(options);
+  const { client, transport } = chosen;
   await client.connect(transport, { timeout: options.timeoutMs });
-  emit({ connected: { protocolVersion: transport.protocolVersion, server: client.getServerVersion() } });
+  emit({ connected: { protocolVersion: chosen.revision(), server: client.getServerVersion() } });
   try {
-    await { list: listTools, call: callTool }[options.command](client, options);
+    await { list: listTools, call: callTool }[options.command](chosen, options);
   } finally {
     await transport.terminateSession();
     await client.close();
@@ -101,7 +131,7 @@ async function run(options) {
 try {
   await run(parse());
 } catch (error) {
-  const known = error instanceof McpError ? { code: error.code, data: error.data } : {};
+  const known = error instanceof McpError || error instanceof second.ProtocolError ? { code: error.code, data: error.data } : {};
   const cause = error.cause ? `: ${error.cause.message}` : "";
   emit({ error: { ...known, message: error.message + cause } });
   process.exitCode = 1;

@@ -2,17 +2,16 @@
 
 import argparse
 import asyncio
-import socket
 from enum import Enum
 from typing import Annotated, Any, Literal, Optional, Union
 
-import uvicorn
 from fastapi import APIRouter, Body, Cookie, Depends, FastAPI, File, Form, Header, HTTPException, Path, Query, Request, Response, UploadFile
 from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse, StreamingResponse
 from fastapi.security import APIKeyCookie, APIKeyHeader, APIKeyQuery, HTTPBasic, HTTPBasicCredentials, HTTPBearer
 from pydantic import BaseModel, Field
 
-from events import emit, exit_with_stdin
+from events import emit
+from serving import serve
 
 router = APIRouter()
 counts: dict[str, int] = {}
@@ -264,19 +263,14 @@ def make(options: argparse.Namespace) -> FastAPI:
     return app
 
 
-async def main() -> None:
+def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--root-path", default="", help="what a proxy before it cuts off")
     parser.add_argument("--openapi-version", default="3.1.0")
     parser.add_argument("--until-stdin-closes", action="store_true")
     options = parser.parse_args()
-    if options.until_stdin_closes:
-        exit_with_stdin()
-    server = uvicorn.Server(uvicorn.Config(make(options), log_level="warning", timeout_graceful_shutdown=1))
-    listener = socket.create_server(("127.0.0.1", 0))
-    emit(ready={"url": f"http://127.0.0.1:{listener.getsockname()[1]}"})
-    await server.serve(sockets=[listener])
+    serve(make(options), 0, "", options.until_stdin_closes)
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()

@@ -9,17 +9,16 @@ Prints {"ready": {"port": N, "url": "http://127.0.0.1:N/mcp"}} once it listens, 
 import argparse
 import asyncio
 import base64
-import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import mcp_types as types
-import uvicorn
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp.shared.exceptions import MCPError
 
-from events import emit, exit_with_stdin, record
+from events import record
+from serving import serve
 
 Arguments = dict[str, Any]
 Tool = Callable[[ServerRequestContext, Arguments], Awaitable[types.CallToolResult]]
@@ -199,15 +198,6 @@ def build(options: argparse.Namespace) -> Server:
     )
 
 
-class Announcing(uvicorn.Server):
-    """Says on stdout when it listens."""
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        port = (sockets or [])[0].getsockname()[1]
-        emit(ready={"port": port, "url": f"http://127.0.0.1:{port}/mcp"})
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--port", type=int, default=0, help="0 takes a free port")
@@ -219,14 +209,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="legacy replies as JSON instead of SSE")
     parser.add_argument("--until-stdin-closes", action="store_true", help="end when stdin closes")
     options = parser.parse_args()
-    if options.until_stdin_closes:
-        exit_with_stdin()
-
-    listener = socket.create_server(("127.0.0.1", options.port))
     app = build(options).streamable_http_app(json_response=options.json)
-    # One second: calls that a test left behind must not keep the server from ending.
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
-    asyncio.run(Announcing(config).serve(sockets=[listener]))
+    serve(app, options.port, "/mcp", options.until_stdin_closes)
 
 
 if __name__ == "__main__":

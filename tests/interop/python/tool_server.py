@@ -9,13 +9,12 @@ ready; POST /test/tools {"add": NAME} offers one more tool.
 
 import argparse
 import asyncio
-import socket
 from typing import Annotated, Any
 
-import uvicorn
 from fastapi import Body, Depends, FastAPI, HTTPException, Request
 
-from events import emit, exit_with_stdin
+from events import emit
+from serving import serve
 
 SCHEMA = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
 
@@ -116,15 +115,6 @@ def build(options: argparse.Namespace) -> FastAPI:
     return app
 
 
-class Announcing(uvicorn.Server):
-    """Says where it listens, once it does."""
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets=sockets)
-        port = self.servers[0].sockets[0].getsockname()[1]
-        emit(ready={"port": port, "url": f"http://127.0.0.1:{port}"})
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--port", type=int, default=0, help="0 takes a free port")
@@ -132,11 +122,7 @@ def main() -> None:
     parser.add_argument("--bearer", metavar="TOKEN", help="what clients must send")
     parser.add_argument("--until-stdin-closes", action="store_true", help="end when stdin closes")
     options = parser.parse_args()
-    if options.until_stdin_closes:
-        exit_with_stdin()
-    listener = socket.create_server(("127.0.0.1", options.port))
-    config = uvicorn.Config(build(options), log_level="warning", timeout_graceful_shutdown=1)
-    asyncio.run(Announcing(config).serve(sockets=[listener]))
+    serve(build(options), options.port, "", options.until_stdin_closes)
 
 
 if __name__ == "__main__":
