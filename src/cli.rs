@@ -6,6 +6,7 @@ mod config;
 mod demo;
 mod endpoint;
 mod grpc;
+mod health;
 mod output;
 mod peers;
 mod route;
@@ -60,6 +61,8 @@ enum Command {
     Call(tools::Call),
     /// List the tools of a running gateway.
     Tools(tools::List),
+    /// Say whether a running gateway wants requests; exit code 1: it is starting or draining.
+    Health(health::Health),
     /// Say why a running gateway sends the calls of a tool where it does.
     #[command(subcommand)]
     Route(route::Command),
@@ -226,6 +229,7 @@ fn dispatch(command: Command, output: Output) -> Result<(), Failure> {
         Command::Demo(demo) => demo.run(output),
         Command::Call(call) => block_on(call.run(output)),
         Command::Tools(list) => block_on(list.run(output)),
+        Command::Health(health) => block_on(health.run(output)),
         Command::Route(command) => block_on(command.run(output)),
         Command::Bench(bench) => block_on(bench.run(output)),
         Command::Peers(command) => block_on(command.run(output)),

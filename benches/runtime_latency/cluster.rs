@@ -32,6 +32,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) directory: &'a FilePath,
     /// A gateway that was built with the system's allocator.
     pub(crate) system_allocator: Option<&'a FilePath>,
+    /// A Python interpreter that has FastMCP.
+    pub(crate) fastmcp: Option<&'a FilePath>,
 }
 
 /// Running parties, killed when this is dropped.
@@ -42,6 +44,7 @@ pub(crate) struct Cluster {
     /// The peer and its multiaddresses, that of TCP first.
     peer: (Party, Vec<String>),
     gateways: BTreeMap<Kind, Gateway>,
+    fastmcp: Option<(Party, SocketAddr)>,
     /// Where the server is reached from whoever calls it; its own address unless the tool is far away.
     server_address: SocketAddr,
     peer_addresses: Vec<String>,
@@ -68,7 +71,11 @@ impl Cluster {
                 gateways.insert(kind, gateway);
             }
         }
-        Ok(Self { load, server, floor, peer, gateways, server_address, peer_addresses, _delays: delays })
+        let fastmcp = match cases.iter().any(|case| case.path == Path::FastMcp) {
+            true => Some(start_fastmcp(server_address, setup).await?),
+            false => None,
+        };
+        Ok(Self { load, server, floor, peer, gateways, fastmcp, server_address, peer_addresses, _delays: delays })
     }
 
     /// Memory of the gateway of a case before its first call.
@@ -100,6 +107,7 @@ impl Cluster {
             Path::HttpRuntime(_) => over_http(self.gateway(Kind::Alone(scenario.sampling))?.http, "bench.echo"),
             Path::Rest(shape) => over_http(self.gateway(Kind::Rest(shape))?.http, "bench.echo"),
             Path::Variant(variant) => over_http(self.gateway(Kind::Variant(variant))?.http, "bench.echo"),
+            Path::FastMcp => over_http(self.fastmcp()?.1, "echo"),
             Path::PeerGateway(_) => over_http(self.gateway(Kind::Near)?.http, "far.bench.echo"),
             Path::RawStream(carrier) => (Wire::RawStream, self.peer_address(carrier)?, "echo"),
             Path::McppRuntime(carrier) => (Wire::McppSeam, self.peer_address(carrier)?, "echo"),
@@ -124,6 +132,7 @@ impl Cluster {
             Path::Direct(_) if scenario.is_cold => self.load.usage(),
             Path::Direct(_) => self.server.0.usage(),
             Path::Floor(_) => self.floor.0.usage(),
+            Path::FastMcp => self.fastmcp()?.0.usage(),
             Path::HttpRuntime(_) | Path::Rest(_) | Path::Variant(_) | Path::PeerGateway(_) => {
                 let gateways = gateways_of(scenario).into_iter().map(|kind| self.gateway(kind)?.party.usage());
                 gateways.sum::<anyhow::Result<Usage>>()
@@ -134,6 +143,10 @@ impl Cluster {
 
     fn gateway(&self, kind: Kind) -> anyhow::Result<&Gateway> {
         self.gateways.get(&kind).with_context(|| format!("the gateway {kind:?} was not started"))
+    }
+
+    fn fastmcp(&self) -> anyhow::Result<&(Party, SocketAddr)> {
+        self.fastmcp.as_ref().context("FastMCP's proxy was not started")
     }
 
     fn peer_address(&self, carrier: Carrier) -> anyhow::Result<String> {
@@ -174,7 +187,9 @@ fn gateways_of(scenario: &Scenario) -> Vec<Kind> {
         Path::Rest(shape) => vec![Kind::Rest(shape)],
         Path::Variant(variant) => vec![Kind::Variant(variant)],
         Path::PeerGateway(_) => vec![Kind::Far, Kind::Near],
-        Path::Direct(_) | Path::Floor(_) | Path::RawStream(_) | Path::McppRuntime(_) | Path::HttpSeam => Vec::new(),
+        Path::Direct(_) | Path::Floor(_) | Path::RawStream(_) | Path::McppRuntime(_) | Path::HttpSeam | Path::FastMcp => {
+            Vec::new()
+        }
     }
 }
 
@@ -214,8 +229,21 @@ async fn start_gateway(
 
 pub(crate) async fn start_listener(name: &str, arguments: &[String], setup: &Setup<'_>) -> anyhow::Result<(Party, SocketAddr)> {
     let mut party = start_role(name, arguments, setup)?;
-    let ready = party.ready().await?;
-    let address = ready["http"].as_str().context("a listener says where it listens")?.parse()?;
+    let address = party.http().await?;
+    Ok((party, address))
+}
+
+async fn start_fastmcp(upstream: SocketAddr, setup: &Setup<'_>) -> anyhow::Result<(Party, SocketAddr)> {
+    let program = FilePath::new(env!("CARGO_MANIFEST_DIR")).join("benches/runtime_latency/fastmcp_proxy.py");
+    let mut party = Launch {
+        name: "fastmcp-proxy".to_owned(),
+        program: setup.fastmcp.context("no Python interpreter has FastMCP")?,
+        arguments: vec![program.display().to_string(), format!("http://{upstream}/mcp")],
+        core: setup.core,
+        log: setup.directory.join("fastmcp-proxy.log"),
+    }
+    .start()?;
+    let address = party.http().await?;
     Ok((party, address))
 }
 

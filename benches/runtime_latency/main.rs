@@ -77,6 +77,9 @@ struct Options {
     /// A gateway that was built with `--features system-allocator`, for the rows of that choice
     #[arg(long, value_name = "FILE")]
     system_allocator: Option<PathBuf>,
+    /// A Python interpreter that has FastMCP, for the rows of its proxy
+    #[arg(long, value_name = "FILE")]
+    fastmcp: Option<PathBuf>,
     /// Write tables and pictures into `benches/README.md` and `benches/results`
     #[arg(long)]
     write: bool,
@@ -175,6 +178,7 @@ impl Options {
             Path::Variant(Variant::SystemAllocator) if self.system_allocator.is_none() => {
                 Some("--system-allocator names no gateway that was built with the feature `system-allocator`")
             }
+            Path::FastMcp if self.fastmcp.is_none() => Some("--fastmcp names no Python interpreter that has FastMCP"),
             Path::HttpRuntime(_) | Path::Rest(_) | Path::PeerGateway(_) | Path::Variant(_) if self.baselines => {
                 Some("--baselines leaves it out")
             }
@@ -210,8 +214,14 @@ async fn weigh(options: &Options) -> anyhow::Result<()> {
     let machine = Machine::this(Options::command());
     let directory = output_directory()?;
     let collector = Collector::start()?;
-    let setup =
-        Setup { place: Place::Here, core: None, collector: collector.address, directory: &directory, system_allocator: None };
+    let setup = Setup {
+        place: Place::Here,
+        core: None,
+        collector: collector.address,
+        directory: &directory,
+        system_allocator: None,
+        fastmcp: None,
+    };
     let report = memory::run(&setup, machine, Amount { calls: options.calls, clients: options.clients }).await?;
     let json = directory.join("memory.json");
     std::fs::write(&json, serde_json::to_vec_pretty(&report)?).with_context(|| format!("cannot write {}", json.display()))?;
@@ -241,8 +251,8 @@ async fn run(options: &Options, mut cases: Vec<Case>, skipped: Vec<Skipped>) -> 
         };
         let mut chosen: Vec<&mut Case> = cases.iter_mut().filter(|case| case.scenario.place == place).collect();
         let scenarios: Vec<Scenario> = chosen.iter().map(|case| case.scenario).collect();
-        let system_allocator = options.system_allocator.as_deref();
-        let setup = Setup { place, core, collector: collector.address, directory: &directory, system_allocator };
+        let (system_allocator, fastmcp) = (options.system_allocator.as_deref(), options.fastmcp.as_deref());
+        let setup = Setup { place, core, collector: collector.address, directory: &directory, system_allocator, fastmcp };
         let mut cluster = Cluster::start(&setup, &scenarios).await?;
         run_rounds(&mut cluster, &mut chosen, options).await?;
     }

@@ -1,5 +1,6 @@
 //! The parties of a run, each a process of its own: started, pinned, measured and killed by its id.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -91,6 +92,12 @@ impl Party {
         // Nobody reads on, and a full pipe would stop the party.
         self.drain.spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         Ok(line["ready"].take())
+    }
+
+    /// Waits until the party is ready, and returns where it speaks HTTP.
+    pub(crate) async fn http(&mut self) -> anyhow::Result<SocketAddr> {
+        let ready = self.ready().await?;
+        Ok(ready["http"].as_str().with_context(|| format!("{} does not say where it listens", self.name))?.parse()?)
     }
 
     /// Reads what the kernel knows about the process now.

@@ -21,6 +21,8 @@ pub(crate) enum Path {
     PeerGateway(Era),
     /// `twinway serve` with the server as an upstream that does not speak MCP.
     Rest(Shape),
+    /// The proxy of FastMCP with the server as its upstream.
+    FastMcp,
     /// `twinway serve` as we set it up, or in another way.
     Variant(Variant),
 }
@@ -97,7 +99,9 @@ impl Path {
     pub(crate) const fn era(self) -> Era {
         match self {
             Self::Direct(era) | Self::Floor(era) | Self::HttpRuntime(era) | Self::PeerGateway(era) => era,
-            Self::RawStream(_) | Self::McppRuntime(_) | Self::HttpSeam | Self::Rest(_) | Self::Variant(_) => Era::Modern,
+            Self::RawStream(_) | Self::McppRuntime(_) | Self::HttpSeam | Self::Rest(_) | Self::FastMcp | Self::Variant(_) => {
+                Era::Modern
+            }
         }
     }
 
@@ -113,6 +117,7 @@ impl Path {
             Self::McppRuntime(carrier) => format!("mcpp-runtime {era} {}", carrier.name()),
             Self::PeerGateway(_) => format!("peer-gateway {era}"),
             Self::Rest(shape) => format!("http-runtime {era} {}", shape.kind()),
+            Self::FastMcp => format!("fastmcp-proxy {era}"),
             Self::Variant(Variant::Ours) => format!("http-runtime {era} as-it-is"),
             Self::Variant(Variant::SystemAllocator) => format!("http-runtime {era} system-allocator"),
             Self::Variant(Variant::AllLayers) => format!("http-runtime {era} all-layers"),
@@ -239,7 +244,7 @@ impl Scenario {
     pub(crate) const fn direct(&self) -> Option<Self> {
         match self.path {
             Path::RawStream(_) | Path::McppRuntime(_) | Path::Variant(_) | Path::HttpSeam => None,
-            Path::Rest(_) => Some(self.through(Path::Direct(Era::Modern))),
+            Path::Rest(_) | Path::FastMcp => Some(self.through(Path::Direct(Era::Modern))),
             Path::Direct(era) | Path::Floor(era) | Path::HttpRuntime(era) | Path::PeerGateway(era) => {
                 Some(self.sampled(Sampling::OnePercent).through(Path::Direct(era)))
             }
@@ -251,7 +256,7 @@ impl Scenario {
         match self.path {
             Path::Direct(_) | Path::Floor(_) | Path::RawStream(_) | Path::Variant(Variant::Ours) => None,
             Path::HttpRuntime(era) | Path::PeerGateway(era) => Some(self.sampled(Sampling::OnePercent).through(Path::Floor(era))),
-            Path::Rest(_) => Some(self.through(Path::Floor(Era::Modern))),
+            Path::Rest(_) | Path::FastMcp => Some(self.through(Path::Floor(Era::Modern))),
             Path::McppRuntime(carrier) => Some(self.through(Path::RawStream(carrier))),
             Path::HttpSeam => Some(self.through(Path::Direct(Era::Modern))),
             Path::Variant(_) => Some(self.through(Path::Variant(Variant::Ours))),
@@ -280,6 +285,7 @@ pub(crate) fn all() -> Vec<Scenario> {
     let (every, few, cold) = (every_row(), few_rows(), cold_rows());
     for in_flight in [1, 16, 64] {
         add(scenario().in_flight(in_flight), &every);
+        add(scenario().in_flight(in_flight), &[scenario().through(Path::FastMcp)]);
     }
     add(scenario().payload_bytes(4 << 10), &few);
     for in_flight in [1, 16, 64] {

@@ -90,18 +90,27 @@ impl Client {
 
     /// A document of the admin API, `route/echo` for example, about the view that the endpoint names.
     pub(super) async fn document(&self, path: &str, query: &BTreeMap<&str, &str>) -> Result<Box<RawValue>, ClientError> {
-        let mut request = Request::get(self.endpoint.admin(path, query)).header(header::HOST, self.endpoint.authority());
-        if let Some(authorization) = &self.authorization {
-            request = request.header(header::AUTHORIZATION, authorization);
-        }
-        let request = request.body(Full::default()).map_err(ClientError::Request)?;
-        let (status, body) = self.exchange(request, false).await?;
+        let (status, body) = self.get(&self.endpoint.admin(path, query)).await?;
         if status.is_success() {
             return serde_json::from_slice(&body).map_err(ClientError::NotMcp);
         }
         let unnamed = || Fault { code: None, message: String::from_utf8_lossy(&body).trim().to_owned(), data: None };
         let fault = serde_json::from_slice(&body).ok().and_then(|message: Message| message.error).unwrap_or_else(unnamed);
         Err(ClientError::Refused { status, fault })
+    }
+
+    /// Whether the gateway wants requests, and its own words.
+    pub(super) async fn readiness(&self) -> Result<(bool, Box<RawValue>), ClientError> {
+        let (status, body) = self.get(&self.endpoint.beside("/health/ready")).await?;
+        Ok((status.is_success(), serde_json::from_slice(&body).map_err(ClientError::NotMcp)?))
+    }
+
+    async fn get(&self, path: &str) -> Result<(StatusCode, Bytes), ClientError> {
+        let mut request = Request::get(path).header(header::HOST, self.endpoint.authority());
+        if let Some(authorization) = &self.authorization {
+            request = request.header(header::AUTHORIZATION, authorization);
+        }
+        self.exchange(request.body(Full::default()).map_err(ClientError::Request)?, false).await
     }
 
     async fn exchange(&self, request: Request<Full<Bytes>>, may_have_run: bool) -> Result<(StatusCode, Bytes), ClientError> {

@@ -38,14 +38,24 @@ impl Endpoint {
 }
 
 impl Endpoint {
+    /// The path of a page that stands beside `/mcp`.
+    pub(super) fn beside(&self, path: &str) -> String {
+        format!("{}{path}", self.root_and_view().0)
+    }
+
+    /// What stands before `/mcp`, and which upstream behind it.
+    fn root_and_view(&self) -> (&str, Option<&str>) {
+        let whole = self.path();
+        match whole.strip_suffix("/mcp") {
+            Some(root) => (root, None),
+            None => whole.rsplit_once("/mcp/").map_or((whole, None), |(root, view)| (root, Some(view))),
+        }
+    }
+
     /// Path and query of a document of the admin API, which stands beside `/mcp`. An endpoint of one upstream asks about its
     /// view.
     pub(super) fn admin(&self, path: &str, query: &BTreeMap<&str, &str>) -> String {
-        let whole = self.path();
-        let (root, view) = match whole.strip_suffix("/mcp") {
-            Some(root) => (root, None),
-            None => whole.rsplit_once("/mcp/").map_or((whole, None), |(root, view)| (root, Some(view))),
-        };
+        let (root, view) = self.root_and_view();
         let view = view.map(|view| ("view", view));
         let query = query.iter().map(|(key, value)| (*key, *value)).chain(view);
         let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
@@ -117,6 +127,8 @@ mod tests {
             let endpoint: Endpoint = text.parse().expect("an endpoint");
 
             assert_eq!(endpoint.admin("tools", &BTreeMap::from([("limit", "1")])), expected, "{text}");
+            let health = expected.split("/admin").next().expect("a root").to_owned() + "/health/ready";
+            assert_eq!(endpoint.beside("/health/ready"), health, "{text}");
         }
     }
 

@@ -10,6 +10,7 @@ use std::{
 
 use clap::Args;
 use runtime_api::BoxError;
+use sd_notify::NotifyState;
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -135,11 +136,15 @@ async fn run(config: Config, given: Serve, blame: &Blame, output: Output) -> Res
     let addresses = app.addresses().clone();
     let stop = CancellationToken::new();
     let mut parts = JoinSet::new();
-    let ready = move || announce(&addresses, output);
+    let ready = move || {
+        announce(&addresses, output);
+        tell_manager(NotifyState::Ready);
+    };
     parts.spawn(app.run(stop.clone(), ready));
     let ended = tokio::select! {
         biased;
         () = signals.next() => {
+            tell_manager(NotifyState::Stopping);
             stop.cancel();
             // Whoever asks twice does not want to wait for calls in flight.
             tokio::select! {
@@ -172,6 +177,13 @@ fn announce(addresses: &Addresses, output: Output) {
     addresses.grpc.iter().for_each(|grpc| text.push_str(&format!("\n  gRPC  http://{grpc}")));
     p2p.iter().for_each(|address| text.push_str(&format!("\n  peer  {address}")));
     drop(output.either(&ready, &text));
+}
+
+/// Tells systemd, if it started this program and wants to know (`Type=notify`).
+fn tell_manager(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        warn!(%error, "the service manager cannot be told");
+    }
 }
 
 /// Each address a peer can dial, with the key it must find there.

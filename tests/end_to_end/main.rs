@@ -8,6 +8,7 @@ mod cache;
 mod calls;
 mod cancel;
 mod configuration;
+mod deploy;
 mod deprecation;
 mod extension;
 mod faults;
