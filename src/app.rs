@@ -311,6 +311,7 @@ impl App {
         info!("stopping");
         // No new requests; those in flight get their time.
         stopping.cancel();
+        server.close_streams();
         let drained = drain(&mut ways_in).await;
         // Calls that belong to sessions whose clients are gone.
         server.drain(drain_timeout).await;

@@ -215,6 +215,12 @@ impl Catalog {
         self.history.since(number)
     }
 
+    /// Whether a view is another than in the catalogue of that number. When that is longer ago than is remembered, it is.
+    #[must_use]
+    pub fn has_changed_since(&self, number: u64, view: &str) -> bool {
+        self.history.touches(number, view)
+    }
+
     /// Waits until each target has answered or failed, or `limit` is over.
     pub async fn settled(&self, limit: Duration) {
         self.settled_where(limit, |_| true).await;

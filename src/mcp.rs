@@ -1,7 +1,7 @@
 //! The server side of MCP: what a client's message means in its era, and what it is answered.
 //!
 //! ```text
-//! message -> envelope -> era -> lifecycle (initialize, discover, ping) | tools/list | tools/call -> Running
+//! message -> envelope -> era -> lifecycle (initialize, discover, ping) | tools/list | tools/call, listen -> Running
 //! ```
 //!
 //! Nothing here reads or writes a socket: a transport hands in an [`Inbound`] and carries the [`Answer`] back.
@@ -12,6 +12,7 @@ mod deprecation;
 mod era;
 mod inbound;
 mod lifecycle;
+mod listen;
 mod listing;
 mod rest;
 mod running;
@@ -21,7 +22,8 @@ mod session;
 use std::{sync::Arc, time::Duration};
 
 use runtime_api::Era;
-use tokio_util::task::TaskTracker;
+use tokio::sync::Semaphore;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use twinway_proto::{
     envelope::{self, Message, Notification, Request},
     headers::MCP_SESSION_ID,
@@ -60,6 +62,10 @@ struct Shared {
     configuration: reload::Status,
     /// Calls whose client is gone but whose session is not.
     left_behind: TaskTracker,
+    /// Places for clients that listen for changes.
+    streams: Arc<Semaphore>,
+    /// Those who listen are sent home.
+    closing: CancellationToken,
 }
 
 impl Server {
@@ -80,6 +86,8 @@ impl Server {
             page_size: config.http.page_size.get(),
             configuration: reload::Status::default(),
             left_behind: TaskTracker::new(),
+            streams: Arc::new(Semaphore::new(config.http.sessions_max.get().min(Semaphore::MAX_PERMITS))),
+            closing: CancellationToken::new(),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -143,6 +151,8 @@ impl Server {
             ("ping", Era::Legacy) => answer::result(request.id, b"{}".to_vec().into()),
             ("tools/list", _) => self.list_tools(inbound, request, &spoken),
             ("tools/call", _) => self.call_tool(inbound, request, &spoken),
+            // Over a stream a peer lists anew by `ttlMs`: what it may see is not known here for as long as it listens.
+            ("subscriptions/listen", Era::Modern) if matches!(inbound.way, Way::Http { .. }) => self.listen(inbound, request),
             (method, era) => answer::unknown_method(request.id, method, era),
         };
         match answer {

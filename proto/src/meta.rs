@@ -14,6 +14,8 @@ pub mod key {
     pub const LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
     /// Name and version of a modern server, in results.
     pub const SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
+    /// Which `subscriptions/listen` a notification belongs to: the id of that request.
+    pub const SUBSCRIPTION_ID: &str = "io.modelcontextprotocol/subscriptionId";
     /// Progress token.
     pub const PROGRESS_TOKEN: &str = "progressToken";
     /// W3C Trace Context.

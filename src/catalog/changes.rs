@@ -152,6 +152,14 @@ impl History {
         changes
     }
 
+    /// Whether a view is another than in the catalogue of that number; yes, when that is forgotten.
+    pub(super) fn touches(&self, number: u64, view: &str) -> bool {
+        let remembered = self.0.lock();
+        let is_forgotten = remembered.len() == REMEMBERED && remembered.front().is_some_and(|oldest| oldest.number > number);
+        let mut since = remembered.iter().rev().take_while(|changes| changes.number > number);
+        is_forgotten || since.any(|changes| changes.views.iter().any(|changed| &*changed.view == view))
+    }
+
     /// Those of catalogues after that number, the oldest first.
     pub(super) fn since(&self, number: u64) -> Vec<Arc<Changes>> {
         self.0.lock().iter().filter(|changes| changes.number > number).cloned().collect()

@@ -74,7 +74,7 @@ impl Server {
 /// What the gateway offers. Over libp2p it names the MCP++ binding, and the one profile that it serves.
 fn capabilities(way: &Way<'_>, binding: &str) -> String {
     match way {
-        Way::Http { .. } => r#"{"tools":{}}"#.to_owned(),
+        Way::Http { .. } => r#"{"tools":{"listChanged":true}}"#.to_owned(),
         Way::Stream { .. } => format!(
             r#"{{"tools":{{}},"mcp++":{{"bindingId":"{binding}","bindingIds":["{MODERN_BINDING}","{LEGACY_BINDING}"],"profiles":["mcp++/p2p-transport"]}}}}"#
         ),

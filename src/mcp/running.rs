@@ -47,13 +47,14 @@ struct State {
     events: Option<(CallerEvents, Bytes)>,
     /// An answer that waits for the notifications before it.
     ready: Option<Outgoing>,
-    session: Option<InSession>,
+    /// Ends it without an answer.
+    withdrawn: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    in_session: Option<InSession>,
 }
 
 struct InSession {
     session: Arc<Session>,
     id: Box<str>,
-    cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 /// What comes next.
@@ -74,7 +75,8 @@ impl Running {
         deadline: Instant,
         left_behind: TaskTracker,
     ) -> Self {
-        Self { state: Some(State { answer, events, ready: None, session: None }), deadline, left_behind, goes_on: false }
+        let state = State { answer, events, ready: None, withdrawn: None, in_session: None };
+        Self { state: Some(state), deadline, left_behind, goes_on: false }
     }
 
     /// After this instant nobody has to be waited for: neither the target nor a client that does not read.
@@ -107,12 +109,19 @@ impl Running {
 
     /// The session can cancel the call by this id, and the call outlives its holder.
     pub(super) fn in_session(mut self, session: &Arc<Session>, id: &str) -> Self {
-        let cancelled = session.enter(id);
+        self = self.until(session.enter(id));
         if let Some(state) = &mut self.state {
-            let cancelled = Box::pin(cancelled.cancelled_owned());
-            state.session = Some(InSession { session: Arc::clone(session), id: id.into(), cancelled });
+            state.in_session = Some(InSession { session: Arc::clone(session), id: id.into() });
         }
         self.goes_on = true;
+        self
+    }
+
+    /// The token ends it without an answer.
+    pub(super) fn until(mut self, withdrawn: CancellationToken) -> Self {
+        if let Some(state) = &mut self.state {
+            state.withdrawn = Some(Box::pin(withdrawn.cancelled_owned()));
+        }
         self
     }
 
@@ -146,8 +155,8 @@ impl Running {
 
 impl State {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
-        if let Some(session) = &mut self.session
-            && session.cancelled.as_mut().poll(cx).is_ready()
+        if let Some(withdrawn) = &mut self.withdrawn
+            && withdrawn.as_mut().poll(cx).is_ready()
         {
             return Poll::Ready(Step::Withdrawn);
         }

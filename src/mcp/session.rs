@@ -77,6 +77,8 @@ struct InFlight {
     calls: HashMap<Box<str>, Cancel>,
     /// The session was ended: whatever begins now is cancelled.
     ended: bool,
+    /// Its stream of notifications.
+    stream: Option<CancellationToken>,
 }
 
 /// What a handle says. `id` stands in it twice over as a nonce would: it makes handles differ.
@@ -147,6 +149,19 @@ impl Session {
         self.in_flight.lock().calls.remove(id);
     }
 
+    /// A stream of notifications begins, and the one before it ends. It is over when the token is cancelled, by either side.
+    pub(super) fn listen(&self) -> CancellationToken {
+        let stream = CancellationToken::new();
+        let mut in_flight = self.in_flight.lock();
+        if in_flight.ended {
+            stream.cancel();
+        }
+        if let Some(older) = in_flight.stream.replace(stream.clone()) {
+            older.cancel();
+        }
+        stream
+    }
+
     /// Cancels the call with that raw id. A call that is not there has ended, or was never begun: both are fine.
     pub fn cancel(&self, id: &str) {
         if let Some(cancel) = self.in_flight.lock().calls.get(id) {
@@ -158,11 +173,12 @@ impl Session {
     pub fn end(&self) {
         let mut in_flight = self.in_flight.lock();
         in_flight.ended = true;
-        in_flight.calls.values().for_each(CancellationToken::cancel);
+        in_flight.calls.values().chain(&in_flight.stream).for_each(CancellationToken::cancel);
     }
 
     fn is_busy(&self) -> bool {
-        !self.in_flight.lock().calls.is_empty()
+        let in_flight = self.in_flight.lock();
+        !in_flight.calls.is_empty() || in_flight.stream.as_ref().is_some_and(|stream| !stream.is_cancelled())
     }
 }
 

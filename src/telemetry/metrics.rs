@@ -60,6 +60,7 @@ struct Families {
     breaker_opened: Family<ByRoute, Counter>,
     breaker_refused: Family<ByRoute, Counter>,
     sessions: Gauge,
+    listening: Gauge,
     peers_connected: Family<ByTransport, Gauge>,
     tools: Gauge,
     cache: CacheMetrics,
@@ -148,6 +149,12 @@ impl Metrics {
         self.families.reloads.get_or_create(&ByResult { outcome }).inc();
     }
 
+    /// Clients that listen for changes.
+    #[must_use]
+    pub fn listening(&self) -> &Gauge {
+        &self.families.listening
+    }
+
     /// Legacy sessions that are open.
     #[must_use]
     pub fn sessions(&self) -> &Gauge {
@@ -198,6 +205,7 @@ impl Families {
             breaker_opened: Family::default(),
             breaker_refused: Family::default(),
             sessions: Gauge::default(),
+            listening: Gauge::default(),
             peers_connected: Family::default(),
             tools: Gauge::default(),
             cache: CacheMetrics::default(),
@@ -234,6 +242,7 @@ impl Families {
         );
         registry.register("breaker_refused", "Calls not sent because their target is left alone", all.breaker_refused);
         registry.register("sessions", "Legacy sessions that are open", all.sessions);
+        registry.register("listening", "Streams on which clients are told of changes", all.listening);
         registry.register("peers_connected", "Configured peers that are connected and answer, by transport", all.peers_connected);
         all.cache.register(registry);
         let changes = "Tools that the merged catalogue gained, lost, or has in another form than before";

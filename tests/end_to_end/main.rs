@@ -20,6 +20,7 @@ mod https;
 mod injected;
 mod lifecycle;
 mod limits;
+mod listening;
 mod lists;
 mod openapi;
 mod openapi_documents;

@@ -323,8 +323,14 @@ async fn a_changed_document_changes_the_tools_and_an_unchanged_one_is_not_sent_a
     assert_eq!(counts().await["documents"], 1);
     assert!(!farm.client().tool_names().await.contains(&"grown".to_owned()));
 
+    let client = farm.client();
+    let listening = client.ask("subscriptions/listen").params(r#""notifications":{"toolsListChanged":true}"#);
+    let mut told = listening.open().await;
+    assert_eq!(told.event().await.unwrap()["method"], "notifications/subscriptions/acknowledged");
+
     farm.direct("POST", "/test/grow").await;
 
+    assert_eq!(told.event().await.unwrap()["method"], "notifications/tools/list_changed");
     until("the new tool", || async { farm.client().tool_names().await.contains(&"grown".to_owned()).then_some(()) }).await;
     assert_eq!(farm.structured("grown", json!({})).await, Value::Null);
     assert_eq!(counts().await["documents"], 2);

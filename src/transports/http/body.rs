@@ -43,12 +43,12 @@ impl Answer {
         Self::Whole(Some(rope.into()).filter(|rope| !rope.is_empty()))
     }
 
-    /// A stream that begins with a notification.
-    pub(super) fn stream(first: Rope, running: Running) -> Self {
+    /// A stream that begins with a notification, if there is one yet.
+    pub(super) fn stream(first: Option<Rope>, running: Running) -> Self {
         let keep_alive = Box::pin(sleep(KEEP_ALIVE));
         // The call must not depend on how fast this body is read.
         let steps = Some(running.into_steps());
-        Self::Stream(Box::new(Stream { first: Some(first), steps, keep_alive }))
+        Self::Stream(Box::new(Stream { first, steps, keep_alive }))
     }
 
     /// A stream without any event.
@@ -85,7 +85,7 @@ impl Stream {
             return Poll::Pending;
         }
         self.keep_alive.as_mut().reset(Instant::now() + KEEP_ALIVE);
-        let comment: Bytes = sse::comment("still working");
+        let comment: Bytes = sse::comment("still here");
         Poll::Ready(Some(comment.into()))
     }
 }

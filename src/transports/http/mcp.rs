@@ -70,7 +70,9 @@ async fn mcp(front: &Arc<Front>, view: &str, request: Request<Incoming>) -> Resp
     match *request.method() {
         Method::POST => post(front, view, &principal, request).await,
         Method::DELETE => end_session(front, view, &principal, request.headers()),
-        // There is no stream of notifications without a request (405 is allowed, 2025-11-25, transports).
+        Method::GET if request.headers().contains_key(MCP_SESSION_ID) => listen(front, view, &principal, request.headers()),
+        // Without a session there is no stream of notifications: revision 2026-07-28 has none of this kind, and before there
+        // is nothing to tell (405 is allowed, 2025-11-25, transports).
         _ => method_not_allowed("POST, DELETE"),
     }
 }
@@ -127,8 +129,31 @@ async fn post(front: &Arc<Front>, view: &str, principal: &Principal, request: Re
 async fn drive(mut running: Running) -> Response<Body> {
     match running.next().await {
         Step::Done(outgoing) => message_response(outgoing),
-        Step::Event(first) => stream(Body::stream(first, running)),
+        Step::Event(first) => stream(Body::stream(Some(first), running)),
         Step::Withdrawn => stream(Body::silence()),
+    }
+}
+
+/// The stream of notifications of a session (2025-11-25, transports, listening for messages).
+fn listen(front: &Front, view: &str, principal: &Principal, headers: &HeaderMap) -> Response<Body> {
+    let accepts = headers.get_all(header::ACCEPT).iter().any(|value| {
+        let mut listed = value.as_bytes().split(|byte| *byte == b',');
+        listed.any(|one| {
+            one.trim_ascii().to_ascii_lowercase().starts_with(EVENTS.as_bytes()) || one.trim_ascii().starts_with(b"*/*")
+        })
+    });
+    if !accepts {
+        let message = "GET with a session opens a stream of events; `Accept` does not name text/event-stream";
+        return refusal(StatusCode::NOT_ACCEPTABLE, ErrorCode::InvalidRequest, message);
+    }
+    let handle = headers.get(MCP_SESSION_ID).and_then(|handle| handle.to_str().ok()).unwrap_or_default();
+    let session = match front.server.sessions().find(handle, principal, view) {
+        Ok(session) => session,
+        Err(error) => return refusal(StatusCode::NOT_FOUND, ErrorCode::UnknownName, &error.to_string()),
+    };
+    match front.server.listen_in(&session, view) {
+        Ok(running) => stream(Body::stream(None, running)),
+        Err(full) => with_hint(refusal(StatusCode::SERVICE_UNAVAILABLE, full.code(), &full.to_string()), full.code()),
     }
 }
 

@@ -12,7 +12,7 @@ mod program;
 mod scripted;
 
 pub(crate) use canned::Canned;
-pub(crate) use client::{Era, Mcp};
+pub(crate) use client::{Ask, Era, Mcp};
 pub(crate) use command::twinway;
 pub(crate) use config::Setup;
 pub(crate) use faulty::{Faulty, Plan};
@@ -21,7 +21,7 @@ pub(crate) use foreign::{
     serve, skip,
 };
 pub(crate) use gateway::Gateway;
-pub(crate) use http::{Answer, send};
+pub(crate) use http::{Answer, Open, open, send};
 pub(crate) use program::Program;
 pub(crate) use scripted::{Act, Garbage, Script, Scripted, Seen, Serves, closed_port};
 

@@ -2,11 +2,13 @@
 //
 //     node mcp_client.mjs URL [--era ERA] [--bearer TOKEN] list
 //     node mcp_client.mjs URL [--era ERA] [--bearer TOKEN] call NAME JSON [--progress] [--cancel-after-progress N]
+//     node mcp_client.mjs URL [--era ERA] [--bearer TOKEN] listen
 //
 // Without --era it is the SDK 1.x, which knows the legacy era alone. With `legacy`, `modern` (asks server/discover and falls
 // back) or `pinned` (takes 2026-07-28 or nothing) it is the SDK 2.x.
 // Prints one line per event: {"connected": ...}, {"progress": ...}, then one of {"tools": [...]}, {"result": ...},
-// {"cancelled": true} or {"error": ...}. Only the last of these makes the exit code 1.
+// {"cancelled": true} or {"error": ...}. Only the last of these makes the exit code 1. `listen` prints {"listening": true}, and
+// {"changed": [names]} whenever it is told that the list of tools is another.
 
 import { parseArgs } from "node:util";
 
@@ -20,12 +22,14 @@ import { emit } from "./events.mjs";
 const MODES = { legacy: "legacy", modern: "auto", pinned: { pin: "2026-07-28" } };
 
 // What differs between the two.
-function sdk({ url, era, bearer }) {
+function sdk({ url, command, era, bearer }) {
   const requestInit = { headers: bearer ? { Authorization: `Bearer ${bearer}` } : {} };
   const identity = { name: "typescript-sdk", version: "1.0.0" };
+  const onChanged = (error, tools) => emit(error ? { error: error.message } : { changed: tools.map((tool) => tool.name) });
+  const listChanged = command === "listen" ? { tools: { onChanged } } : undefined;
   if (era === undefined) {
     const transport = new StreamableHTTPClientTransport(url, { requestInit });
-    const client = new first.Client(identity);
+    const client = new first.Client(identity, { listChanged });
     return {
       transport,
       client,
@@ -34,7 +38,7 @@ function sdk({ url, era, bearer }) {
     };
   }
   const transport = new second.StreamableHTTPClientTransport(url, { requestInit });
-  const client = new second.Client(identity, { versionNegotiation: { mode: MODES[era] } });
+  const client = new second.Client(identity, { listChanged, versionNegotiation: { mode: MODES[era] } });
   return {
     transport,
     client,
@@ -43,7 +47,7 @@ function sdk({ url, era, bearer }) {
   };
 }
 
-const USAGE = "usage: mcp_client.mjs URL [--era ERA] [--bearer TOKEN] (list | call NAME JSON [--progress] [--meta JSON])";
+const USAGE = "usage: mcp_client.mjs URL [--era ERA] [--bearer TOKEN] (list | listen | call NAME JSON [--progress] [--meta JSON])";
 
 function parse() {
   const { values, positionals } = parseArgs({
@@ -58,7 +62,7 @@ function parse() {
     },
   });
   const [url, command, name, args] = positionals;
-  const wanted = { list: 2, call: 4 }[command];
+  const wanted = { list: 2, listen: 2, call: 4 }[command];
   if (positionals.length !== wanted || (values.era !== undefined && !(values.era in MODES))) {
     console.error(USAGE);
     process.exit(2);
@@ -115,13 +119,19 @@ async function callTool({ call }, options) {
   }
 }
 
+// Until the test ends this program.
+async function listen() {
+  emit({ listening: true });
+  await new Promise((resolve) => setInterval(resolve, 3_600_000));
+}
+
 async function run(options) {
   const chosen = sdk(options);
   const { client, transport } = chosen;
   await client.connect(transport, { timeout: options.timeoutMs });
   emit({ connected: { protocolVersion: chosen.revision(), server: client.getServerVersion() } });
   try {
-    await { list: listTools, call: callTool }[options.command](chosen, options);
+    await { list: listTools, listen, call: callTool }[options.command](chosen, options);
   } finally {
     await transport.terminateSession();
     await client.close();

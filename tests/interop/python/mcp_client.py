@@ -2,9 +2,11 @@
 
     python mcp_client.py URL [--era ERA] [--bearer TOKEN] list
     python mcp_client.py URL [--era ERA] [--bearer TOKEN] call NAME JSON [--progress] [--cancel-after-progress N]
+    python mcp_client.py URL [--era ERA] [--bearer TOKEN] listen
 
 Prints one line per event: {"connected": ...}, {"progress": ...}, then one of {"tools": [...]}, {"result": ...},
-{"cancelled": true} or {"error": ...}. Only the last of these makes the exit code 1.
+{"cancelled": true} or {"error": ...}. Only the last of these makes the exit code 1. `listen` prints {"listening": true}, and
+{"changed": [names]} whenever it is told that the list of tools is another.
 """
 
 import argparse
@@ -47,6 +49,25 @@ async def list_tools(client: Client) -> None:
     emit(tools=tools, pages=pages)
 
 
+async def emit_changed(client: Client) -> None:
+    tools = (await client.list_tools(cache_mode="bypass")).tools
+    emit(changed=[tool.name for tool in tools])
+
+
+async def listen(client: Client, changed: anyio.Event) -> None:
+    """`changed` is set when a notification comes that belongs to no subscription, as in the legacy era."""
+    if client.protocol_version >= MODERN:
+        async with client.listen(tools_list_changed=True) as subscription:
+            emit(listening=True)
+            async for _ in subscription:
+                await emit_changed(client)
+        emit(ended=True)
+        return
+    emit(listening=True)
+    await changed.wait()
+    await emit_changed(client)
+
+
 async def call_tool(client: Client, options: argparse.Namespace) -> None:
     """Calls once. Cancelling means leaving the scope: the SDK then tells the server in the way of its era."""
     seen = 0
@@ -73,16 +94,24 @@ async def call_tool(client: Client, options: argparse.Namespace) -> None:
 
 async def run(options: argparse.Namespace) -> None:
     headers = {"Authorization": f"Bearer {options.bearer}"} if options.bearer else {}
+    changed = anyio.Event()
+
+    async def on_message(message: Any) -> None:
+        if getattr(message, "method", None) == "notifications/tools/list_changed":
+            changed.set()
+
     verify = ssl.create_default_context(cafile=options.ca_file) if options.ca_file else True
     async with httpx2.AsyncClient(headers=headers, timeout=options.timeout, verify=verify) as http:
         transport = streamable_http_client(options.url, http_client=http)
-        async with Client(transport, mode=MODES[options.era]) as client:
+        async with Client(transport, mode=MODES[options.era], message_handler=on_message) as client:
             server = plain(client.server_info) if client.server_info else None
             emit(connected={"protocolVersion": client.protocol_version, "server": server})
             if options.era == "modern" and client.protocol_version < MODERN:
                 raise RuntimeError(f"asked for the modern era, got {client.protocol_version}")
             if options.command == "list":
                 await list_tools(client)
+            elif options.command == "listen":
+                await listen(client, changed)
             else:
                 await call_tool(client, options)
 
@@ -96,6 +125,7 @@ def main() -> None:
     parser.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS", help="for every wait on the network")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="every page of tools/list")
+    commands.add_parser("listen", help="wait for changes of the list of tools")
     call = commands.add_parser("call", help="one tools/call")
     call.add_argument("name")
     call.add_argument("arguments", help="a JSON object")

@@ -1,0 +1,212 @@
+//! Clients that are told when their list of tools is another.
+
+use http::{Method, Request};
+use serde_json::json;
+
+use crate::support::{
+    Act, Gateway, Mcp, Open, Program, Script, Scripted, Serves, Setup, node_client, open, python_client, skip, until,
+};
+
+const CHANGED: &str = "notifications/tools/list_changed";
+
+/// A gateway before two servers, `a` and `b`, of which it sees changes quickly.
+struct Farm {
+    gateway: Gateway,
+    a: Scripted,
+    b: Scripted,
+}
+
+fn script(tools: &[&str]) -> Script {
+    tools.iter().fold(Script::new(Serves::Modern), |script, tool| script.tool(tool, Act::Echo))
+}
+
+impl Farm {
+    async fn start() -> Self {
+        let (a, b) = (Scripted::start(script(&["one"])).await, Scripted::start(script(&["one"])).await);
+        let lines = "refresh = \"50ms\"";
+        let gateway = Gateway::start(Setup::new().upstream_with("a", a.url(), lines).upstream_with("b", b.url(), lines)).await;
+        gateway.target_is("a", "ready").await;
+        gateway.target_is("b", "ready").await;
+        until("both lists", || async { (gateway.modern().tool_names().await.len() == 2).then_some(()) }).await;
+        Self { gateway, a, b }
+    }
+
+    /// Gives a server other tools, and waits until its clients can see them.
+    async fn offers(&self, name: &str, tools: &[&str]) {
+        let server = if name == "a" { &self.a } else { &self.b };
+        server.becomes(script(tools));
+        let client = self.gateway.modern().at(name);
+        until("the other tools", || async { (client.tool_names().await == tools).then_some(()) }).await;
+    }
+
+    /// The stream of a legacy session.
+    async fn stream(&self, client: &Mcp) -> Open {
+        open(self.gateway.address, get(client, "text/event-stream")).await
+    }
+
+    async fn listeners(&self, count: f64) {
+        until("the count of listeners", || async {
+            (self.gateway.metric("twinway_listening", &[]).await == count).then_some(())
+        })
+        .await;
+    }
+}
+
+fn get(client: &Mcp, accept: &str) -> Request<String> {
+    let mut request = client.head(Method::GET, String::new());
+    request.headers_mut().insert("accept", accept.parse().unwrap());
+    request
+}
+
+fn listen(client: &Mcp) -> crate::support::Ask<'_> {
+    client
+        .ask("subscriptions/listen")
+        .id("\"l-1\"")
+        .params(r#""notifications":{"toolsListChanged":true,"promptsListChanged":true}"#)
+}
+
+#[tokio::test]
+async fn a_modern_client_is_told_what_is_honoured_then_each_change_of_its_own_view_and_then_the_end() {
+    let farm = Farm::start().await;
+    let client = farm.gateway.modern().at("a");
+    let mut stream = listen(&client).open().await;
+    let meta = json!({"io.modelcontextprotocol/subscriptionId": "l-1"});
+
+    let acknowledged = stream.event().await.unwrap();
+    farm.offers("b", &["one", "two"]).await;
+    farm.offers("a", &["one", "two"]).await;
+    let first = stream.event().await.unwrap();
+    farm.offers("a", &["two"]).await;
+    let second = stream.event().await.unwrap();
+    farm.gateway.program.terminate();
+    let end = stream.event().await.unwrap();
+
+    assert_eq!(acknowledged["method"], "notifications/subscriptions/acknowledged");
+    assert_eq!(acknowledged["params"], json!({"notifications": {"toolsListChanged": true}, "_meta": meta}));
+    for told in [first, second] {
+        assert_eq!(told, json!({"jsonrpc": "2.0", "method": CHANGED, "params": {"_meta": meta}}));
+    }
+    // Were it told of `b`, that would be here.
+    assert_eq!((&end["id"], &end["result"]), (&json!("l-1"), &json!({"resultType": "complete", "_meta": meta})));
+    assert_eq!(stream.event().await, None);
+}
+
+#[tokio::test]
+async fn a_legacy_session_is_told_on_its_one_stream() {
+    let farm = Farm::start().await;
+    let client = farm.gateway.legacy().await;
+    let mut lost = farm.stream(&client).await;
+    farm.listeners(1.0).await;
+    let mut stream = farm.stream(&client).await;
+
+    assert_eq!(lost.event().await, None, "the newer stream takes the place of the older");
+    farm.listeners(1.0).await;
+    farm.offers("b", &["two"]).await;
+    let told = stream.event().await.unwrap();
+    client.end().await;
+
+    assert_eq!(told, json!({"jsonrpc": "2.0", "method": CHANGED, "params": {}}));
+    assert_eq!(stream.event().await, None, "the session is over");
+    farm.listeners(0.0).await;
+}
+
+#[tokio::test]
+async fn whoever_stops_listening_leaves_nothing_behind_and_the_gateway_ends_at_once() {
+    let mut farm = Farm::start().await;
+    let (modern, legacy) = (farm.gateway.modern(), farm.gateway.legacy().await);
+    let streams = (listen(&modern).open().await, farm.stream(&legacy).await);
+    farm.listeners(2.0).await;
+
+    drop(streams);
+    farm.listeners(0.0).await;
+
+    let mut stays = farm.stream(&legacy).await;
+    farm.listeners(1.0).await;
+    farm.gateway.program.terminate();
+    assert_eq!(stays.event().await, None);
+    while farm.gateway.program.line().await.is_some() {}
+    assert!(!farm.gateway.program.log().contains("cut off"), "{}", farm.gateway.program.log());
+}
+
+#[tokio::test]
+async fn what_cannot_be_listened_to_is_refused_with_the_reason() {
+    let farm = Farm::start().await;
+    let legacy = farm.gateway.legacy().await;
+    let send = |request| crate::support::send(farm.gateway.address, request);
+
+    assert_eq!(send(get(&farm.gateway.modern(), "text/event-stream")).await.status, 405);
+    let not_acceptable = send(get(&legacy, "application/json")).await;
+    let elsewhere = send(get(&legacy.clone().at("a"), "text/event-stream")).await;
+    let empty = farm.gateway.modern().ask("subscriptions/listen").send().await;
+    let in_session = legacy.ask("subscriptions/listen").send().await;
+
+    assert_eq!(not_acceptable.status, 406);
+    assert!(not_acceptable.text().contains("text/event-stream"));
+    assert_eq!(elsewhere.status, 404, "the session is one of another endpoint");
+    assert_eq!(empty.error()["code"], -32602);
+    assert!(empty.error()["message"].as_str().unwrap().contains("notifications"));
+    assert_eq!(in_session.error()["code"], -32601);
+    assert_eq!(farm.gateway.metric("twinway_listening", &[]).await, 0.0);
+}
+
+#[tokio::test]
+async fn there_are_as_many_places_for_listeners_as_for_sessions() {
+    let upstream = Scripted::start(script(&["one"])).await;
+    let gateway = Gateway::start(Setup::new().http("sessions_max = 2").upstream("a", upstream.url())).await;
+    gateway.target_is("a", "ready").await;
+    let client = gateway.modern();
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        let mut stream = listen(&client).open().await;
+        stream.event().await.unwrap();
+        open.push(stream);
+    }
+
+    let full = listen(&client).send().await.error();
+    open.pop();
+    until("a free place", || async { (gateway.metric("twinway_listening", &[]).await == 1.0).then_some(()) }).await;
+    let acknowledged = listen(&client).open().await.event().await.unwrap();
+
+    assert_eq!(full["data"]["code"], "overloaded");
+    assert_eq!(acknowledged["method"], "notifications/subscriptions/acknowledged");
+}
+
+/// A client of another make is told of a tool that comes.
+async fn is_told(client: impl Fn(&[&str]) -> Result<Program, String>) -> Result<(), String> {
+    let farm = Farm::start().await;
+    let mut listener = client(&[&format!("http://{}/mcp", farm.gateway.address)])?;
+    listener.event_with("listening").await;
+    farm.listeners(1.0).await;
+
+    farm.offers("a", &["one", "two"]).await;
+
+    let changed = listener.event_with("changed").await;
+    assert_eq!(changed, json!(["a.one", "a.two", "b.one"]));
+    Ok(())
+}
+
+fn python(era: &'static str) -> impl Fn(&[&str]) -> Result<Program, String> {
+    move |url| python_client(&[url, &["--era", era, "listen"]].concat())
+}
+
+fn typescript(era: &'static [&'static str]) -> impl Fn(&[&str]) -> Result<Program, String> {
+    move |url| node_client(&[url, era, &["listen"]].concat())
+}
+
+#[tokio::test]
+async fn python_clients_of_both_eras_are_told() {
+    for era in ["legacy", "modern"] {
+        if let Err(reason) = is_told(python(era)).await {
+            return skip("listening::python_clients_of_both_eras_are_told", &reason);
+        }
+    }
+}
+
+#[tokio::test]
+async fn typescript_clients_of_both_versions_and_eras_are_told() {
+    for era in [&[][..], &["--era", "legacy"], &["--era", "modern"]] {
+        if let Err(reason) = is_told(typescript(era)).await {
+            return skip("listening::typescript_clients_of_both_versions_and_eras_are_told", &reason);
+        }
+    }
+}
