@@ -149,7 +149,10 @@ async fn run(config: Config, given: Serve, blame: &Blame, output: Output) -> Res
             // Whoever asks twice does not want to wait for calls in flight.
             tokio::select! {
                 ended = parts.join_next() => ended,
-                () = signals.next() => return Ok(()),
+                () = signals.next() => {
+                    warn!("told twice to end: calls in flight are cut off");
+                    return Ok(());
+                }
             }
         }
         ended = parts.join_next() => ended,

@@ -185,3 +185,24 @@ async fn http_2_with_prior_knowledge_works_as_well_as_http_1_1() {
         assert_eq!(second.result()["structuredContent"]["n"], 1, "{era:?}");
     }
 }
+
+#[tokio::test]
+async fn a_gateway_that_is_told_twice_to_end_cuts_its_calls_off_and_says_so() {
+    let upstream = Scripted::start(Script::new(Serves::Modern).tool("hold", Act::Hold)).await;
+    let mut gateway = Gateway::start(Setup::new().upstream("up", upstream.url())).await;
+    gateway.target_is("up", "ready").await;
+    let client = gateway.modern();
+    let call = client.tool("up.hold", "{}");
+    let (mut calling, mut ending) = (Box::pin(call.send()), Box::pin(upstream.wait_for_calls(1)));
+    tokio::select! {
+        _ = &mut calling => panic!("nobody has let it go on"),
+        () = &mut ending => {}
+    }
+
+    gateway.program.terminate();
+    gateway.program.logs("stopping").await;
+    gateway.program.terminate();
+
+    while gateway.program.line().await.is_some() {}
+    assert!(gateway.program.log().contains("told twice to end: calls in flight are cut off"), "{}", gateway.program.log());
+}

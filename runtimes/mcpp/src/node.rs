@@ -86,6 +86,9 @@ pub enum BindError {
     /// The transport could not be set up.
     #[error("the libp2p transport could not be set up")]
     Transport(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// What the machine says of its name servers could not be read.
+    #[error("the name servers of this machine cannot be read from /etc/resolv.conf")]
+    NameServers(#[source] std::io::Error),
     /// An address could not be listened on.
     #[error("cannot listen on {address}")]
     Listen {
@@ -259,7 +262,7 @@ fn build(
     });
     let swarm = builder
         .with_dns()
-        .map_err(|error| BindError::Transport(error.into()))?
+        .map_err(BindError::NameServers)?
         .with_behaviour(|_| behaviour)
         .expect("the behaviour is already made")
         .with_swarm_config(|swarm| {
