@@ -9,6 +9,9 @@ use crate::process::{Launch, Party};
 use crate::request::TOKEN;
 use crate::scenario::{Sampling, Shape, Variant};
 
+/// Beside the configurations: secrets do not stand in them.
+const TOKEN_FILE: &str = "load.token";
+
 /// Which gateway of a cluster; each is started when a case needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
@@ -88,7 +91,10 @@ impl Gateway {
     pub(crate) async fn start(setup: &Setup<'_>) -> anyhow::Result<Self> {
         let name = format!("{}{}", setup.place, setup.kind.name());
         let config = setup.directory.join(format!("{name}.toml"));
-        std::fs::write(&config, configuration(setup, &name)).with_context(|| format!("cannot write {}", config.display()))?;
+        let write =
+            |file: &Path, text: &str| std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()));
+        write(&config, &configuration(setup, &name))?;
+        write(&setup.directory.join(TOKEN_FILE), TOKEN)?;
         let launch = Launch {
             name: name.clone(),
             program: setup.program,
@@ -136,7 +142,7 @@ sample_ratio = {ratio:?}
 /// What sends each call through every layer. The breaker is on for whoever says nothing.
 fn all_layers() -> String {
     format!(
-        "[[http.client]]\nname = \"load\"\ntoken = \"{TOKEN}\"\n\n\
+        "[[http.client]]\nname = \"load\"\ntoken = \"file:{TOKEN_FILE}\"\n\n\
          [[tool]]\nmatch = \"*\"\nread_only = true\nretry = \"exponential\"\ncache_ttl = \"1s\"\nio_intensive = true\n\n"
     )
 }

@@ -1,10 +1,11 @@
 //! Clients that are told when their list of tools is another.
 
 use http::{Method, Request};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{
-    Act, Gateway, Mcp, Open, Program, Script, Scripted, Serves, Setup, node_client, open, python_client, skip, until,
+    Act, Gateway, Mcp, Open, Program, Script, Scripted, Serves, Setup, fastmcp_server, node_client, open, python_client, skip,
+    until,
 };
 
 const CHANGED: &str = "notifications/tools/list_changed";
@@ -169,6 +170,67 @@ async fn there_are_as_many_places_for_listeners_as_for_sessions() {
 
     assert_eq!(full["data"]["code"], "overloaded");
     assert_eq!(acknowledged["method"], "notifications/subscriptions/acknowledged");
+}
+
+/// How a gateway hears of a change of an upstream that it would look at once in an hour.
+async fn hears(url: &str, era: &str, before: &[&str], change: impl AsyncFnOnce(&Mcp), after: &[&str]) {
+    let lines = format!("refresh = \"1h\"\nera = \"{era}\"");
+    let gateway = Gateway::start(Setup::new().upstream_with("up", url, &lines)).await;
+    gateway.target_is("up", "ready").await;
+    let client = gateway.modern().at("up");
+    assert_eq!(client.tool_names().await, before);
+
+    change(&client).await;
+
+    until("what the upstream told of", || async { (client.tool_names().await == after).then_some(()) }).await;
+}
+
+#[tokio::test]
+async fn an_upstream_that_tells_of_its_changes_is_listened_to_in_both_eras() {
+    for era in ["modern", "legacy"] {
+        let farm = Farm::start().await;
+        let url = format!("http://{}/mcp/a", farm.gateway.address);
+        let change = async |_: &Mcp| {
+            farm.listeners(1.0).await;
+            farm.offers("a", &["one", "two"]).await;
+        };
+        hears(&url, era, &["one"], change, &["one", "two"]).await;
+        // The gateway that listened has ended, and its stream with it.
+        farm.listeners(0.0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_fastmcp_server_that_grows_is_heard_of() {
+    let (_server, url) = match fastmcp_server().await {
+        Ok(server) => server,
+        Err(reason) => return skip("listening::a_fastmcp_server_that_grows_is_heard_of", &reason),
+    };
+    let before = ["fail", "greet", "grow", "older", "picture", "progress"];
+    let after = ["fail", "greet", "grow", "grown", "older", "picture", "progress"];
+    let change = async |client: &Mcp| {
+        assert_eq!(client.call("grow", "{}").await.result()["isError"], Value::Bool(false));
+    };
+    hears(&url, "auto", &before, change, &after).await;
+}
+
+#[tokio::test]
+async fn a_stream_that_is_lost_is_opened_anew() {
+    let upstream = Scripted::start(script(&["one"])).await;
+    let setup = || Setup::new().upstream_with("a", upstream.url(), "refresh = \"50ms\"");
+    let mut first = Gateway::start(setup()).await;
+    first.target_is("a", "ready").await;
+    let (address, url) = (first.address.to_string(), format!("http://{}/mcp/a", first.address));
+    let mut second = None;
+    let change = async |_: &Mcp| {
+        first.metric_reaches("twinway_listening", &[], 1.0).await;
+        first.program.kill();
+        let again = Gateway::start(setup().variable("TWINWAY__HTTP__LISTEN", &address)).await;
+        again.metric_reaches("twinway_listening", &[], 1.0).await;
+        second = Some(again);
+        upstream.becomes(script(&["two"]));
+    };
+    hears(&url, "modern", &["one"], change, &["two"]).await;
 }
 
 /// A client of another make is told of a tool that comes.

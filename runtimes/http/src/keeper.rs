@@ -27,29 +27,10 @@ const SWEEP: Duration = Duration::from_secs(5);
 
 /// Looks after one upstream until `stop`, or until it is retired and its last call has ended.
 pub(crate) async fn keep(target: Arc<Target>, offers: watch::Sender<Arc<Offers>>, stop: CancellationToken) {
-    let mut pause = PAUSE_MIN;
-    loop {
-        let looked = tokio::select! {
-            biased;
-            () = stop.cancelled() => break,
-            () = target.retired.cancelled() => break,
-            looked = look(&target) => looked,
-        };
-        let wait = match looked {
-            Ok(found) => {
-                pause = PAUSE_MIN;
-                publish(&offers, &target, ready(&target, found));
-                target.site.settings.refresh
-            }
-            Err(error) => {
-                publish_failure(&offers, &target, &error);
-                pause = (pause * 2).min(PAUSE_MAX);
-                pause
-            }
-        };
-        if !rest(&target, wait, &stop).await {
-            break;
-        }
+    tokio::select! {
+        biased;
+        () = follow(&target, &offers, &stop) => {}
+        never = target.listen() => match never {},
     }
     tokio::select! {
         biased;
@@ -58,6 +39,34 @@ pub(crate) async fn keep(target: Arc<Target>, offers: watch::Sender<Arc<Offers>>
         () = target.site.slots.drain() => debug!(target_name = %target.site.settings.target, "upstream is not used any more"),
     }
     target.close().await;
+}
+
+/// Looks at the upstream again and again, until it is time to stop.
+async fn follow(target: &Target, offers: &watch::Sender<Arc<Offers>>, stop: &CancellationToken) {
+    let mut pause = PAUSE_MIN;
+    loop {
+        let looked = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = target.retired.cancelled() => return,
+            looked = look(target) => looked,
+        };
+        let wait = match looked {
+            Ok(found) => {
+                pause = PAUSE_MIN;
+                publish(offers, target, ready(target, found));
+                target.site.settings.refresh
+            }
+            Err(error) => {
+                publish_failure(offers, target, &error);
+                pause = (pause * 2).min(PAUSE_MAX);
+                pause
+            }
+        };
+        if !rest(target, wait, stop).await {
+            return;
+        }
+    }
 }
 
 /// Waits; `false` when it is time to stop. A call that failed ends the wait early, but not at once: a dead upstream must

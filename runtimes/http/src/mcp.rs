@@ -1,6 +1,7 @@
 //! An MCP server over Streamable HTTP: its eras, its sessions, and calls to it.
 
 mod fault;
+mod listen;
 mod look;
 mod session;
 mod sse_reply;
@@ -21,6 +22,7 @@ use runtime_mcp::{
     Incoming, handshake,
     outgoing::{self, Hop},
 };
+use tokio::sync::watch;
 use twinway_proto::{
     envelope,
     headers::{MCP_METHOD, MCP_NAME, MCP_PROTOCOL_VERSION, MCP_SESSION_ID, ParamHeaders, encode_value},
@@ -57,6 +59,8 @@ pub(crate) struct McpServer {
     ids: AtomicU64,
     modern: AtomicSupport,
     legacy: AtomicSupport,
+    /// In which era it tells of changes of its tools, if the last look found that it does.
+    tells: watch::Sender<Option<Era>>,
 }
 
 /// A request on its way to the upstream.
@@ -85,6 +89,7 @@ impl McpServer {
             ids: AtomicU64::new(1),
             modern: AtomicSupport::new(modern),
             legacy: AtomicSupport::new(legacy),
+            tells: watch::Sender::new(None),
         }
     }
 
@@ -239,7 +244,7 @@ impl McpServer {
     }
 
     fn sse_reply<'a>(&'a self, caller: &'a Caller, session_head: Option<&'a RequestHead>, id: u64) -> SseReply<'a> {
-        SseReply { endpoint: &self.site.endpoint, session_head, caller, id }
+        SseReply { endpoint: &self.site.endpoint, session_head, caller, id, wake: &self.site.wake }
     }
 
     fn hop(&self, call: &Call, era: Era, id: u64) -> Hop {

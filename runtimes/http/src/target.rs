@@ -1,6 +1,6 @@
 //! One upstream of any kind: the only place where the kinds are told apart.
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
 use bytes::Bytes;
 use runtime_api::{Call, CallError, Eras, Reply, Tool};
@@ -80,6 +80,14 @@ impl Target {
             Server::Mcp(server) => server.look().await,
             Server::ToolServer(server) => server.look().await,
             Server::OpenApi(server) => server.look().await,
+        }
+    }
+
+    /// Hears from the upstream when it changes, and asks for a look then. Kinds that cannot tell are looked at now and then.
+    pub(crate) async fn listen(&self) -> Infallible {
+        match &self.server {
+            Server::Mcp(server) => server.listen().await,
+            Server::ToolServer(_) | Server::OpenApi(_) => std::future::pending().await,
         }
     }
 

@@ -36,6 +36,13 @@ impl ServerFacts {
         let raw = self.capabilities.as_deref().and_then(|raw| std::str::from_utf8(raw).ok());
         raw.is_some_and(|raw| members(raw).flatten().any(|member| member.key.is(capability)))
     }
+
+    /// Whether it declares that it tells of changes of its tools.
+    #[must_use]
+    pub fn tells_of_tools(&self) -> bool {
+        let tools = self.capabilities.as_ref().and_then(|capabilities| part(capabilities, "tools"));
+        tools.and_then(|tools| part(&tools, "listChanged")).is_some_and(|raw| &raw[..] == b"true")
+    }
 }
 
 /// `_meta` of a modern request that the gateway makes for itself.

@@ -9,7 +9,9 @@ import argparse
 
 from fastmcp import Context, FastMCP
 from fastmcp.exceptions import ToolError
+from fastmcp.tools import Tool
 from fastmcp.utilities.types import Image
+from mcp_types import ToolListChangedNotification
 from pydantic import BaseModel, Field
 
 from serving import serve
@@ -47,6 +49,14 @@ async def progress(steps: int, context: Context) -> str:
 def fail() -> None:
     """Always fails."""
     raise ToolError("this tool always fails")
+
+
+@server.tool
+async def grow(context: Context) -> str:
+    """Adds the tool `grown`; clients that listen are told."""
+    server.add_tool(Tool.from_function(lambda: "grown", name="grown"))
+    await context.send_notification(ToolListChangedNotification())
+    return "grown"
 
 
 @server.tool

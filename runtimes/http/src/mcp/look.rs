@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http::{Method, StatusCode};
-use runtime_api::{CallError, Caller, Principal, Support, Tool};
+use runtime_api::{CallError, Caller, Era, Principal, Support, Tool};
 use runtime_mcp::{
     Incoming,
     era::{Verdict, judge},
@@ -40,6 +40,9 @@ impl McpServer {
         }
         tools.retain(|tool| self.is_usable(tool));
         self.param_headers.store(Arc::new(mirrored(&tools)));
+        let era = if self.modern.get() == Support::Yes { Era::Modern } else { Era::Legacy };
+        let tells = facts.as_ref().filter(|facts| facts.tells_of_tools()).map(|_| era);
+        self.tells.send_if_modified(|known| std::mem::replace(known, tells) != tells);
         Ok(Found { tools, eras: self.eras(), server_info: facts.and_then(|facts| facts.server_info) })
     }
 
@@ -162,7 +165,7 @@ impl McpServer {
 }
 
 /// Who the gateway is when it asks for itself.
-fn own_principal() -> Principal {
+pub(super) fn own_principal() -> Principal {
     // No configured client can have a colon in its name.
     Principal("gateway:".into())
 }

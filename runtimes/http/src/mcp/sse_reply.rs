@@ -9,6 +9,7 @@ use runtime_mcp::{
     Incoming,
     incoming::{is_number, off_protocol},
 };
+use tokio::sync::Notify;
 use twinway_proto::{
     envelope::{self, Message, Notification, Request},
     rope::Rope,
@@ -20,6 +21,9 @@ use crate::{
     h1::{Exchange, RequestHead},
     pool::broken,
 };
+
+/// Servers say it on a stream of its own, or beside the answer to the call that changed them.
+pub(super) const TOOLS_CHANGED: &str = "notifications/tools/list_changed";
 
 /// Bytes that are read after the reply in the hope that the stream ends and the connection can be used again. A stream
 /// that goes on is not worth more than a new connection costs.
@@ -33,6 +37,8 @@ pub(crate) struct SseReply<'a> {
     pub(crate) session_head: Option<&'a RequestHead>,
     pub(crate) caller: &'a Caller,
     pub(crate) id: u64,
+    /// Told of changes that the server mentions beside the answer.
+    pub(crate) wake: &'a Notify,
 }
 
 impl SseReply<'_> {
@@ -80,6 +86,9 @@ impl SseReply<'_> {
 
     /// Passes progress and log messages on; waits for a slow client, so that nothing piles up here.
     async fn notification(&self, data: &Bytes, notification: Notification<'_>) {
+        if notification.method == TOOLS_CHANGED {
+            self.wake.notify_one();
+        }
         let Some(params) = notification.params else { return };
         let raw = data.slice(params.range);
         let wanted = match &*notification.method {
@@ -97,7 +106,7 @@ impl SseReply<'_> {
     }
 
     /// Answers a request of the server. Nothing was declared that would allow another one than `ping`.
-    fn answer(&self, request: &Request<'_>) {
+    pub(super) fn answer(&self, request: &Request<'_>) {
         let message = if request.method == "ping" {
             envelope::response(request.id, Rope::from(Bytes::from_static(b"{}")))
         } else {
@@ -139,6 +148,6 @@ async fn drain(exchange: &mut Exchange) -> bool {
     false
 }
 
-fn unreadable(error: twinway_proto::sse::SseError) -> CallError {
+pub(super) fn unreadable(error: twinway_proto::sse::SseError) -> CallError {
     CallError::runtime(ErrorCode::Protocol, Delivery::Unknown, "the upstream's event stream cannot be read").with_source(error)
 }
