@@ -13,6 +13,7 @@
 
 mod changes;
 mod connection;
+pub mod opening;
 mod outbox;
 mod pending;
 mod reader;

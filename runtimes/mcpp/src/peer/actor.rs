@@ -3,7 +3,10 @@
 use std::{error::Error as _, sync::Arc, time::Duration};
 
 use runtime_api::{CallError, Eras, ErrorCode, Offers, Support, TargetId, TargetOffers, TargetState, Tool};
-use runtime_mcp::stream::Connection;
+use runtime_mcp::stream::{
+    Connection,
+    opening::{Listed, list_tools},
+};
 use tokio::{
     runtime::Handle,
     sync::watch,
@@ -11,10 +14,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{
-    Executor, Peer, State,
-    handshake::{Listed, Terms, has_no_tools, list_tools},
-};
+use super::{Executor, Peer, State, handshake::Terms};
 use crate::{Carrier, backoff::Backoff};
 
 /// Dialling, handshake and listing together: a peer that needs longer counts as down, and is tried again.
@@ -98,19 +98,12 @@ impl Actor {
     async fn connect(&self) -> Result<Duration, CallError> {
         let deadline = Instant::now() + CONNECT_TIMEOUT;
         let (connection, terms) = self.peer.meet(deadline).await?;
-        let listed = self.list(&connection, &terms, deadline).await?;
+        let listed = list_tools(&connection, terms.era, deadline).await?;
         let period = self.period(&listed);
         self.publish(connection.transport(), &terms, listed.tools);
         self.peer.terms.store(Some(Arc::new(terms)));
         self.peer.small.add(connection);
         Ok(period)
-    }
-
-    async fn list(&self, connection: &Connection, terms: &Terms, deadline: Instant) -> Result<Listed, CallError> {
-        match list_tools(connection, terms.era, deadline).await {
-            Err(error) if has_no_tools(&error) => Ok(Listed::default()),
-            listed => listed,
-        }
     }
 
     /// Until every stream has ended: opens more when they are crowded, lists the tools anew when told or in time.
@@ -158,7 +151,7 @@ impl Actor {
 
     async fn refresh(&self, connection: &Connection) -> Option<Duration> {
         let terms = self.peer.terms.load_full()?;
-        match self.list(connection, &terms, Instant::now() + LIST_TIMEOUT).await {
+        match list_tools(connection, terms.era, Instant::now() + LIST_TIMEOUT).await {
             Ok(listed) => {
                 let period = self.period(&listed);
                 self.publish(connection.transport(), &terms, listed.tools);

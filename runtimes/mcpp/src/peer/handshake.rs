@@ -5,16 +5,12 @@
 
 use std::time::Duration;
 
-use runtime_api::{CallError, Caller, Era};
-use runtime_api::{Delivery, Tool};
+use runtime_api::{CallError, Delivery, Era};
 use runtime_mcp::{
-    era,
     handshake::{self, ServerFacts},
-    listing::{Listing, Next},
-    stream::{Ask, Connection},
+    stream::{Connection, opening},
 };
 use tokio::time::Instant;
-use twinway_proto::rope::Rope;
 
 use super::{Fresh, Peer};
 
@@ -26,9 +22,6 @@ const LEGACY_REVISION: &str = "2024-11-05";
 
 /// Names the binding, as the legacy binding requires, and claims no profile.
 const LEGACY_CAPABILITIES: &str = r#"{"mcp++":{"bindingId":"mcp-binding/legacy-2024-11-05","profiles":[]}}"#;
-
-/// JSON-RPC 2.0, section 5.1.
-const METHOD_NOT_FOUND: i64 = -32601;
 
 /// How a peer is spoken to.
 #[derive(Debug, Clone)]
@@ -72,60 +65,15 @@ impl Terms {
 
 /// Asks for the current binding; `None` when the peer does not speak it.
 async fn discover(connection: &Connection, deadline: Instant) -> Result<Option<ServerFacts>, CallError> {
-    let patience = deadline.min(Instant::now() + PROBE_TIMEOUT);
-    match ask(connection, handshake::DISCOVER, patience, handshake::own_params("")).await {
-        Ok(answer) => Ok(handshake::read_discovered(&answer).ok()),
-        Err(error) if error.answer().is_some_and(|answer| is_modern_refusal(answer)) => Err(error),
-        Err(_) => Ok(None),
-    }
-}
-
-/// The peer speaks the current binding, but not our revision: `initialize` would be a silent downgrade.
-fn is_modern_refusal(error: &[u8]) -> bool {
-    era::error_code(error).is_some_and(|code| (-32022..=-32020).contains(&code))
+    opening::discover(connection, deadline.min(Instant::now() + PROBE_TIMEOUT)).await
 }
 
 async fn initialize(connection: &Connection, deadline: Instant) -> Result<ServerFacts, CallError> {
     let params = handshake::initialize_params(LEGACY_REVISION, LEGACY_CAPABILITIES, handshake::CLIENT_INFO);
-    let answer = ask(connection, handshake::INITIALIZE, deadline, params).await?;
-    let facts = match handshake::part(&answer.result(), "protocolVersion") {
-        Some(_) => handshake::read_initialized(&answer)?,
+    opening::initialize(connection, params, deadline, |answer| match handshake::part(&answer.result(), "protocolVersion") {
+        Some(_) => handshake::read_initialized(answer),
         // The Python peers of MCP++ answer without a revision (notes of the binding: baseline peers).
-        None => ServerFacts { revision: LEGACY_REVISION, ..ServerFacts::default() },
-    };
-    connection.notify(handshake::INITIALIZED, None);
-    Ok(facts)
-}
-
-/// A peer's tools, and how long it says that they are good.
-#[derive(Debug, Default)]
-pub(super) struct Listed {
-    pub(super) tools: Vec<Tool>,
-    pub(super) ttl: Option<Duration>,
-}
-
-/// Lists all tools.
-pub(super) async fn list_tools(connection: &Connection, era: Era, deadline: Instant) -> Result<Listed, CallError> {
-    let mut listing = Listing::default();
-    let mut cursor = String::new();
-    loop {
-        let member = if cursor.is_empty() { String::new() } else { format!("\"cursor\":{cursor}") };
-        let params = match era {
-            Era::Modern => handshake::own_params(&member),
-            Era::Legacy => format!("{{{member}}}").into_bytes().into(),
-        };
-        match listing.take(&ask(connection, "tools/list", deadline, params).await?)? {
-            Next::Page(next) => cursor = next,
-            Next::Done => return Ok(Listed { ttl: listing.ttl(), tools: listing.finish() }),
-        }
-    }
-}
-
-async fn ask(connection: &Connection, method: &str, deadline: Instant, params: Rope) -> Result<runtime_mcp::Incoming, CallError> {
-    connection.request(Ask { method, deadline, caller: &Caller::none() }, |_| Ok(Some(params))).await
-}
-
-/// Whether a peer answered that it has no such method: it has no tools then.
-pub(super) fn has_no_tools(error: &CallError) -> bool {
-    error.answer().and_then(|answer| era::error_code(answer)) == Some(METHOD_NOT_FOUND)
+        None => Ok(ServerFacts { revision: LEGACY_REVISION, ..ServerFacts::default() }),
+    })
+    .await
 }
