@@ -13,6 +13,7 @@
 //! ```
 
 mod arrivals;
+mod board;
 mod call;
 mod caller;
 mod error;
@@ -23,6 +24,7 @@ mod service;
 mod trace;
 
 pub use arrivals::Arrivals;
+pub use board::{Board, Heard};
 pub use call::{Call, Client, Era, LegacyClient, Method, Params, Principal, Priority, TargetId};
 pub use caller::{Caller, CallerEvent, CallerEvents, CallerGone};
 pub use error::{BoxError, CallError, Delivery, ErrorCode, Origin};

@@ -8,8 +8,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use runtime_api::{Arrivals, Offers, TargetId};
-use tokio::sync::watch;
+use runtime_api::{Arrivals, Board, TargetId};
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -23,7 +22,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct HttpControl {
     pub(crate) targets: Targets,
-    pub(crate) offers: watch::Sender<Arc<Offers>>,
+    pub(crate) board: Board,
     pub(crate) background: TaskTracker,
     /// Targets that nobody keeps yet.
     pub(crate) arrivals: Arrivals<Arc<Target>>,
@@ -39,8 +38,8 @@ pub struct Plan {
 
 impl HttpControl {
     pub(crate) fn new() -> Self {
-        let (offers, _) = watch::channel(Arc::default());
-        Self { targets: Targets::default(), offers, background: TaskTracker::new(), arrivals: Arrivals::default() }
+        let (targets, board, arrivals) = (Targets::default(), Board::default(), Arrivals::default());
+        Self { targets, board, background: TaskTracker::new(), arrivals }
     }
 
     /// What it takes to have these upstreams and no others; their names are unique. Opens no connection.
@@ -75,9 +74,9 @@ impl HttpControl {
         let leaving: Vec<_> = self.targets.all().values().filter(|target| !stays(target)).cloned().collect();
         let is_fresh = |id: &TargetId| fresh.iter().any(|target| target.site.settings.target == *id);
         self.targets.replace(targets.clone());
-        // Before the offers, so that a target that leaves cannot overwrite what stands there after it.
+        // Before the board, so that a target that leaves cannot overwrite what stands there after it.
         leaving.iter().for_each(|target| target.retired.cancel());
-        self.offers.send_modify(|offers| *offers = Arc::new(offers.of(&order, is_fresh)));
+        self.board.relist(&order, is_fresh);
         self.arrivals.add(fresh);
     }
 }

@@ -11,8 +11,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use runtime_api::{CallError, Delivery, ErrorCode, Offers, TargetOffers, TargetState};
-use tokio::sync::watch;
+use runtime_api::{Board, CallError, Delivery, ErrorCode, Heard};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -26,10 +25,10 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 const SWEEP: Duration = Duration::from_secs(5);
 
 /// Looks after one upstream until `stop`, or until it is retired and its last call has ended.
-pub(crate) async fn keep(target: Arc<Target>, offers: watch::Sender<Arc<Offers>>, stop: CancellationToken) {
+pub(crate) async fn keep(target: Arc<Target>, board: Board, stop: CancellationToken) {
     tokio::select! {
         biased;
-        () = follow(&target, &offers, &stop) => {}
+        () = follow(&target, &board, &stop) => {}
         never = target.listen() => match never {},
     }
     tokio::select! {
@@ -42,7 +41,7 @@ pub(crate) async fn keep(target: Arc<Target>, offers: watch::Sender<Arc<Offers>>
 }
 
 /// Looks at the upstream again and again, until it is time to stop.
-async fn follow(target: &Target, offers: &watch::Sender<Arc<Offers>>, stop: &CancellationToken) {
+async fn follow(target: &Target, board: &Board, stop: &CancellationToken) {
     let mut pause = PAUSE_MIN;
     loop {
         let looked = tokio::select! {
@@ -54,11 +53,11 @@ async fn follow(target: &Target, offers: &watch::Sender<Arc<Offers>>, stop: &Can
         let wait = match looked {
             Ok(found) => {
                 pause = PAUSE_MIN;
-                publish(offers, target, ready(target, found));
+                publish(board, target, found);
                 target.site.settings.refresh
             }
             Err(error) => {
-                publish_failure(offers, target, &error);
+                publish_failure(board, target, &error);
                 pause = (pause * 2).min(PAUSE_MAX);
                 pause
             }
@@ -97,56 +96,23 @@ async fn look(target: &Target) -> Result<Found, CallError> {
     })
 }
 
-fn ready(target: &Target, found: Found) -> TargetOffers {
+fn publish(board: &Board, target: &Target, found: Found) {
     let Found { tools, eras, server_info } = found;
-    TargetOffers {
-        target: target.site.settings.target.clone(),
-        state: TargetState::Ready,
-        // HTTP/1.1, with or without TLS.
-        transport: Some("tcp"),
-        eras,
-        server_info,
-        tools: tools.into(),
+    let (id, tool_count) = (&target.site.settings.target, tools.len());
+    // HTTP/1.1, with or without TLS.
+    let heard = Heard { transport: "tcp", eras, server_info, tools };
+    if let Some(state) = board.answers(id, &target.retired, heard) {
+        info!(target_name = %id, state, tools = tool_count, "upstream changed its state");
     }
 }
 
-/// Publishes what changed; a refresh that finds the same wakes nobody.
-fn publish(offers: &watch::Sender<Arc<Offers>>, target: &Target, new: TargetOffers) {
-    offers.send_if_modified(|current| {
-        // Looked at within the lock: whoever comes after it may have published already.
-        if target.retired.is_cancelled() {
-            return false;
-        }
-        let Some(place) = current.targets.iter().position(|offered| offered.target == new.target) else { return false };
-        if same(&current.targets[place], &new) {
-            return false;
-        }
-        if current.targets[place].state != new.state {
-            info!(target_name = %new.target, state = new.state.as_str(), tools = new.tools.len(), "upstream changed its state");
-        }
-        Arc::make_mut(current).targets[place] = Arc::new(new);
-        true
-    });
-}
-
-fn publish_failure(offers: &watch::Sender<Arc<Offers>>, target: &Target, error: &CallError) {
+fn publish_failure(board: &Board, target: &Target, error: &CallError) {
     let reason: Arc<str> = chain(error).into();
-    debug!(target_name = %target.site.settings.target, %reason, "upstream does not answer");
-    let last = offers.borrow().targets.iter().find(|offered| offered.target == target.site.settings.target).cloned();
-    let Some(last) = last else { return };
-    let state = match last.state {
-        TargetState::Ready | TargetState::Stale(_) => TargetState::Stale(reason.clone()),
-        TargetState::Connecting | TargetState::Failed(_) => TargetState::Failed(reason.clone()),
-    };
-    if last.state.as_str() != state.as_str() {
-        warn!(target_name = %target.site.settings.target, url = %target.site.settings.url, %reason, "upstream cannot be used");
+    let (id, url) = (&target.site.settings.target, &target.site.settings.url);
+    match board.fails(id, &target.retired, &reason) {
+        Some(state) => warn!(target_name = %id, %url, state, %reason, "upstream cannot be used"),
+        None => debug!(target_name = %id, %reason, "upstream still cannot be used"),
     }
-    publish(offers, target, TargetOffers { state, transport: None, ..(*last).clone() });
-}
-
-fn same(a: &TargetOffers, b: &TargetOffers) -> bool {
-    let tools = || a.tools.iter().map(|tool| &tool.definition).eq(b.tools.iter().map(|tool| &tool.definition));
-    a.state == b.state && a.eras == b.eras && a.server_info == b.server_info && tools()
 }
 
 /// An error with its causes.

@@ -50,7 +50,7 @@ impl Runtime for HttpRuntime {
     }
 
     fn offers(&self) -> watch::Receiver<Arc<Offers>> {
-        self.control.offers.subscribe()
+        self.control.board.subscribe()
     }
 
     fn service(&self) -> CallService {
@@ -63,11 +63,11 @@ impl Runtime for HttpRuntime {
 
     fn run(self: Box<Self>, stop: CancellationToken) -> BoxFuture<'static, Result<(), PartError>> {
         Box::pin(async move {
-            let HttpControl { targets, offers, background, arrivals } = self.control;
+            let HttpControl { targets, board, background, arrivals } = self.control;
             let mut keepers = JoinSet::new();
             loop {
                 for target in arrivals.take() {
-                    keepers.spawn(keeper::keep(target, offers.clone(), stop.clone()));
+                    keepers.spawn(keeper::keep(target, board.clone(), stop.clone()));
                 }
                 tokio::select! {
                     biased;

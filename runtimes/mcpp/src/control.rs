@@ -6,12 +6,12 @@
 use std::{collections::HashMap, sync::Arc};
 
 use arc_swap::ArcSwap;
-use runtime_api::{Arrivals, TargetId};
+use runtime_api::{Arrivals, Board, TargetId};
 
 use crate::{
     config::{Config, ConfigError, PeerConfig},
     node::NodeHandle,
-    peer::{Actor, Board, Peer},
+    peer::{Actor, Peer},
 };
 
 type ByName = HashMap<TargetId, Arc<Peer>>;
@@ -48,7 +48,7 @@ impl Peers {
 
 impl PeersControl {
     pub(crate) fn new(node: NodeHandle, config: &Config) -> Self {
-        let (peers, board, arrivals) = (Peers::default(), Board::new(), Arrivals::default());
+        let (peers, board, arrivals) = (Peers::default(), Board::default(), Arrivals::default());
         Self { node, config: Arc::new(config.clone()), peers, board, arrivals }
     }
 

@@ -46,7 +46,7 @@ use fresh::Fresh;
 use handshake::Terms;
 use lane::{BulkLane, SmallLane};
 
-pub(crate) use actor::{Actor, Board};
+pub(crate) use actor::Actor;
 
 /// 64 KiB: a longer request gets a stream of its own, because a small one behind 4 MiB waits 20 ms instead of 1.
 const SMALL_BYTES_MAX: usize = 64 * 1024;

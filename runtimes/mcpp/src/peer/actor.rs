@@ -2,14 +2,13 @@
 
 use std::{error::Error as _, sync::Arc, time::Duration};
 
-use runtime_api::{CallError, Eras, ErrorCode, Offers, Support, TargetId, TargetOffers, TargetState, Tool};
+use runtime_api::{Board, CallError, Eras, ErrorCode, Heard, Support, Tool};
 use runtime_mcp::stream::{
     Connection,
     opening::{Listed, list_tools},
 };
 use tokio::{
     runtime::Handle,
-    sync::watch,
     time::{Instant, sleep, sleep_until, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -31,12 +30,6 @@ const DIAL_INTERVAL_MIN: Duration = Duration::from_secs(1);
 
 /// Streams that end sooner than this count as a failure, so that a peer which accepts and hangs up is not dialled in a circle.
 const STEADY_AFTER: Duration = Duration::from_secs(1);
-
-/// Where what a runtime's targets offer is published: one place for each target.
-#[derive(Debug, Clone)]
-pub(crate) struct Board {
-    offers: watch::Sender<Arc<Offers>>,
-}
 
 /// Drives one peer.
 #[derive(Debug)]
@@ -168,7 +161,8 @@ impl Actor {
     /// Publishes what the peer offers, and says so when it was not ready before.
     fn publish(&self, transport: &'static str, terms: &Terms, tools: Vec<Tool>) {
         let (peer, tools_count) = (&self.peer.config.name, tools.len());
-        let Some(state) = self.board.answers(&self.peer, transport, terms, tools) else { return };
+        let heard = Heard { transport, eras: terms.eras(), server_info: terms.facts.server_info.clone(), tools };
+        let Some(state) = self.board.answers(&self.peer.target, &self.peer.retired, heard) else { return };
         tracing::info!(peer, state, transport, tools = tools_count, "peer changed its state");
         if tools_count == 0 {
             let own = self.peer.node.peer_id();
@@ -217,7 +211,7 @@ impl Actor {
         let (peer, wait_ms) = (&self.peer.config.name, wait.as_millis());
         let reason: Arc<str> = reason.into();
         self.peer.small.close();
-        match self.board.fails(&self.peer, &reason) {
+        match self.board.fails(&self.peer.target, &self.peer.retired, &reason) {
             Some(state) => tracing::warn!(peer, state, %reason, wait_ms, "peer cannot be used"),
             None => tracing::debug!(peer, %reason, wait_ms, "peer still cannot be used"),
         }
@@ -231,73 +225,6 @@ impl Actor {
             () = sleep(wait) => {}
             () = nudged => {}
         }
-    }
-}
-
-impl Board {
-    /// A board without targets.
-    pub(crate) fn new() -> Self {
-        Self { offers: watch::Sender::default() }
-    }
-
-    /// Gives these targets a place each, in this order, and others none.
-    pub(crate) fn relist(&self, targets: &[TargetId], fresh: impl Fn(&TargetId) -> bool) {
-        self.offers.send_modify(|offers| *offers = Arc::new(offers.of(targets, fresh)));
-    }
-
-    pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<Offers>> {
-        self.offers.subscribe()
-    }
-
-    /// Returns the name of the state when it is another than before.
-    fn answers(&self, peer: &Peer, transport: &'static str, terms: &Terms, tools: Vec<Tool>) -> Option<&'static str> {
-        self.edit(peer, |target| TargetOffers {
-            state: TargetState::Ready,
-            transport: Some(transport),
-            eras: terms.eras(),
-            server_info: terms.facts.server_info.clone(),
-            tools: if same(&target.tools, &tools) { Arc::clone(&target.tools) } else { tools.into() },
-            target: target.target.clone(),
-        })
-    }
-
-    /// Returns the name of the state when it is another than before.
-    fn fails(&self, peer: &Peer, reason: &Arc<str>) -> Option<&'static str> {
-        self.edit(peer, |target| {
-            let reason = Arc::clone(reason);
-            let state = match target.state {
-                TargetState::Connecting | TargetState::Failed(_) => TargetState::Failed(reason),
-                TargetState::Ready | TargetState::Stale(_) => TargetState::Stale(reason),
-            };
-            TargetOffers { state, transport: None, ..target.clone() }
-        })
-    }
-
-    /// Publishes only what differs: each publication makes the catalogue anew. Returns the name of a new state.
-    fn edit(&self, peer: &Peer, change: impl FnOnce(&TargetOffers) -> TargetOffers) -> Option<&'static str> {
-        let mut entered = None;
-        self.offers.send_if_modified(|offers| {
-            // Looked at within the lock: whoever comes after it may have published already.
-            if peer.retired.is_cancelled() {
-                return false;
-            }
-            let Some(place) = offers.targets.iter().position(|target| target.target == peer.target) else { return false };
-            let before = &offers.targets[place];
-            let after = change(before);
-            entered = (after.state.as_str() != before.state.as_str()).then(|| after.state.as_str());
-            let differs = after.state != before.state
-                || after.transport != before.transport
-                || after.eras != before.eras
-                || after.server_info != before.server_info
-                || !Arc::ptr_eq(&after.tools, &before.tools);
-            if differs {
-                let mut targets = offers.targets.clone();
-                targets[place] = Arc::new(after);
-                *offers = Arc::new(Offers { targets });
-            }
-            differs
-        });
-        entered
     }
 }
 
@@ -316,8 +243,4 @@ impl Terms {
             runtime_api::Era::Legacy => Eras { modern: Support::No, legacy: Support::Yes },
         }
     }
-}
-
-fn same(before: &[Tool], after: &[Tool]) -> bool {
-    before.len() == after.len() && before.iter().zip(after).all(|(before, after)| before.definition == after.definition)
 }

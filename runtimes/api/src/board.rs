@@ -1,0 +1,143 @@
+//! Where a runtime publishes what its targets offer.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Eras, Offers, TargetId, TargetOffers, TargetState, Tool};
+
+/// One place for each target. Only what differs is published, because each publication makes the catalogue anew. Cheap to
+/// clone.
+#[derive(Debug, Clone, Default)]
+pub struct Board {
+    offers: watch::Sender<Arc<Offers>>,
+}
+
+/// What a target has answered.
+#[derive(Debug, Clone)]
+pub struct Heard {
+    /// What carries its calls, as spans name it.
+    pub transport: &'static str,
+    /// Which eras it serves, as far as probed.
+    pub eras: Eras,
+    /// The raw `serverInfo` object it gave.
+    pub server_info: Option<Bytes>,
+    /// Its tools, in its order.
+    pub tools: Vec<Tool>,
+}
+
+impl Board {
+    /// What is offered, now and whenever that changes.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<Arc<Offers>> {
+        self.offers.subscribe()
+    }
+
+    /// Gives these targets a place each, in this order, and others none.
+    pub fn relist(&self, targets: &[TargetId], fresh: impl Fn(&TargetId) -> bool) {
+        self.offers.send_modify(|offers| *offers = Arc::new(offers.of(targets, fresh)));
+    }
+
+    /// The target answers. Returns the name of its state when that is another than before. Of a target that is `retired`
+    /// nothing is published: whoever comes after it may have published already.
+    pub fn answers(&self, target: &TargetId, retired: &CancellationToken, heard: Heard) -> Option<&'static str> {
+        let Heard { transport, eras, server_info, tools } = heard;
+        self.edit(target, retired, |known| TargetOffers {
+            target: known.target.clone(),
+            state: TargetState::Ready,
+            transport: Some(transport),
+            eras,
+            server_info,
+            tools: if same(&known.tools, &tools) { Arc::clone(&known.tools) } else { tools.into() },
+        })
+    }
+
+    /// The target does not answer; its last known tools stay. Returns as [`Self::answers`] does.
+    pub fn fails(&self, target: &TargetId, retired: &CancellationToken, reason: &Arc<str>) -> Option<&'static str> {
+        self.edit(target, retired, |known| {
+            let reason = Arc::clone(reason);
+            let state = match known.state {
+                TargetState::Connecting | TargetState::Failed(_) => TargetState::Failed(reason),
+                TargetState::Ready | TargetState::Stale(_) => TargetState::Stale(reason),
+            };
+            TargetOffers { state, transport: None, ..known.clone() }
+        })
+    }
+
+    fn edit(
+        &self,
+        target: &TargetId,
+        retired: &CancellationToken,
+        change: impl FnOnce(&TargetOffers) -> TargetOffers,
+    ) -> Option<&'static str> {
+        let mut entered = None;
+        self.offers.send_if_modified(|offers| {
+            // Looked at within the lock, so that one that is replaced cannot overwrite what stands there after it.
+            if retired.is_cancelled() {
+                return false;
+            }
+            let Some(place) = offers.targets.iter().position(|known| known.target == *target) else { return false };
+            let before = &offers.targets[place];
+            let after = change(before);
+            entered = (after.state.as_str() != before.state.as_str()).then(|| after.state.as_str());
+            let differs = after.state != before.state
+                || after.transport != before.transport
+                || after.eras != before.eras
+                || after.server_info != before.server_info
+                || !Arc::ptr_eq(&after.tools, &before.tools);
+            if differs {
+                Arc::make_mut(offers).targets[place] = Arc::new(after);
+            }
+            differs
+        });
+        entered
+    }
+}
+
+fn same(before: &[Tool], after: &[Tool]) -> bool {
+    before.len() == after.len() && before.iter().zip(after).all(|(before, after)| before.definition == after.definition)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn heard(tools: &[&str]) -> Heard {
+        let tool = |name: &&str| Tool { name: Arc::from(*name), definition: Bytes::from(format!(r#"{{"name":"{name}"}}"#)) };
+        Heard { transport: "tcp", eras: Eras::default(), server_info: None, tools: tools.iter().map(tool).collect() }
+    }
+
+    #[test]
+    fn only_what_differs_is_published() {
+        let (board, target, used) = (Board::default(), TargetId::from("a"), CancellationToken::new());
+        board.relist(std::slice::from_ref(&target), |_| true);
+        let mut offers = board.subscribe();
+
+        assert_eq!(board.answers(&target, &used, heard(&["x"])), Some("ready"));
+        assert!(offers.has_changed().unwrap());
+        offers.mark_unchanged();
+        assert_eq!(board.answers(&target, &used, heard(&["x"])), None);
+        assert_eq!(board.answers(&TargetId::from("b"), &used, heard(&["x"])), None);
+        assert!(!offers.has_changed().unwrap());
+        assert_eq!(board.answers(&target, &used, heard(&["y"])), None, "the state is the same");
+        assert!(offers.has_changed().unwrap());
+    }
+
+    #[test]
+    fn a_target_that_fails_keeps_what_it_offered_and_a_retired_one_says_nothing() {
+        let (board, target, used) = (Board::default(), TargetId::from("a"), CancellationToken::new());
+        board.relist(std::slice::from_ref(&target), |_| true);
+        let reason: Arc<str> = "gone".into();
+
+        assert_eq!(board.fails(&target, &used, &reason), Some("failed"));
+        board.answers(&target, &used, heard(&["x"]));
+        assert_eq!(board.fails(&target, &used, &reason), Some("stale"));
+        used.cancel();
+        assert_eq!(board.answers(&target, &used, heard(&[])), None);
+
+        let offered = Arc::clone(&board.subscribe().borrow().targets[0]);
+        assert_eq!((offered.state.reason(), offered.tools.len(), offered.transport), (Some("gone"), 1, None));
+    }
+}
