@@ -22,7 +22,6 @@ mod settings;
 mod site;
 mod slots;
 mod target;
-mod targets;
 pub mod tls;
 mod tool_result;
 mod tool_server;

@@ -32,7 +32,7 @@ impl HttpRuntime {
     /// # Errors
     /// [`SetupError`] when a URL cannot be used.
     pub fn new(upstreams: Vec<Upstream>) -> Result<Self, SetupError> {
-        let control = HttpControl::new();
+        let control = HttpControl::default();
         control.apply(control.plan(upstreams)?);
         Ok(Self { control })
     }
@@ -50,7 +50,7 @@ impl Runtime for HttpRuntime {
     }
 
     fn offers(&self) -> watch::Receiver<Arc<Offers>> {
-        self.control.board.subscribe()
+        self.control.targets.board().subscribe()
     }
 
     fn service(&self) -> CallService {
@@ -63,21 +63,21 @@ impl Runtime for HttpRuntime {
 
     fn run(self: Box<Self>, stop: CancellationToken) -> BoxFuture<'static, Result<(), PartError>> {
         Box::pin(async move {
-            let HttpControl { targets, board, background, arrivals } = self.control;
+            let HttpControl { targets, background } = self.control;
             let mut keepers = JoinSet::new();
             loop {
-                for target in arrivals.take() {
-                    keepers.spawn(keeper::keep(target, board.clone(), stop.clone()));
+                for target in targets.arrivals().take() {
+                    keepers.spawn(keeper::keep(target, targets.board().clone(), stop.clone()));
                 }
                 tokio::select! {
                     biased;
                     () = stop.cancelled() => break,
                     Some(_) = keepers.join_next() => {}
-                    () = arrivals.come() => {}
+                    () = targets.arrivals().come() => {}
                 }
             }
             while keepers.join_next().await.is_some() {}
-            for target in targets.all().values() {
+            for target in targets.all() {
                 target.site.endpoint.pool.sweep();
             }
             background.close();

@@ -3,7 +3,7 @@
 use std::{convert::Infallible, sync::Arc};
 
 use bytes::Bytes;
-use runtime_api::{Call, CallError, Eras, Reply, Tool};
+use runtime_api::{Call, CallError, Eras, Member, Reply, TargetId, Tool};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -38,6 +38,16 @@ pub(crate) struct Found {
     pub(crate) eras: Eras,
     /// The raw `serverInfo` object.
     pub(crate) server_info: Option<Bytes>,
+}
+
+impl Member for Target {
+    fn target(&self) -> &TargetId {
+        &self.site.settings.target
+    }
+
+    fn retire(&self) {
+        self.retired.cancel();
+    }
 }
 
 impl Target {

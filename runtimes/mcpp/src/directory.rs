@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use libp2p::{Multiaddr, PeerId};
-use runtime_api::{Offers, TargetOffers};
+use runtime_api::{Offers, Roster, TargetOffers};
 use tokio::sync::watch;
 
-use crate::{NodeHandle, control::Peers, presence::Sighting};
+use crate::{NodeHandle, peer::Peer, presence::Sighting};
 
 /// Tells of the configured peers. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Directory {
-    pub(crate) peers: Peers,
+    pub(crate) peers: Roster<Peer>,
     pub(crate) offers: watch::Receiver<Arc<Offers>>,
     pub(crate) node: NodeHandle,
 }

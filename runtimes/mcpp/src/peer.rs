@@ -22,7 +22,7 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
 use libp2p::{Multiaddr, PeerId};
-use runtime_api::{BoxError, Call, CallError, Delivery, ErrorCode, Reply, TargetId};
+use runtime_api::{BoxError, Call, CallError, Delivery, ErrorCode, Member, Reply, TargetId};
 use runtime_mcp::{
     Incoming,
     outgoing::{self, Hop},
@@ -98,6 +98,16 @@ enum State {
     Draining,
 }
 
+impl Member for Peer {
+    fn target(&self) -> &TargetId {
+        &self.target
+    }
+
+    fn retire(&self) {
+        self.retired.cancel();
+    }
+}
+
 impl Peer {
     pub(crate) fn new(config: &Config, peer: &PeerConfig, node: NodeHandle) -> Result<Self, ConfigError> {
         peer.validate()?;
@@ -119,19 +129,9 @@ impl Peer {
         })
     }
 
-    /// Its name.
-    pub(crate) const fn target(&self) -> &TargetId {
-        &self.target
-    }
-
     /// What was configured.
     pub(crate) const fn settings(&self) -> &PeerConfig {
         &self.config
-    }
-
-    /// Lets it finish what it has begun, and nothing more.
-    pub(crate) fn retire(&self) {
-        self.retired.cancel();
     }
 
     /// Waits until the calls that are out have ended; from then on there are none. Each call has a deadline, so this ends.

@@ -16,6 +16,7 @@ use crate::{
     control::PeersControl,
     directory::Directory,
     node::{Node, NodeHandle},
+    peer::Actor,
 };
 
 /// Makes calls on the configured peers, and drives the node.
@@ -52,8 +53,8 @@ impl McppRuntime {
     /// Tells of the configured peers.
     #[must_use]
     pub fn directory(&self) -> Directory {
-        let PeersControl { peers, board, node, .. } = self.control.clone();
-        Directory { peers, offers: board.subscribe(), node }
+        let PeersControl { peers, node, .. } = self.control.clone();
+        Directory { offers: peers.board().subscribe(), peers, node }
     }
 }
 
@@ -63,7 +64,7 @@ impl Runtime for McppRuntime {
     }
 
     fn offers(&self) -> watch::Receiver<Arc<Offers>> {
-        self.control.board.subscribe()
+        self.control.peers.board().subscribe()
     }
 
     fn service(&self) -> CallService {
@@ -84,7 +85,8 @@ impl Runtime for McppRuntime {
             let mut actors = JoinSet::new();
             let mut ended = Ok(());
             loop {
-                for actor in control.arrivals.take() {
+                for peer in control.peers.arrivals().take() {
+                    let actor = Actor::new(peer, control.peers.board().clone());
                     actors.spawn(actor.run(stop.child_token()));
                 }
                 tokio::select! {
@@ -94,7 +96,7 @@ impl Runtime for McppRuntime {
                         let actor = actor.map_err(failed);
                         ended = ended.and(actor);
                     }
-                    () = control.arrivals.come() => {}
+                    () = control.peers.arrivals().come() => {}
                 }
             }
             let joined = join(&mut actors).await;
