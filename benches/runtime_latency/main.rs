@@ -270,6 +270,8 @@ async fn run(options: &Options, mut cases: Vec<Case>, skipped: Vec<Skipped>) -> 
 
 async fn run_rounds(cluster: &mut Cluster, cases: &mut [&mut Case], options: &Options) -> anyhow::Result<()> {
     for number in 0..options.rounds() {
+        // Every other round backwards, so that the neighbour before does not always fall on the same case.
+        cases.reverse();
         for case in cases.iter_mut() {
             case.idle_rss_bytes = cluster.idle_rss_bytes(&case.scenario);
             let round = cluster.measure(&case.scenario, options.timing()).await.with_context(|| case.name.clone())?;
