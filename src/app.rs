@@ -347,7 +347,7 @@ async fn sweep(server: Server, cache: Cache, stop: CancellationToken) {
             biased;
             () = stop.cancelled() => return,
             () = tokio::time::sleep(period) => {
-                server.sessions().sweep();
+                server.sweep();
                 cache.sweep();
             }
         }

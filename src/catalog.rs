@@ -1,11 +1,14 @@
 //! Everything the gateway offers at this moment: one snapshot, replaced whole, read without a lock.
 
 mod candidates;
+mod capabilities;
 mod changes;
 mod definition;
 mod known;
 mod names;
 mod rules;
+mod shelf;
+mod template;
 mod view;
 
 use std::{
@@ -16,7 +19,7 @@ use std::{
 use arc_swap::{ArcSwap, Guard};
 use futures_util::{FutureExt, StreamExt, stream::BoxStream};
 use prometheus_client::metrics::counter::Counter;
-use runtime_api::{CallService, Offers, RuntimeId, TargetId, TargetOffers, TargetState, Tool};
+use runtime_api::{CallService, Item, Kind, Offers, RuntimeId, Support, TargetId, TargetOffers, TargetState};
 use runtime_mcpp::Carrier;
 use tokio::{
     sync::watch,
@@ -26,9 +29,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 use twinway_proto::headers::ParamHeaders;
 
-pub use changes::{Changed, Changes, Listed, ViewChanges};
+pub use capabilities::Capabilities;
+pub use changes::{Changed, Changes, Listed, Touched, ViewChanges};
 pub use names::NAME_BYTES_MAX;
 pub use rules::Rules;
+pub use shelf::{Page, Shelf};
 pub use view::View;
 
 use changes::History;
@@ -39,14 +44,16 @@ use crate::{
     config::{Config, Prefix, Routing, Trust},
     layers::{Caching, Guards},
     metadata::{Metadata, Sources},
-    router::{self, Average, Candidate, Route},
+    router::{self, Average, Candidate, Reason, Route},
     telemetry::{Metrics, RouteMetrics},
 };
 
-/// A tool as clients see it.
+/// A tool, prompt, resource or template as clients see it.
 #[derive(Debug)]
 pub struct Entry {
-    /// Its name here.
+    /// What it is.
+    pub kind: Kind,
+    /// Its name here; of a resource its URI, of a template the template.
     pub public: Arc<str>,
     /// Its definition with that name, otherwise byte for byte as the target gave it.
     pub definition: bytes::Bytes,
@@ -86,6 +93,9 @@ impl Entry {
         self.candidates.iter().all(|candidate| candidate.runtime.as_str() != router::MCPP)
     }
 }
+
+/// The template that every URI fits.
+const ANY_URI: &str = "{+uri}";
 
 /// A tool that is not offered as somebody wanted it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -215,9 +225,9 @@ impl Catalog {
         self.history.since(number)
     }
 
-    /// Whether a view is another than in the catalogue of that number. When that is longer ago than is remembered, it is.
+    /// In what a view is another than in the catalogue of that number. When that is longer ago than is remembered, in everything.
     #[must_use]
-    pub fn has_changed_since(&self, number: u64, view: &str) -> bool {
+    pub fn touched_since(&self, number: u64, view: &str) -> Touched {
         self.history.touches(number, view)
     }
 
@@ -330,21 +340,21 @@ impl Builder {
         self.route_metrics.retain(|(runtime, target, _), _| there.contains(&(runtime, target)));
         self.known.begin();
         let mut snapshot = Snapshot::default();
+        let mut sources = Vec::new();
         for offer in &offered {
             let target = &offer.2;
-            let alone = |(place, tool): (usize, &Tool)| (tool.name.clone(), place);
-            let names: Vec<_> = target.tools.iter().enumerate().map(alone).collect();
-            let entries = names.into_iter().map(|(name, place)| self.entry(name, &[(offer, place)], false)).collect();
-            snapshot.alone.insert(target.target.0.clone(), View::new(entries, target.state.clone(), vec![target.clone()]));
+            let source = Capabilities::of(target).resources.then(|| self.source(offer));
+            let entries = |kind| {
+                let items = target.items.of(kind).iter().enumerate();
+                items.map(|(place, item)| self.entry(kind, item.name.clone(), (offer, place))).collect()
+            };
+            let view = View::new(entries, source.iter().cloned().collect(), target.state.clone(), vec![target.clone()]);
+            snapshot.alone.insert(target.target.0.clone(), view);
+            sources.extend(source);
         }
-        let (names, mut refused) = names::assign(&offered, |target| self.manner(target).prefix, &self.separator);
-        let groups = candidates::group(names, self.metadata.making(), &offered, &mut refused);
-        let entries = groups.into_iter().map(|group| {
-            let parts: Vec<_> = group.parts.iter().map(|part| (&offered[part.target], part.tool)).collect();
-            self.entry(group.public, &parts, group.made)
-        });
-        let entries = entries.collect();
-        snapshot.merged = View::new(entries, TargetState::Ready, offered.iter().map(|(_, _, target)| target.clone()).collect());
+        let mut refused = Vec::new();
+        let targets = offered.iter().map(|(_, _, target)| target.clone()).collect();
+        snapshot.merged = View::new(|kind| self.merge(kind, &offered, &mut refused), sources, TargetState::Ready, targets);
         snapshot.targets = offered.iter().map(|(runtime, _, target)| (runtime.clone(), target.clone())).collect();
         self.report(&refused);
         snapshot.refused = refused;
@@ -356,13 +366,13 @@ impl Builder {
             let peers = offered.iter().filter(|(runtime, _, target)| carried(runtime, target) == Some(carrier)).count();
             self.metrics.set_peers_connected(carrier, peers);
         }
-        self.metrics.tools().set(i64::try_from(snapshot.merged.len()).unwrap_or(i64::MAX));
+        self.metrics.tools().set(i64::try_from(snapshot.merged.tools.len()).unwrap_or(i64::MAX));
         self.known.end();
         self.publish(snapshot);
     }
 
     fn publish(&self, snapshot: Snapshot) {
-        debug!(tools = snapshot.merged.len(), "new catalogue");
+        debug!(tools = snapshot.merged.tools.len(), "new catalogue");
         let number = *self.catalog.changed.borrow() + 1;
         let changes = Changes::between(&self.catalog.load(), &snapshot, number);
         self.catalog.snapshot.store(Arc::new(snapshot));
@@ -377,7 +387,8 @@ impl Builder {
     fn tell(&self, merged: &ViewChanges) {
         let (added, removed, changed) = (merged.added.count, merged.removed.count, merged.changed.count);
         self.metrics.catalogue_changed(added, removed, changed);
-        info!(added, removed, changed, "the catalogue changed");
+        let (prompts, resources) = (merged.prompts, merged.resources);
+        info!(added, removed, changed, prompts, resources, "the catalogue changed");
         for Changed { tool, old_version, new_version, definition } in &merged.changed.first {
             info!(%tool, %old_version, %new_version, definition, "a tool is not what it was");
         }
@@ -391,9 +402,61 @@ impl Builder {
         }
     }
 
+    /// All items of a kind, under the names of the merged view.
+    fn merge(&mut self, kind: Kind, offered: &[Offered], refused: &mut Vec<Refused>) -> Vec<Arc<Entry>> {
+        let (names, shadowed) = names::assign(offered, kind, |target| self.manner(target).prefix, &self.separator);
+        refused.extend(shadowed);
+        if kind != Kind::Tool {
+            return names.into_iter().map(|named| self.entry(kind, named.public, (&offered[named.target], named.item))).collect();
+        }
+        let groups = candidates::group(names, self.metadata.making(), &offered, refused);
+        let entries = groups.into_iter().map(|group| {
+            let parts: Vec<_> = group.parts.iter().map(|part| (&offered[part.target], part.item)).collect();
+            self.tool(group.public, &parts, group.made)
+        });
+        entries.collect()
+    }
+
+    /// An item of one target under that name.
+    fn entry(&mut self, kind: Kind, public: Arc<str>, part: (&Offered, usize)) -> Arc<Entry> {
+        if kind == Kind::Tool {
+            return self.tool(public, &[part], false);
+        }
+        let (offer, place) = part;
+        let item = &offer.2.items.of(kind)[place];
+        let definition = definition::rename(&item.definition, kind, &item.name, &public);
+        self.plain(kind, public, offer, item, definition)
+    }
+
+    /// Whoever has any resource of this target.
+    fn source(&mut self, offer: &Offered) -> Arc<Entry> {
+        let all = Item { name: ANY_URI.into(), definition: bytes::Bytes::new() };
+        self.plain(Kind::Template, ANY_URI.into(), offer, &all, bytes::Bytes::new())
+    }
+
+    fn plain(&mut self, kind: Kind, public: Arc<str>, offer: &Offered, item: &Item, definition: bytes::Bytes) -> Arc<Entry> {
+        // Rules and hints are about tools.
+        let metadata = Metadata { category: kind.capability().into(), read_only: true, ..Metadata::default() };
+        let route = Route { place: 0, reason: Reason::OnlyCandidate, choice: None };
+        let decisions = self.metrics.route_decisions(route.reason.as_str());
+        let candidates = vec![self.candidate(&public, kind, offer, item, &metadata, false)];
+        Arc::new(Entry {
+            kind,
+            public,
+            definition,
+            metadata,
+            candidates,
+            route: Ok(route),
+            caching: None,
+            deprecated: None,
+            decisions: Some(decisions),
+            mirrored: ParamHeaders::default(),
+        })
+    }
+
     /// A tool out of these parts: each an offer, and the place of the tool in it. The first one's definition is shown.
-    fn entry(&mut self, public: Arc<str>, parts: &[(&Offered, usize)], made: bool) -> Arc<Entry> {
-        let tool = |(offer, place): &(&Offered, usize)| offer.2.tools[*place].clone();
+    fn tool(&mut self, public: Arc<str>, parts: &[(&Offered, usize)], made: bool) -> Arc<Entry> {
+        let tool = |(offer, place): &(&Offered, usize)| offer.2.items.tools[*place].clone();
         let first = tool(&parts[0]);
         let trusted = parts.iter().all(|(offer, _)| self.manner(&offer.2.target).trust == Trust::Hints);
         let trust = if trusted { Trust::Hints } else { Trust::None };
@@ -405,28 +468,40 @@ impl Builder {
         let route = router::choose(&public, &metadata, &runtimes, &self.routing);
         let decisions = route.as_ref().ok().map(|route| self.metrics.route_decisions(route.reason.as_str()));
         let several = parts.len() > 1;
-        let candidates = parts.iter().map(|part| self.candidate(&public, part, &metadata, several)).collect();
+        let candidates = parts.iter().map(|(offer, place)| {
+            let item = &offer.2.items.tools[*place];
+            self.candidate(&public, Kind::Tool, offer, item, &metadata, several)
+        });
+        let candidates = candidates.collect();
         let caching = metadata.keeps_results().map(|ttl| {
             let definitions = parts.iter().map(|(offer, place)| {
                 let (runtime, _, of) = offer;
-                self.known.definition(runtime, &of.target, &of.tools[*place])
+                self.known.definition(runtime, &of.target, &of.items.tools[*place])
             });
             Caching { ttl, definitions: definitions.collect() }
         });
         let schema = runtime_mcp::handshake::part(&first.definition, "inputSchema");
         let schema = schema.as_deref().and_then(|schema| std::str::from_utf8(schema).ok());
         let mirrored = schema.and_then(|schema| ParamHeaders::from_schema(schema).ok()).unwrap_or_default();
-        let mut definition = definition::rename(&first.definition, &first.name, &public);
+        let mut definition = definition::rename(&first.definition, Kind::Tool, &first.name, &public);
         if metadata.deprecated {
             definition = definition::deprecate(&definition, metadata.deprecation_message.as_deref());
         }
         let deprecated = metadata.deprecated.then(|| self.metrics.deprecated_calls(&public));
-        Arc::new(Entry { public, definition, metadata, candidates, route, caching, deprecated, decisions, mirrored })
+        let kind = Kind::Tool;
+        Arc::new(Entry { kind, public, definition, metadata, candidates, route, caching, deprecated, decisions, mirrored })
     }
 
-    fn candidate(&mut self, public: &Arc<str>, part: &(&Offered, usize), metadata: &Metadata, several: bool) -> Candidate {
-        let ((runtime, service, of), place) = part;
-        let tool = &of.tools[*place];
+    fn candidate(
+        &mut self,
+        public: &Arc<str>,
+        kind: Kind,
+        offer: &Offered,
+        item: &Item,
+        metadata: &Metadata,
+        several: bool,
+    ) -> Candidate {
+        let (runtime, service, of) = offer;
         let guard = self.guards.of(runtime, &of.target);
         let average = several.then(|| {
             let key = (Arc::clone(public), runtime.clone(), of.target.clone());
@@ -435,14 +510,15 @@ impl Builder {
         Candidate {
             runtime: runtime.clone(),
             target: of.target.clone(),
-            name: tool.name.clone(),
+            name: item.name.clone(),
             service: service.clone(),
             metrics: self.route_metrics(runtime, &of.target, &metadata.category),
             classes: guard.doors(metadata),
             guard,
             ready: of.state == TargetState::Ready,
+            modern: of.eras.modern == Support::Yes,
             average,
-            latencies: self.known.latencies(runtime, &of.target, tool),
+            latencies: self.known.latencies(runtime, &of.target, kind, item),
         }
     }
 
@@ -465,9 +541,9 @@ fn manners(config: &Config) -> HashMap<String, Manner> {
     upstreams.chain(peers).map(|(name, prefix, trust)| (name.to_owned(), Manner { prefix, trust })).collect()
 }
 
-impl candidates::Parts for Vec<Offered> {
+impl candidates::Parts for &[Offered] {
     fn definition(&self, named: &Named) -> &bytes::Bytes {
-        &self[named.target].2.tools[named.tool].definition
+        &self[named.target].2.items.tools[named.item].definition
     }
 
     fn target(&self, named: &Named) -> TargetId {

@@ -10,18 +10,23 @@ mod answer;
 mod call;
 mod deprecation;
 mod era;
+mod find;
 mod inbound;
+mod input;
 mod lifecycle;
 mod listen;
 mod listing;
+mod parked;
 mod rest;
+mod result;
 mod running;
 mod seal;
 mod session;
 
 use std::{sync::Arc, time::Duration};
 
-use runtime_api::Era;
+use bytes::Bytes;
+use runtime_api::{Era, Kind, Method};
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use twinway_proto::{
@@ -34,6 +39,8 @@ pub use inbound::{Binding, Inbound, Scope, Way};
 pub use running::{Running, Step};
 pub use seal::{Seal, SealError};
 pub use session::{Session, SessionError, Sessions};
+
+use parked::Parked;
 
 use crate::{
     catalog::Catalog,
@@ -54,6 +61,7 @@ struct Shared {
     catalog: Catalog,
     pipeline: Pipeline,
     sessions: Sessions,
+    parked: Parked,
     sampler: Sampler,
     metrics: Metrics,
     told: deprecation::Told,
@@ -79,6 +87,7 @@ impl Server {
             catalog,
             pipeline,
             sessions,
+            parked: Parked::new(metrics.parked().clone()),
             sampler: Sampler::new(config.telemetry.as_ref()),
             metrics,
             told: deprecation::Told::default(),
@@ -122,8 +131,11 @@ impl Server {
         match envelope::parse_within(&inbound.message, self.shared.depth_max) {
             Ok(Message::Request(request)) => self.request(inbound, &request),
             Ok(Message::Notification(notification)) => self.notification(inbound, &notification),
-            // Nothing is asked of clients, so these answer nothing.
-            Ok(Message::Response(_) | Message::Failure(_)) => Answer::Accepted,
+            Ok(Message::Response(response)) => {
+                let result = inbound.message.slice(response.result.range);
+                self.answered(inbound, Some(response.id), &Ok(result))
+            }
+            Ok(Message::Failure(failure)) => self.answered(inbound, failure.id, &Err(inbound.message.slice(failure.error))),
             Err(error) => answer::unreadable(error),
         }
     }
@@ -135,6 +147,13 @@ impl Server {
         if drained.is_err() {
             self.shared.sessions.cancel_all();
         }
+        self.shared.parked.clear();
+    }
+
+    /// Gives up what nobody came back for: idle sessions, and calls that wait for input.
+    pub fn sweep(&self) {
+        self.shared.sessions.sweep();
+        self.shared.parked.sweep();
     }
 
     fn request(&self, inbound: &Inbound<'_>, request: &Request<'_>) -> Answer {
@@ -149,8 +168,17 @@ impl Server {
             ("initialize", Era::Legacy) => self.initialize(inbound, request),
             ("server/discover", Era::Modern) => self.discover(inbound, request),
             ("ping", Era::Legacy) => answer::result(request.id, b"{}".to_vec().into()),
-            ("tools/list", _) => self.list_tools(inbound, request, &spoken),
-            ("tools/call", _) => self.call_tool(inbound, request, &spoken),
+            ("logging/setLevel", Era::Legacy) => self.set_log_level(inbound, request, &spoken),
+            ("tools/list", _) => self.list(Kind::Tool, inbound, request, &spoken),
+            ("tools/call", _) => self.call(Method::ToolsCall, inbound, request, &spoken),
+            // Peers are given tools and nothing else: their grants name tools.
+            (method, era) if !inbound.scope.is_everything() => answer::unknown_method(request.id, method, era),
+            ("prompts/list", _) => self.list(Kind::Prompt, inbound, request, &spoken),
+            ("prompts/get", _) => self.call(Method::PromptsGet, inbound, request, &spoken),
+            ("resources/list", _) => self.list(Kind::Resource, inbound, request, &spoken),
+            ("resources/templates/list", _) => self.list(Kind::Template, inbound, request, &spoken),
+            ("resources/read", _) => self.call(Method::ResourcesRead, inbound, request, &spoken),
+            ("completion/complete", _) => self.call(Method::CompletionComplete, inbound, request, &spoken),
             // Over a stream a peer lists anew by `ttlMs`: what it may see is not known here for as long as it listens.
             ("subscriptions/listen", Era::Modern) if matches!(inbound.way, Way::Http { .. }) => self.listen(inbound, request),
             (method, era) => answer::unknown_method(request.id, method, era),
@@ -161,6 +189,21 @@ impl Server {
                 Answer::Message(answer::failed(request.id, &too_large, spoken.era()))
             }
             answer => answer,
+        }
+    }
+
+    /// The client's answer to a question that it was asked in its session.
+    fn answered(&self, inbound: &Inbound<'_>, id: Option<&str>, answer: &Result<Bytes, Bytes>) -> Answer {
+        let session = match &inbound.way {
+            Way::Stream { session, .. } => Ok(Arc::clone(session)),
+            Way::Http { .. } => era::session_of(inbound, &self.shared.sessions),
+        };
+        match session {
+            Ok(session) => {
+                id.into_iter().for_each(|id| session.answered(id, answer));
+                Answer::Accepted
+            }
+            Err(refused) => refused.answer(None),
         }
     }
 

@@ -157,7 +157,7 @@ fn page(records: Vec<PeerRecord>, query: &Query) -> Result<Page, PeersError> {
 impl From<KnownPeer> for PeerRecord {
     fn from(peer: KnownPeer) -> Self {
         let KnownPeer { id, addresses, offers, sighting } = peer;
-        let mut capabilities: Vec<_> = offers.tools.iter().map(|tool| Arc::clone(&tool.name)).collect();
+        let mut capabilities: Vec<_> = offers.items.tools.iter().map(|tool| Arc::clone(&tool.name)).collect();
         capabilities.sort_unstable();
         capabilities.dedup();
         Self { id, names: vec![Arc::clone(&offers.target.0)], addresses, state: offers.state.clone(), capabilities, sighting }
@@ -199,21 +199,14 @@ mod tests {
     use std::sync::Arc;
 
     use bytes::Bytes;
-    use runtime_api::{Eras, TargetId, TargetOffers, Tool};
+    use runtime_api::{Item, Items, TargetId, TargetOffers};
 
     use super::*;
 
     fn peer(name: &str, id: PeerId, address: &str, state: TargetState, tools: &[&str]) -> KnownPeer {
-        let tool = |name: &&str| Tool { name: (*name).into(), definition: Bytes::new() };
-        let tools = tools.iter().map(tool).collect();
-        let offers = TargetOffers {
-            target: TargetId::from(name),
-            state,
-            eras: Eras::default(),
-            server_info: None,
-            transport: None,
-            tools,
-        };
+        let tool = |name: &&str| Item { name: (*name).into(), definition: Bytes::new() };
+        let items = Items::of_tools(tools.iter().map(tool).collect::<Vec<_>>());
+        let offers = TargetOffers { state, items, ..TargetOffers::unheard_of(TargetId::from(name)) };
         KnownPeer { id, addresses: vec![address.parse().unwrap()], offers: Arc::new(offers), sighting: Sighting::default() }
     }
 

@@ -13,7 +13,7 @@ use std::{
 
 use futures_util::future::Either;
 use pin_project_lite::pin_project;
-use runtime_api::{Call, CallError, CallService, ErrorCode, Reply, RuntimeId, TargetId};
+use runtime_api::{Call, CallError, CallService, ErrorCode, Kind, Reply, RuntimeId, TargetId};
 use tokio::time::Instant;
 use tower::{Service, ServiceExt, util::Oneshot};
 use tracing::{Instrument, Span, instrument::Instrumented};
@@ -53,6 +53,8 @@ pub struct Candidate {
     pub classes: Option<Box<[Arc<Door>]>>,
     /// Whether the target answered when it was last asked for its tools.
     pub ready: bool,
+    /// Whether the target is known to serve revision 2026-07-28.
+    pub modern: bool,
     /// How quick it is, for the choice; only kept for one of several.
     pub average: Option<Arc<Average>>,
     /// How long its calls took, for whoever compares routes.
@@ -198,7 +200,10 @@ impl Service<Routed> for Router {
         }
         let candidate = &entry.candidates[place];
         call.target = candidate.target.clone();
-        call.name = Arc::clone(&candidate.name);
+        if entry.kind != Kind::Template {
+            // A template has no name that could be called: the resource's own URI stands in the call.
+            call.name = Arc::clone(&candidate.name);
+        }
         let taken = Taken { runtime: candidate.runtime.clone(), target: candidate.target.clone(), reason: reason.as_str() };
         let hop = open_hop(&parent, &taken, &mut call);
         let reply = candidate.service.clone().oneshot(call).instrument(hop.clone());

@@ -9,8 +9,8 @@ use futures_util::future::BoxFuture;
 use hdrhistogram::Histogram;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use runtime_api::{
-    Call, CallError, CallService, Eras, ErrorCode, Offers, PartError, Principal, Reply, Runtime, RuntimeId, TargetId,
-    TargetOffers, TargetState, Tool, erase,
+    Call, CallError, CallService, ErrorCode, Item, Items, Offers, PartError, Principal, Reply, Runtime, RuntimeId, TargetId,
+    TargetOffers, TargetState, erase,
 };
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant};
@@ -47,7 +47,7 @@ pub(crate) fn bench_lookup(criterion: &mut Criterion) {
             bencher.iter(|| {
                 let name = next.next().expect("a cycle has no end");
                 let snapshot = catalog.load();
-                let entry = snapshot.view("").and_then(|view| view.get(black_box(name)));
+                let entry = snapshot.view("").and_then(|view| view.tools.get(black_box(name)));
                 entry.expect("the tool is offered").chosen().target.clone()
             });
         });
@@ -107,7 +107,7 @@ pub(crate) fn headers(method: &'static str, name: Option<&'static str>) -> Heade
 
 fn catalog(config: &Config, metrics: &Metrics, tools: usize) -> Catalog {
     let catalog = catalog_of(config, metrics, &Memory::new(tools));
-    assert_eq!(catalog.load().merged.len(), tools);
+    assert_eq!(catalog.load().merged.tools.len(), tools);
     catalog
 }
 
@@ -121,7 +121,7 @@ pub(crate) fn catalog_of(config: &Config, metrics: &Metrics, runtime: &Memory) -
 /// The names in an order without a pattern: 7,919 is a prime that divides none of the sizes.
 fn names(catalog: &Catalog, tools: usize) -> Vec<Arc<str>> {
     let snapshot = catalog.load();
-    let names: Vec<Arc<str>> = snapshot.merged.iter().map(|entry| entry.public.clone()).collect();
+    let names: Vec<Arc<str>> = snapshot.merged.tools.iter().map(|entry| entry.public.clone()).collect();
     (0..tools).map(|place| names[place * 7_919 % tools].clone()).collect()
 }
 
@@ -147,23 +147,20 @@ impl Memory {
 
 fn offers(target: usize, tools: usize) -> TargetOffers {
     TargetOffers {
-        target: TargetId::from(format!("target{target}").as_str()),
         state: TargetState::Ready,
-        transport: None,
-        eras: Eras::default(),
-        server_info: None,
-        tools: (0..tools).map(tool).collect(),
+        items: Items::of_tools((0..tools).map(tool).collect::<Vec<_>>()),
+        ..TargetOffers::unheard_of(TargetId::from(format!("target{target}").as_str()))
     }
 }
 
 /// About 500 bytes: a description and two arguments.
-fn tool(number: usize) -> Tool {
+fn tool(number: usize) -> Item {
     let name = format!("tool_{number}");
     let definition = format!(
         r#"{{"name":"{name}","description":"{}","inputSchema":{{"type":"object","properties":{{"path":{{"type":"string","description":"Where to look"}},"depth":{{"type":"integer","minimum":0}}}},"required":["path"]}}}}"#,
         "Finds what lies there. ".repeat(13)
     );
-    Tool { name: name.into(), definition: definition.into() }
+    Item { name: name.into(), definition: definition.into() }
 }
 
 impl Runtime for Memory {

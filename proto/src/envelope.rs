@@ -82,6 +82,8 @@ pub struct ParamsIndex {
     pub request_id: Option<Range<usize>>,
     pub progress_token: Option<Range<usize>>,
     pub cursor: Option<Range<usize>>,
+    pub request_state: Option<Range<usize>>,
+    pub input_responses: Option<Range<usize>>,
 }
 
 /// Where the parts of `result` lie. `range` counts from the message, the others from the start of `result`.
@@ -289,6 +291,8 @@ fn read_params<'a>(
             "requestId" => &mut index.request_id,
             "progressToken" => &mut index.progress_token,
             "cursor" => &mut index.cursor,
+            "requestState" => &mut index.request_state,
+            "inputResponses" => &mut index.input_responses,
             _ => continue,
         };
         if part.replace(value.start - start..value.end - start).is_some() {

@@ -67,10 +67,11 @@ struct Bucket {
 
 pub(super) fn document<'s>(snapshot: &'s Snapshot, query: &Query) -> Result<Document<'s>, AdminError> {
     let view = view(snapshot, query)?;
-    if let Some(name) = query.tool.as_ref().filter(|name| view.get(name).is_none()) {
+    if let Some(name) = query.tool.as_ref().filter(|name| view.tools.get(name).is_none()) {
         return Err(AdminError::UnknownTool(name.clone()));
     }
-    let (entries, next) = view.select(query.after.as_deref(), query.limit(LIMIT_DEFAULT, LIMIT_MAX), |entry| query.wants(entry));
+    let (entries, next) =
+        view.tools.select(query.after.as_deref(), query.limit(LIMIT_DEFAULT, LIMIT_MAX), |entry| query.wants(entry));
     let tools = entries.into_iter().map(|entry| tool(entry)).collect();
     Ok(Document { unit: "from the router to the reply, in microseconds; replies without isError only", tools, next })
 }

@@ -52,7 +52,7 @@ struct Choice<'s> {
 }
 
 pub(super) fn document<'s>(snapshot: &'s Snapshot, tool: &str, query: &Query) -> Result<Document<'s>, AdminError> {
-    let entry = view(snapshot, query)?.get(tool).ok_or_else(|| AdminError::UnknownTool(tool.to_owned()))?;
+    let entry = view(snapshot, query)?.tools.get(tool).ok_or_else(|| AdminError::UnknownTool(tool.to_owned()))?;
     let taken = taken_now(entry);
     let route = taken.map(|(place, reason)| Route {
         runtime: entry.candidates[place].runtime.as_str(),

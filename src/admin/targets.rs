@@ -58,9 +58,9 @@ fn target<'s>(snapshot: &'s Snapshot, runtime: &'s RuntimeId, offers: &'s Target
         state: offers.state.as_str(),
         reason: offers.state.reason(),
         eras: Eras::of(offers),
-        tools: offers.tools.len(),
+        tools: offers.items.tools.len(),
         refused: refused.map(|refused| Refused { tool: &refused.public, held_by: refused.holder.as_str() }).collect(),
-        server_info: offers.server_info.as_deref().and_then(|raw| serde_json::from_slice(raw).ok()),
+        server_info: offers.about.server_info.as_deref().and_then(|raw| serde_json::from_slice(raw).ok()),
     }
 }
 

@@ -5,7 +5,8 @@ use std::{path::Path, sync::Arc};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use runtime_api::{
-    Call, CallError, CallService, Eras, Offers, PartError, Reply, Runtime, RuntimeId, TargetOffers, TargetState, Tool, erase,
+    About, Call, CallError, CallService, Item, Items, Offers, PartError, Reply, Runtime, RuntimeId, TargetOffers, TargetState,
+    erase,
 };
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -20,14 +21,12 @@ struct Memory(watch::Sender<Arc<Offers>>);
 impl Memory {
     fn new() -> Self {
         let tool =
-            |name: char| Tool { name: name.to_string().into(), definition: Bytes::from(format!(r#"{{"name":"{name}"}}"#)) };
+            |name: char| Item { name: name.to_string().into(), definition: Bytes::from(format!(r#"{{"name":"{name}"}}"#)) };
         let offers = TargetOffers {
-            target: "up".into(),
             state: TargetState::Stale("it is away".into()),
-            eras: Eras::default(),
-            server_info: Some(Bytes::from_static(br#"{"name":"s"}"#)),
-            transport: None,
-            tools: ('a'..='e').map(tool).collect(),
+            about: About { server_info: Some(Bytes::from_static(br#"{"name":"s"}"#)), ..About::default() },
+            items: Items::of_tools(('a'..='e').map(tool).collect::<Vec<_>>()),
+            ..TargetOffers::unheard_of("up".into())
         };
         Self(watch::Sender::new(Arc::new(Offers { targets: vec![Arc::new(offers)] })))
     }

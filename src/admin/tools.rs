@@ -50,8 +50,9 @@ pub(super) struct Place<'s> {
 
 pub(super) fn document<'s>(snapshot: &'s Snapshot, query: &Query) -> Result<Document<'s>, AdminError> {
     let view = view(snapshot, query)?;
-    let (entries, next) = view.select(query.after.as_deref(), query.limit(LIMIT_DEFAULT, LIMIT_MAX), |entry| query.wants(entry));
-    Ok(Document { tools: entries.into_iter().map(tool).collect(), next, total: view.len() })
+    let (entries, next) =
+        view.tools.select(query.after.as_deref(), query.limit(LIMIT_DEFAULT, LIMIT_MAX), |entry| query.wants(entry));
+    Ok(Document { tools: entries.into_iter().map(tool).collect(), next, total: view.tools.len() })
 }
 
 pub(super) fn tool(entry: &Entry) -> Tool<'_> {

@@ -34,6 +34,24 @@ pub struct ViewChanges {
     pub removed: Listed<Arc<str>>,
     /// Tools that are not what they were.
     pub changed: Listed<Changed>,
+    /// The list of prompts is another.
+    pub prompts: bool,
+    /// The list of resources, or that of templates, is another.
+    pub resources: bool,
+}
+
+/// Which lists of a view are others than they were.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[expect(missing_docs, reason = "each field is the list of the same name")]
+pub struct Touched {
+    pub tools: bool,
+    pub prompts: bool,
+    pub resources: bool,
+}
+
+impl Touched {
+    /// All of them.
+    pub const ALL: Self = Self { tools: true, prompts: true, resources: true };
 }
 
 /// A list of which only the beginning is kept.
@@ -74,11 +92,16 @@ impl<T> Listed<T> {
 }
 
 impl ViewChanges {
-    /// Compares two views by the names of their tools, which both have in order.
+    /// Compares two views: their tools one by one, by their names, which both have in order.
     #[must_use]
     pub fn between(view: Arc<str>, old: &View, new: &View) -> Self {
-        let mut changes = Self { view, ..Self::default() };
-        let (mut before, mut after) = (old.iter().peekable(), new.iter().peekable());
+        let mut changes = Self {
+            view,
+            prompts: !old.prompts.shows_the_same_as(&new.prompts),
+            resources: !(old.resources.shows_the_same_as(&new.resources) && old.templates.shows_the_same_as(&new.templates)),
+            ..Self::default()
+        };
+        let (mut before, mut after) = (old.tools.iter().peekable(), new.tools.iter().peekable());
         loop {
             let order = match (before.peek(), after.peek()) {
                 (None, None) => return changes,
@@ -100,7 +123,13 @@ impl ViewChanges {
     /// Whether nothing differs.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.added.count == 0 && self.removed.count == 0 && self.changed.count == 0
+        !(self.tools() || self.prompts || self.resources)
+    }
+
+    /// Whether the list of tools is another.
+    #[must_use]
+    pub const fn tools(&self) -> bool {
+        self.added.count > 0 || self.removed.count > 0 || self.changed.count > 0
     }
 
     fn compare(&mut self, old: &Entry, new: &Entry) {
@@ -152,12 +181,20 @@ impl History {
         changes
     }
 
-    /// Whether a view is another than in the catalogue of that number; yes, when that is forgotten.
-    pub(super) fn touches(&self, number: u64, view: &str) -> bool {
+    /// In what a view is another than in the catalogue of that number; in everything, when that is forgotten.
+    pub(super) fn touches(&self, number: u64, view: &str) -> Touched {
         let remembered = self.0.lock();
         let is_forgotten = remembered.len() == REMEMBERED && remembered.front().is_some_and(|oldest| oldest.number > number);
-        let mut since = remembered.iter().rev().take_while(|changes| changes.number > number);
-        is_forgotten || since.any(|changes| changes.views.iter().any(|changed| &*changed.view == view))
+        if is_forgotten {
+            return Touched::ALL;
+        }
+        let since = remembered.iter().rev().take_while(|changes| changes.number > number);
+        let of_view = since.flat_map(|changes| &changes.views).filter(|changed| &*changed.view == view);
+        of_view.fold(Touched::default(), |touched, changed| Touched {
+            tools: touched.tools || changed.tools(),
+            prompts: touched.prompts || changed.prompts,
+            resources: touched.resources || changed.resources,
+        })
     }
 
     /// Those of catalogues after that number, the oldest first.

@@ -1,6 +1,7 @@
-//! What the gateway writes into a tool's definition; all else stays byte for byte as its target gave it.
+//! What the gateway writes into a definition; all else stays byte for byte as its target gave it.
 
 use bytes::Bytes;
+use runtime_api::Kind;
 use twinway_proto::{
     envelope::splice,
     json::{members, write_string},
@@ -8,11 +9,13 @@ use twinway_proto::{
 };
 
 /// The definition with another name in it; everything else stays as it is.
-pub(super) fn rename(definition: &Bytes, old: &str, new: &str) -> Bytes {
+pub(super) fn rename(definition: &Bytes, kind: Kind, old: &str, new: &str) -> Bytes {
     if old == new {
         return definition.clone();
     }
-    let Some(name) = members(text(definition)).flatten().find(|member| member.key.is("name")) else { return definition.clone() };
+    let Some(name) = members(text(definition)).flatten().find(|member| member.key.is(kind.key())) else {
+        return definition.clone();
+    };
     write(definition, name.range, &quoted(new))
 }
 
@@ -61,7 +64,7 @@ mod tests {
     fn renaming_touches_nothing_but_the_name() {
         let definition = Bytes::from_static(br#"{"z":1.0,"name" : "x","x-vendor":{"name":"x"}}"#);
 
-        assert_eq!(rename(&definition, "x", "up.x"), r#"{"z":1.0,"name" : "up.x","x-vendor":{"name":"x"}}"#);
+        assert_eq!(rename(&definition, Kind::Tool, "x", "up.x"), r#"{"z":1.0,"name" : "up.x","x-vendor":{"name":"x"}}"#);
     }
 
     #[test]

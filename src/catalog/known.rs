@@ -1,26 +1,26 @@
-//! What is known of a tool at its target beyond one snapshot: snapshots come and go with every change of anything.
+//! What is known of a tool, prompt or resource at its target beyond one snapshot: snapshots come and go with every change of anything.
 
 use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
-use runtime_api::{RuntimeId, TargetId, Tool};
+use runtime_api::{Item, Kind, RuntimeId, TargetId};
 
 use crate::{
     layers::Definition,
     telemetry::latency::{Budget, Latencies},
 };
 
-/// The tools of all targets.
+/// The items of all targets.
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    tools: HashMap<(RuntimeId, TargetId, Arc<str>), OneTool>,
-    /// Counts rebuilds, to tell which tools the latest one still met.
+    items: HashMap<(RuntimeId, TargetId, Kind, Arc<str>), OneItem>,
+    /// Counts rebuilds, to tell which items the latest one still met.
     rebuilds: u64,
     budget: Budget,
 }
 
 #[derive(Debug)]
-struct OneTool {
+struct OneItem {
     latencies: Arc<Latencies>,
     /// As long as the text is the same, so is the definition, and what was kept of it stays good.
     definition: Option<(Bytes, Arc<Definition>)>,
@@ -33,25 +33,25 @@ impl Known {
         self.rebuilds += 1;
     }
 
-    /// Ends it: tools that nobody asked about since are gone, and what was measured of them with them.
+    /// Ends it: items that nobody asked about since are gone, and what was measured of them with them.
     pub(super) fn end(&mut self) {
-        self.tools.retain(|_, tool| tool.met_in == self.rebuilds);
+        self.items.retain(|_, item| item.met_in == self.rebuilds);
     }
 
     /// The target is another one now, whatever its definitions say: what was kept of it is not good any more.
     pub(super) fn forget(&mut self, of: &str) {
-        let of_it = self.tools.iter_mut().filter(|((_, target, _), _)| target.as_str() == of);
-        of_it.for_each(|(_, tool)| tool.definition = None);
+        let of_it = self.items.iter_mut().filter(|((_, target, ..), _)| target.as_str() == of);
+        of_it.for_each(|(_, item)| item.definition = None);
     }
 
     /// How long its calls took.
-    pub(super) fn latencies(&mut self, runtime: &RuntimeId, target: &TargetId, tool: &Tool) -> Arc<Latencies> {
-        Arc::clone(&self.tool(runtime, target, tool).latencies)
+    pub(super) fn latencies(&mut self, runtime: &RuntimeId, target: &TargetId, kind: Kind, item: &Item) -> Arc<Latencies> {
+        Arc::clone(&self.item(runtime, target, kind, item).latencies)
     }
 
-    /// Its definition, the same one as long as its text is the same.
-    pub(super) fn definition(&mut self, runtime: &RuntimeId, target: &TargetId, tool: &Tool) -> Arc<Definition> {
-        let known = &mut self.tool(runtime, target, tool).definition;
+    /// The definition of a tool, the same one as long as its text is the same.
+    pub(super) fn definition(&mut self, runtime: &RuntimeId, target: &TargetId, tool: &Item) -> Arc<Definition> {
+        let known = &mut self.item(runtime, target, Kind::Tool, tool).definition;
         match known {
             Some((raw, definition)) if *raw == tool.definition => Arc::clone(definition),
             _ => {
@@ -61,10 +61,10 @@ impl Known {
         }
     }
 
-    fn tool(&mut self, runtime: &RuntimeId, target: &TargetId, tool: &Tool) -> &mut OneTool {
+    fn item(&mut self, runtime: &RuntimeId, target: &TargetId, kind: Kind, item: &Item) -> &mut OneItem {
         let budget = &self.budget;
-        let new = || OneTool { latencies: Arc::new(Latencies::new(budget.clone())), definition: None, met_in: 0 };
-        let known = self.tools.entry((runtime.clone(), target.clone(), tool.name.clone())).or_insert_with(new);
+        let new = || OneItem { latencies: Arc::new(Latencies::new(budget.clone())), definition: None, met_in: 0 };
+        let known = self.items.entry((runtime.clone(), target.clone(), kind, item.name.clone())).or_insert_with(new);
         known.met_in = self.rebuilds;
         known
     }
@@ -74,8 +74,8 @@ impl Known {
 mod tests {
     use super::*;
 
-    fn tool(definition: &'static str) -> Tool {
-        Tool { name: "tool".into(), definition: Bytes::from_static(definition.as_bytes()) }
+    fn tool(definition: &'static str) -> Item {
+        Item { name: "tool".into(), definition: Bytes::from_static(definition.as_bytes()) }
     }
 
     #[test]
@@ -86,13 +86,13 @@ mod tests {
         let first = known.definition(&runtime, &target, &tool("{}"));
         let same = known.definition(&runtime, &target, &tool("{}"));
         let changed = known.definition(&runtime, &target, &tool("{ }"));
-        let latencies = known.latencies(&runtime, &target, &tool("{ }"));
+        let latencies = known.latencies(&runtime, &target, Kind::Tool, &tool("{ }"));
         assert!(Arc::ptr_eq(&first, &same) && !Arc::ptr_eq(&first, &changed));
         drop((same, changed));
 
         known.begin();
         known.end();
 
-        assert_eq!((known.tools.len(), Arc::strong_count(&latencies)), (0, 1));
+        assert_eq!((known.items.len(), Arc::strong_count(&latencies)), (0, 1));
     }
 }

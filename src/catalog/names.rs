@@ -1,11 +1,11 @@
-//! Gives each tool the name under which the merged view offers it.
+//! Gives each tool, prompt and resource the name under which the merged view offers it.
 
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
 };
 
-use runtime_api::{CallService, RuntimeId, TargetOffers};
+use runtime_api::{CallService, Kind, RuntimeId, TargetId, TargetOffers};
 use sha2::{Digest, Sha256};
 
 use super::{Cause, Refused};
@@ -17,35 +17,46 @@ pub const NAME_BYTES_MAX: usize = 64;
 /// Hexadecimal digits of the digest in a shortened name: 40 bits keep 100,000 long names apart.
 const DIGEST_DIGITS: usize = 10;
 
-/// A tool and its public name. The numbers are places in the list of targets and in the target's list of tools.
+/// Begins the URIs that name a target, because another one has the URI behind it.
+const QUALIFIED: &str = "twinway://";
+
+/// An item and its public name. The numbers are places in the list of targets and in the target's list of such items.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Named {
     pub(super) public: Arc<str>,
     pub(super) target: usize,
-    pub(super) tool: usize,
+    pub(super) item: usize,
 }
 
 pub(super) type Offered = (RuntimeId, CallService, Arc<TargetOffers>);
 
-/// Names every tool of every target. Targets that come first hold a name against those that come later.
+/// Names every item of a kind of every target. Targets that come first hold a name against those that come later.
 pub(super) fn assign(
     offered: &[Offered],
-    prefix_of: impl Fn(&runtime_api::TargetId) -> Prefix,
+    kind: Kind,
+    prefix_of: impl Fn(&TargetId) -> Prefix,
     separator: &str,
 ) -> (Vec<Named>, Vec<Refused>) {
-    let shared = names_of_several(offered);
+    let shared = names_of_several(offered, kind);
     let mut holders: HashMap<Arc<str>, usize> = HashMap::new();
     let (mut named, mut refused) = (Vec::new(), Vec::new());
     for (place, (_, _, target)) in offered.iter().enumerate() {
         let prefix = prefix_of(&target.target);
-        for (tool_place, tool) in target.tools.iter().enumerate() {
-            let bare = match prefix {
-                Prefix::Always => false,
-                Prefix::Never => true,
-                Prefix::OnConflict => !shared.contains(&tool.name),
+        for (item_place, item) in target.items.of(kind).iter().enumerate() {
+            let public = match kind {
+                Kind::Tool | Kind::Prompt => {
+                    let bare = match prefix {
+                        Prefix::Always => false,
+                        Prefix::Never => true,
+                        Prefix::OnConflict => !shared.contains(&item.name),
+                    };
+                    let full = if bare { item.name.to_string() } else { format!("{}{separator}{}", target.target, item.name) };
+                    short(&full)
+                }
+                // A URI is no label: it stays what it is, unless it leads somewhere else already.
+                Kind::Resource | Kind::Template if holders.contains_key(&item.name) => qualified(&target.target, &item.name),
+                Kind::Resource | Kind::Template => item.name.clone(),
             };
-            let full = if bare { tool.name.to_string() } else { format!("{}{separator}{}", target.target, tool.name) };
-            let public = short(&full);
             match holders.get(&public) {
                 Some(holder) => {
                     let holder = offered[*holder].2.target.clone();
@@ -53,7 +64,7 @@ pub(super) fn assign(
                 }
                 None => {
                     holders.insert(public.clone(), place);
-                    named.push(Named { public, target: place, tool: tool_place });
+                    named.push(Named { public, target: place, item: item_place });
                 }
             }
         }
@@ -62,17 +73,27 @@ pub(super) fn assign(
 }
 
 /// Names that more than one target uses.
-fn names_of_several(offered: &[Offered]) -> HashSet<Arc<str>> {
+fn names_of_several(offered: &[Offered], kind: Kind) -> HashSet<Arc<str>> {
     let mut seen = HashMap::new();
     let mut shared = HashSet::new();
     for (place, (_, _, target)) in offered.iter().enumerate() {
-        for tool in target.tools.iter() {
-            if *seen.entry(tool.name.clone()).or_insert(place) != place {
-                shared.insert(tool.name.clone());
+        for item in target.items.of(kind).iter() {
+            if *seen.entry(item.name.clone()).or_insert(place) != place {
+                shared.insert(item.name.clone());
             }
         }
     }
     shared
+}
+
+/// The URI of a resource of this target, whoever else has one that is the same.
+pub(super) fn qualified(target: &TargetId, uri: &str) -> Arc<str> {
+    format!("{QUALIFIED}{target}/{uri}").into()
+}
+
+/// The target and its own URI in a qualified one.
+pub(super) fn unqualified(uri: &str) -> Option<(&str, &str)> {
+    uri.strip_prefix(QUALIFIED)?.split_once('/')
 }
 
 /// The name itself, or a stable short form that begins alike and ends in a digest of the whole.
@@ -92,18 +113,17 @@ fn short(full: &str) -> Arc<str> {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use runtime_api::{CallError, Eras, Reply, TargetState, Tool, erase};
+    use runtime_api::{CallError, Item, Items, Reply, TargetState, erase};
 
     use super::*;
 
     fn offered(targets: &[(&str, &[&str])]) -> Vec<Offered> {
         let service = erase(tower::service_fn(|_| async { Ok::<_, CallError>(Reply::new(Bytes::new())) }));
-        let tool = |name: &&str| Tool { name: (*name).into(), definition: Bytes::from(format!(r#"{{"name":"{name}"}}"#)) };
-        let target = |(name, tools): &(&str, &[&str])| {
-            let tools = tools.iter().map(tool).collect();
-            let eras = Eras::default();
-            let (state, transport) = (TargetState::Ready, None);
-            let offers = TargetOffers { target: (*name).into(), state, transport, eras, server_info: None, tools };
+        let item = |name: &&str| Item { name: (*name).into(), definition: Bytes::from(format!(r#"{{"name":"{name}"}}"#)) };
+        let target = |(name, items): &(&str, &[&str])| {
+            let list: Arc<[Item]> = items.iter().map(item).collect();
+            let items = Items { resources: Arc::clone(&list), ..Items::of_tools(list) };
+            let offers = TargetOffers { state: TargetState::Ready, items, ..TargetOffers::unheard_of((*name).into()) };
             (RuntimeId("http".into()), service.clone(), Arc::new(offers))
         };
         targets.iter().map(target).collect()
@@ -117,8 +137,8 @@ mod tests {
     fn each_prefix_mode_names_as_it_says() {
         let offered = offered(&[("a", &["x", "y"]), ("b", &["x", "z"])]);
 
-        let (always, _) = assign(&offered, |_| Prefix::Always, ".");
-        let (on_conflict, _) = assign(&offered, |_| Prefix::OnConflict, "__");
+        let (always, _) = assign(&offered, Kind::Tool, |_| Prefix::Always, ".");
+        let (on_conflict, _) = assign(&offered, Kind::Tool, |_| Prefix::OnConflict, "__");
 
         assert_eq!(names(&always), ["a.x", "a.y", "b.x", "b.z"]);
         assert_eq!(names(&on_conflict), ["a__x", "y", "b__x", "z"]);
@@ -128,10 +148,21 @@ mod tests {
     fn a_name_that_would_shadow_another_is_refused_and_reported() {
         let offered = offered(&[("a", &["x"]), ("b", &["x", "z"])]);
 
-        let (named, refused) = assign(&offered, |_| Prefix::Never, ".");
+        let (named, refused) = assign(&offered, Kind::Tool, |_| Prefix::Never, ".");
 
         assert_eq!(names(&named), ["x", "z"]);
         assert_eq!(refused, [Refused { public: "x".into(), target: "b".into(), holder: "a".into(), cause: Cause::NameTaken }]);
+    }
+
+    #[test]
+    fn a_uri_stays_what_it_is_unless_another_target_has_it() {
+        let offered = offered(&[("a", &["file:///x"]), ("b", &["file:///x", "file:///y"])]);
+
+        let (named, refused) = assign(&offered, Kind::Resource, |_| Prefix::Always, ".");
+
+        assert_eq!(names(&named), ["file:///x", "twinway://b/file:///x", "file:///y"]);
+        assert!(refused.is_empty());
+        assert_eq!(unqualified("twinway://b/file:///x"), Some(("b", "file:///x")));
     }
 
     #[test]

@@ -1,67 +1,78 @@
-//! One list of tools as a client sees it.
+//! What a client sees: everything, or one target alone.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use bytes::Bytes;
-use foldhash::HashMap;
-use runtime_api::{TargetOffers, TargetState};
+use runtime_api::{Kind, TargetOffers, TargetState};
 
-use super::Entry;
+use super::{Entry, Shelf, capabilities::Capabilities, names::unqualified, template};
 
-/// Tools by name and in order. The order is that of the names, so that a cursor needs no memory on our side.
+/// The lists of one view, and what its targets can do beside them.
 #[derive(Debug)]
 pub struct View {
-    entries: Vec<Arc<Entry>>,
-    by_name: HashMap<Arc<str>, usize>,
+    /// Its tools.
+    pub tools: Shelf,
+    /// Its prompts.
+    pub prompts: Shelf,
+    /// Its resources.
+    pub resources: Shelf,
+    /// Its templates of resources.
+    pub templates: Shelf,
+    /// Whom to ask for a resource that nobody lists: one for each target that has resources.
+    pub sources: Vec<Arc<Entry>>,
+    /// What a server in front of these targets can do.
+    pub capabilities: Capabilities,
     state: TargetState,
     targets: Vec<Arc<TargetOffers>>,
-    /// The first page, which is all that most clients ask for.
-    first_page: OnceLock<(usize, Page)>,
-}
-
-/// A part of a view as raw JSON.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Page {
-    /// An array of definitions.
-    pub tools: Bytes,
-    /// The name after which the next page begins.
-    pub next: Option<Arc<str>>,
 }
 
 impl Default for View {
     fn default() -> Self {
-        Self::new(Vec::new(), TargetState::Ready, Vec::new())
+        Self::new(|_| Vec::new(), Vec::new(), TargetState::Ready, Vec::new())
     }
 }
 
 impl View {
-    pub(super) fn new(mut entries: Vec<Arc<Entry>>, state: TargetState, targets: Vec<Arc<TargetOffers>>) -> Self {
-        entries.sort_unstable_by(|a, b| a.public.cmp(&b.public));
-        let by_name = entries.iter().enumerate().map(|(place, entry)| (entry.public.clone(), place)).collect();
-        Self { entries, by_name, state, targets, first_page: OnceLock::new() }
+    pub(super) fn new(
+        mut entries: impl FnMut(Kind) -> Vec<Arc<Entry>>,
+        sources: Vec<Arc<Entry>>,
+        state: TargetState,
+        targets: Vec<Arc<TargetOffers>>,
+    ) -> Self {
+        let mut shelf = |kind| Shelf::new(entries(kind));
+        Self {
+            tools: shelf(Kind::Tool),
+            prompts: shelf(Kind::Prompt),
+            resources: shelf(Kind::Resource),
+            templates: shelf(Kind::Template),
+            sources,
+            capabilities: targets.iter().map(|target| Capabilities::of(target)).collect(),
+            state,
+            targets,
+        }
     }
 
-    /// The tool with that name. O(1).
+    /// One of the lists.
     #[must_use]
-    pub fn get(&self, name: &str) -> Option<&Arc<Entry>> {
-        self.by_name.get(name).map(|place| &self.entries[*place])
+    pub const fn shelf(&self, kind: Kind) -> &Shelf {
+        match kind {
+            Kind::Tool => &self.tools,
+            Kind::Prompt => &self.prompts,
+            Kind::Resource => &self.resources,
+            Kind::Template => &self.templates,
+        }
     }
 
-    /// How many tools there are.
+    /// The templates that this URI fits. Linear in the templates.
+    pub fn templates_that_fit(&self, uri: &str) -> impl Iterator<Item = &Arc<Entry>> {
+        self.templates.iter().filter(move |entry| template::fits(&entry.public, uri))
+    }
+
+    /// Whom to ask for a resource whose URI names its target, and its URI there.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
-    /// The tools in order.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Entry>> {
-        self.entries.iter()
+    pub fn qualified<'u>(&self, uri: &'u str) -> Option<(&Arc<Entry>, &'u str)> {
+        let (target, own) = unqualified(uri)?;
+        let source = self.sources.iter().find(|source| source.chosen().target.as_str() == target)?;
+        Some((source, own))
     }
 
     /// Whether the target of this view answers; a merged view always does.
@@ -70,61 +81,14 @@ impl View {
         &self.state
     }
 
-    /// The targets whose tools are here.
+    /// The targets whose offers are here.
     #[must_use]
     pub fn targets(&self) -> &[Arc<TargetOffers>] {
         &self.targets
     }
 
-    /// Targets whose last known tools are served because they do not answer.
+    /// Targets whose last known offers are served because they do not answer.
     pub fn stale(&self) -> impl Iterator<Item = &TargetOffers> {
         self.targets.iter().map(|target| &**target).filter(|target| matches!(target.state, TargetState::Stale(_)))
     }
-
-    /// At most `size` tools whose names come after `after`.
-    #[must_use]
-    pub fn page(&self, after: Option<&str>, size: usize) -> Page {
-        let Some(after) = after else {
-            let (made_with, page) = self.first_page.get_or_init(|| (size, self.slice(0, size)));
-            return if *made_with == size { page.clone() } else { self.slice(0, size) };
-        };
-        self.slice(self.entries.partition_point(|entry| &*entry.public <= after), size)
-    }
-
-    /// The same for a client that may not see every tool.
-    #[must_use]
-    pub fn page_of(&self, after: Option<&str>, size: usize, allows: impl Fn(&Entry) -> bool) -> Page {
-        let from = after.map_or(0, |after| self.entries.partition_point(|entry| &*entry.public <= after));
-        let mut allowed = self.entries[from..].iter().filter(|entry| allows(entry));
-        let entries: Vec<_> = allowed.by_ref().take(size).cloned().collect();
-        write_page(&entries, allowed.next().is_some())
-    }
-
-    /// At most `size` tools that somebody wants, whose names come after `after`; and the name after which the next ones come.
-    pub fn select(&self, after: Option<&str>, size: usize, wants: impl Fn(&Entry) -> bool) -> (Vec<&Entry>, Option<&str>) {
-        let from = after.map_or(0, |after| self.entries.partition_point(|entry| &*entry.public <= after));
-        let mut wanted = self.entries[from..].iter().map(|entry| &**entry).filter(|entry| wants(entry));
-        let entries: Vec<_> = wanted.by_ref().take(size).collect();
-        let next = entries.last().filter(|_| wanted.next().is_some()).map(|entry| &*entry.public);
-        (entries, next)
-    }
-
-    fn slice(&self, from: usize, size: usize) -> Page {
-        let to = self.entries.len().min(from.saturating_add(size));
-        write_page(&self.entries[from..to], to < self.entries.len())
-    }
-}
-
-fn write_page(entries: &[Arc<Entry>], more: bool) -> Page {
-    let mut tools = Vec::with_capacity(2 + entries.iter().map(|entry| entry.definition.len() + 1).sum::<usize>());
-    tools.push(b'[');
-    for (place, entry) in entries.iter().enumerate() {
-        if place > 0 {
-            tools.push(b',');
-        }
-        tools.extend_from_slice(&entry.definition);
-    }
-    tools.push(b']');
-    let next = entries.last().filter(|_| more).map(|entry| entry.public.clone());
-    Page { tools: tools.into(), next }
 }

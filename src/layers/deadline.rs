@@ -6,9 +6,9 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use runtime_api::{CallError, Delivery, ErrorCode};
+use runtime_api::{CallError, Caller, Delivery, ErrorCode};
 use thiserror::Error;
-use tokio::time::{Timeout, timeout_at};
+use tokio::time::{Instant, Sleep, sleep_until};
 use tower::{Layer, Service, ServiceExt, util::Oneshot};
 
 use crate::pipeline::Routed;
@@ -56,17 +56,21 @@ where
     }
 
     fn call(&mut self, routed: Routed) -> Self::Future {
-        let deadline = routed.call.deadline;
-        Timed { answer: timeout_at(deadline, self.inner.clone().oneshot(routed)) }
+        let (deadline, caller) = (routed.call.deadline, routed.call.caller.clone());
+        Timed { answer: self.inner.clone().oneshot(routed), alarm: sleep_until(deadline), deadline, caller }
     }
 }
 
 pin_project! {
-    /// A call with a deadline.
+    /// A call with a deadline. The time for which its client is asked something does not count.
     #[derive(Debug)]
     pub struct Timed<F> {
         #[pin]
-        answer: Timeout<F>,
+        answer: F,
+        #[pin]
+        alarm: Sleep,
+        deadline: Instant,
+        caller: Caller,
     }
 }
 
@@ -78,6 +82,17 @@ where
     type Output = Result<T, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, E>> {
-        self.project().answer.poll(cx).map(|answer| answer.unwrap_or_else(|_| Err(DeadlineExceeded.into())))
+        let mut timed = self.project();
+        if let Poll::Ready(answer) = timed.answer.poll(cx) {
+            return Poll::Ready(answer);
+        }
+        while timed.alarm.as_mut().poll(cx).is_ready() {
+            let due = timed.caller.due(*timed.deadline);
+            if due <= Instant::now() {
+                return Poll::Ready(Err(DeadlineExceeded.into()));
+            }
+            timed.alarm.as_mut().reset(due);
+        }
+        Poll::Pending
     }
 }

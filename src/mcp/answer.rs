@@ -5,7 +5,7 @@ use std::{error::Error, ops::Range};
 use bytes::Bytes;
 use runtime_api::{CallError, Delivery, Era, ErrorCode, Origin, Reply};
 use twinway_proto::{
-    envelope::{self, EnvelopeError},
+    envelope::{self, EnvelopeError, Message},
     json::members,
     meta::rewrite,
     rope::Rope,
@@ -49,6 +49,17 @@ pub struct Outgoing {
 impl Outgoing {
     pub(super) const fn new(status: u16, message: Rope) -> Self {
         Self { status, message, session: None, retry_after_s: None }
+    }
+
+    /// The same answer to another request.
+    pub(super) fn with_id(self, id: &str) -> Self {
+        let message = self.message.into_bytes();
+        let message = match envelope::parse(&message) {
+            Ok(Message::Response(response)) => envelope::response(id, message.slice(response.result.range).into()),
+            Ok(Message::Failure(failure)) => envelope::failure(Some(id), message.slice(failure.error)),
+            _ => message.into(),
+        };
+        Self { message, ..self }
     }
 }
 

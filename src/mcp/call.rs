@@ -1,17 +1,18 @@
-//! `tools/call`: finds the tool, makes the call, and writes its reply in the client's era.
+//! `tools/call` and whatever else one target answers: finds it, makes the call, and writes its reply in the client's era.
 
-use std::{sync::Arc, time::Duration};
+use std::{iter, ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use runtime_api::{Call, CallError, Caller, CallerEvents, Delivery, Era, ErrorCode, Method, Params, Reply, TraceContext};
+use futures_util::future::BoxFuture;
+use runtime_api::{Call, CallError, Caller, Delivery, Era, ErrorCode, Method, Params, Reply, TraceContext};
 use tokio::time::Instant;
 use tower::ServiceExt;
 use tracing::Span;
 use twinway_proto::{
-    envelope::{self, ParamsIndex, Request, splice},
-    json::{self, Key},
-    meta::{RequestMeta, key, rewrite},
-    rope::{Builder, Rope},
+    envelope::{self, ParamsIndex, Request},
+    json,
+    meta::{RequestMeta, key},
+    rope::Rope,
 };
 
 use super::{
@@ -19,12 +20,13 @@ use super::{
     answer::{self, HEADER_MISMATCH, with_meta},
     deprecation::with_notice,
     era::Spoken,
+    find::{self, Named},
     listing::unknown_view,
-    rest,
+    rest, result,
 };
 use crate::{
     catalog::Entry,
-    pipeline::{Answered, Attempt, Routed},
+    pipeline::{Answered, Attempt, Pipeline, Routed},
     telemetry::{
         Decision,
         headers::{self, BAGGAGE, BAGGAGE_BYTES_MAX, TRACESTATE_BYTES_MAX, is_passed_on},
@@ -35,6 +37,7 @@ use crate::{
 /// What the reply needs of the request.
 struct Asked {
     form: Form,
+    method: Method,
     explain: bool,
     /// A deprecated tool whose client has to be told.
     deprecated: Option<Arc<Entry>>,
@@ -51,45 +54,61 @@ pub(super) enum Form {
 }
 
 impl Server {
-    pub(super) fn call_tool(&self, inbound: &Inbound<'_>, request: &Request<'_>, spoken: &Spoken) -> Answer {
+    /// A request that names something of a target, which answers it.
+    pub(super) fn call(&self, method: Method, inbound: &Inbound<'_>, request: &Request<'_>, spoken: &Spoken) -> Answer {
         let invalid = |what: &str| answer::error(200, Some(request.id), -32602, what, None);
-        let Some(index) = &request.params else { return invalid("`tools/call` has no `params`") };
+        let Some(index) = &request.params else { return invalid(&format!("`{method}` has no `params`")) };
         let raw = inbound.message.slice(index.range.clone());
-        let Some(name) = index.name.clone().and_then(|range| json::string(text(&raw[range]))) else {
-            return invalid("`params.name` is not a string");
+        let place = match find::place_of(method, index, &raw) {
+            Ok(place) => place,
+            Err(wrong) => return invalid(wrong),
         };
         if index.arguments.clone().is_some_and(|range| raw[range.start] != b'{') {
             return invalid("`params.arguments` is not an object");
         }
-        let entry = {
+        let name = place.name(&raw);
+        let named = {
             let snapshot = self.shared.catalog.load();
             let Some(view) = snapshot.view(inbound.view) else { return unknown_view(request.id, inbound.view) };
-            view.get(&name).cloned()
+            place.look_up(view, &name)
         };
-        let Some(entry) = entry else { return invalid(&answer::no_tool(&name)) };
-        if !inbound.scope.allows(&entry) {
+        let Some(named) = named else { return place.missing(request.id, &name, spoken.era()) };
+        if !inbound.scope.allows(&named.entry) {
             return answer::denied(request.id, &name);
         }
         if let (Way::Http { headers }, Era::Modern) = (&inbound.way, spoken.era()) {
             let arguments = index.arguments.clone().map_or("{}", |range| text(&raw[range]));
-            if let Err(fault) = entry.mirrored.check(headers, arguments) {
+            if let Err(fault) = named.entry.mirrored.check(headers, arguments) {
                 self.shared.metrics.request_refused("header_mismatch");
                 return answer::error(400, Some(request.id), HEADER_MISMATCH, &fault.to_string(), None);
             }
         }
         let form = Form::JsonRpc { id: request.id.into(), era: spoken.era() };
-        self.begin(&Found { inbound, request, spoken, entry, index, raw: &raw }, form)
+        let found = Found { inbound, request, spoken, method, named, place: Some(place.range), index, raw: &raw };
+        if index.request_state.is_some()
+            && spoken.era() == Era::Modern
+            && let Some(resumed) = self.resume(&found)
+        {
+            return resumed;
+        }
+        self.begin(&found, form)
     }
 
-    /// Begins a call whose tool was found, however it was asked for.
+    /// Begins a call of something that was found, however it was asked for.
     pub(super) fn begin(&self, found: &Found<'_>, form: Form) -> Answer {
-        let Found { inbound, request, spoken, entry, index, raw } = found;
-        let meta = &request.meta;
+        let Found { inbound, request, spoken, method, named, place, index, raw } = found;
+        let (meta, entry) = (&request.meta, &named.entry);
         let (span, trace) = self.trace(found, &form, incoming_trace(inbound, meta));
-        let token = meta.progress_token.map(|token| inbound.message.slice_ref(token.as_bytes()));
-        let (caller, events) = way_back(token.as_ref());
+        let wants = self.wants(found);
+        let (caller, events) = if wants.is_nothing() {
+            (Caller::none(), None)
+        } else {
+            let (caller, events) = Caller::channel(wants);
+            (caller, Some(self.events(found, !wants.requests.is_none(), events)))
+        };
         let asked = Asked {
             form,
+            method: *method,
             explain: meta.explain == Some("true"),
             deprecated: entry.deprecated.is_some().then(|| self.deprecated(found)).flatten(),
             bytes_max: inbound.answer_bytes_max,
@@ -98,15 +117,16 @@ impl Server {
         let deadline = asked.began + time_for(entry.metadata.timeout.min(inbound.time_max), meta.deadline_ms);
         let params = Params {
             raw: Bytes::clone(raw),
-            name: index.name.clone(),
+            name: place.clone(),
             arguments: index.arguments.clone(),
             meta: index.meta.clone(),
             meta_passes: !meta.of_one_hop,
+            of_a_round: index.request_state.is_some() || index.input_responses.is_some(),
         };
         let call = Call {
-            method: Method::ToolsCall,
+            method: *method,
             target: entry.chosen().target.clone(),
-            name: Arc::clone(&entry.chosen().name),
+            name: Arc::clone(&named.name),
             params,
             principal: inbound.principal.clone(),
             client: spoken.client(),
@@ -115,9 +135,15 @@ impl Server {
             trace,
             caller,
         };
-        let answering = self.shared.pipeline.clone().oneshot(Routed::new(Arc::clone(entry), call, span));
-        let finished = Box::pin(async move { asked.finish(answering.await) });
-        let running = Running::new(finished, events.zip(token), deadline, self.shared.left_behind.clone());
+        let pipeline = self.shared.pipeline.clone();
+        let finished: BoxFuture<'static, Outgoing> = if named.others.is_empty() {
+            let answering = pipeline.oneshot(Routed::new(Arc::clone(entry), call, span));
+            Box::pin(async move { asked.finish(answering.await) })
+        } else {
+            let asking = iter::once(entry).chain(&named.others).cloned().collect();
+            Box::pin(async move { asked.finish(ask_each(pipeline, asking, call, span).await) })
+        };
+        let running = Running::new(finished, events, deadline, self.shared.left_behind.clone());
         Answer::Running(Box::new(match (spoken, &inbound.way) {
             (Spoken::Legacy { session, .. }, _) => running.in_session(session, request.id),
             // On a stream a modern client cancels by a notification too, as over stdio.
@@ -129,7 +155,8 @@ impl Server {
     /// Counts a call of a deprecated tool, and says whether its client has to be told.
     #[cold]
     fn deprecated(&self, found: &Found<'_>) -> Option<Arc<Entry>> {
-        let Found { inbound, request, spoken, entry, .. } = found;
+        let Found { inbound, request, spoken, named, .. } = found;
+        let entry = &named.entry;
         self.shared.told.count(entry, inbound.principal, spoken, request.meta.client_info).then(|| Arc::clone(entry))
     }
 
@@ -149,7 +176,7 @@ impl Server {
                 };
                 let about = span::Entrance {
                     method: &found.request.method,
-                    name: Some(&found.entry.public),
+                    name: Some(&found.named.entry.public),
                     spoken,
                     transport: found.inbound.way.transport(),
                     session: session.as_deref(),
@@ -162,12 +189,15 @@ impl Server {
     }
 }
 
-/// A call whose tool was found.
+/// A call of something that was found.
 pub(super) struct Found<'a> {
     pub(super) inbound: &'a Inbound<'a>,
     pub(super) request: &'a Request<'a>,
     pub(super) spoken: &'a Spoken,
-    pub(super) entry: Arc<Entry>,
+    pub(super) method: Method,
+    pub(super) named: Named,
+    /// Where the parameters name it.
+    pub(super) place: Option<Range<usize>>,
     pub(super) index: &'a ParamsIndex,
     pub(super) raw: &'a Bytes,
 }
@@ -203,13 +233,28 @@ impl Asked {
             Some(entry) => with_notice(reply, entry),
             None => reply,
         };
-        match (era, &reply.result_type) {
-            (Era::Modern, None) => with_result_type(&reply.result),
-            // Strict legacy clients refuse members that their revision does not know.
-            (Era::Legacy, Some(_)) => without(&reply.result, "resultType"),
-            _ => reply.result.into(),
-        }
+        result::for_client(reply, self.method, era)
     }
+}
+
+/// Asks one after the other for a resource that nobody lists, until one knows it.
+async fn ask_each(pipeline: Pipeline, asking: Vec<Arc<Entry>>, call: Call, span: Span) -> Result<Answered, CallError> {
+    let mut answered = None;
+    for entry in asking {
+        let call = Call { target: entry.chosen().target.clone(), ..call.clone() };
+        let outcome = pipeline.clone().oneshot(Routed::new(entry, call, span.clone())).await;
+        if !outcome.as_ref().is_err_and(does_not_know) {
+            return outcome;
+        }
+        answered = Some(outcome);
+    }
+    answered.unwrap_or_else(|| Err(CallError::gateway(ErrorCode::UnknownName, "nobody has resources")))
+}
+
+/// Whether a target has answered that it has no such resource.
+fn does_not_know(error: &CallError) -> bool {
+    let code = error.answer().and_then(|answer| runtime_mcp::era::error_code(answer));
+    matches!(code, Some(-32002 | -32602))
 }
 
 /// A result that only a modern client can go on with.
@@ -229,16 +274,6 @@ fn time_for(timeout: Duration, deadline_ms: Option<&str>) -> Duration {
     asked.map_or(timeout, |asked| asked.min(timeout))
 }
 
-fn way_back(token: Option<&Bytes>) -> (Caller, Option<CallerEvents>) {
-    match token {
-        Some(_) => {
-            let (caller, events) = Caller::channel();
-            (caller, Some(events))
-        }
-        None => (Caller::none(), None),
-    }
-}
-
 /// The client's trace; what stands in `_meta` wins over headers, because it belongs to this request alone.
 fn incoming_trace(inbound: &Inbound<'_>, meta: &RequestMeta<'_>) -> TraceContext {
     let headers = match &inbound.way {
@@ -256,19 +291,6 @@ fn incoming_trace(inbound: &Inbound<'_>, meta: &RequestMeta<'_>) -> TraceContext
     let header = || Some(Bytes::copy_from_slice(headers?.get(&BAGGAGE)?.as_bytes()));
     trace.baggage = member(meta.baggage).or_else(header).filter(|baggage| is_passed_on(baggage, BAGGAGE_BYTES_MAX));
     trace
-}
-
-fn with_result_type(result: &Bytes) -> Rope {
-    let mut out = Builder::with_capacity(32 + result.len().min(4096));
-    let empty = !result[1..result.len() - 1].iter().any(|byte| !byte.is_ascii_whitespace());
-    let member: &[u8] = if empty { b"\"resultType\":\"complete\"" } else { b"\"resultType\":\"complete\"," };
-    splice(result, &[(1..1, member)], &mut out);
-    out.finish()
-}
-
-fn without(result: &Bytes, name: &str) -> Rope {
-    let rewritten = rewrite(Some(text(result)), |key: &Key<'_>| !key.is(name), &[]);
-    rewritten.map_or_else(|_| result.clone().into(), Rope::from)
 }
 
 /// Adds to `_meta` which way the call took, why, where the time went, and which tries failed before.
@@ -306,29 +328,6 @@ fn text(bytes: &[u8]) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::Taken;
-
-    fn finished(era: Era, result: &'static str, result_type: bool) -> String {
-        let form = Form::JsonRpc { id: "1".into(), era };
-        let asked = Asked { form, explain: false, deprecated: None, bytes_max: usize::MAX, began: Instant::now() };
-        let mut reply = Reply::new(Bytes::from_static(result.as_bytes()));
-        reply.result_type = result_type.then(|| result.find("\"complete\"").map_or(0..0, |at| at..at + 10));
-        let taken = Taken { runtime: runtime_api::RuntimeId("http".into()), target: "up".into(), reason: "only_candidate" };
-        let rope = asked.result(era, Answered { reply, taken, hop: Duration::ZERO, cache: None, attempts: Vec::new() });
-        String::from_utf8(rope.into_bytes().to_vec()).expect("UTF-8")
-    }
-
-    #[test]
-    fn each_era_gets_the_result_it_knows() {
-        let plain = r#"{"content":[],"x":1e400}"#;
-        let modern = r#"{"content":[],"resultType":"complete","x":1e400}"#;
-
-        assert_eq!(finished(Era::Legacy, plain, false), plain);
-        assert_eq!(finished(Era::Modern, modern, true), modern);
-        assert_eq!(finished(Era::Modern, plain, false), r#"{"resultType":"complete","content":[],"x":1e400}"#);
-        assert_eq!(finished(Era::Modern, "{ }", false), r#"{"resultType":"complete" }"#);
-        assert_eq!(finished(Era::Legacy, modern, true), plain);
-    }
 
     #[test]
     fn a_client_can_shorten_the_time_of_a_call_but_not_lengthen_it() {

@@ -4,13 +4,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use runtime_api::LegacyClient;
-use runtime_mcp::handshake::{CLIENT_INFO, part};
+use runtime_mcp::{
+    client::declared,
+    handshake::{CLIENT_INFO, part},
+};
 use twinway_proto::{
     envelope::{self, Request},
     json,
     meta::key,
     revision,
 };
+
+use crate::catalog::Capabilities;
 
 use super::{Answer, Inbound, Outgoing, Server, SessionError, Way, answer, listing::unknown_view};
 
@@ -29,9 +34,9 @@ const CLIENT_PART_BYTES_MAX: usize = 1024;
 impl Server {
     pub(super) fn initialize(&self, inbound: &Inbound<'_>, request: &Request<'_>) -> Answer {
         // A client that got a session here would read every later 404 as "session gone".
-        if self.shared.catalog.load().view(inbound.view).is_none() {
+        let Some(capabilities) = self.capabilities(inbound, LEGACY_BINDING) else {
             return unknown_view(request.id, inbound.view);
-        }
+        };
         let params = request.params.as_ref().map(|params| inbound.message.slice(params.range.clone())).unwrap_or_default();
         let Some(asked) = part(&params, "protocolVersion") else {
             return answer::error(200, Some(request.id), -32602, "`initialize` has no `protocolVersion`", None);
@@ -39,9 +44,11 @@ impl Server {
         let asked = std::str::from_utf8(&asked).ok().and_then(json::string);
         // Of a revision that is not known the newest one that is (2025-11-25, lifecycle).
         let revision = asked.and_then(|asked| revision::legacy(&asked)).unwrap_or(revision::LATEST_LEGACY);
+        let capabilities_of_client = part(&params, "capabilities").unwrap_or_default();
         let client = Arc::new(LegacyClient {
             revision,
-            capabilities: bounded(part(&params, "capabilities"), "{}"),
+            declared: declared(std::str::from_utf8(&capabilities_of_client).unwrap_or_default()),
+            capabilities: bounded(Some(capabilities_of_client), "{}"),
             info: bounded(part(&params, "clientInfo"), r#"{"name":"unknown","version":"0"}"#),
         });
         let handle = match &inbound.way {
@@ -54,14 +61,15 @@ impl Server {
                 Err(full) => return refuse_session(request.id, &full),
             },
         };
-        let capabilities = capabilities(&inbound.way, LEGACY_BINDING);
         let result = format!(r#"{{"protocolVersion":"{revision}","capabilities":{capabilities},"serverInfo":{CLIENT_INFO}}}"#);
         let message = envelope::response(request.id, result.into_bytes().into());
         Answer::Message(Outgoing { session: handle, ..Outgoing::new(200, message) })
     }
 
     pub(super) fn discover(&self, inbound: &Inbound<'_>, request: &Request<'_>) -> Answer {
-        let capabilities = capabilities(&inbound.way, MODERN_BINDING);
+        let Some(capabilities) = self.capabilities(inbound, MODERN_BINDING) else {
+            return unknown_view(request.id, inbound.view);
+        };
         let result = format!(
             r#"{{"resultType":"complete","supportedVersions":["{}"],"capabilities":{capabilities},"ttlMs":{TTL_MS},"cacheScope":"private","_meta":{{"{}":{CLIENT_INFO}}}}}"#,
             revision::MODERN,
@@ -69,16 +77,38 @@ impl Server {
         );
         answer::result(request.id, result.into_bytes().into())
     }
+
+    /// What the gateway offers in the client's view; none when there is no such view. Over libp2p it names the MCP++ binding, and
+    /// the one profile that it serves.
+    fn capabilities(&self, inbound: &Inbound<'_>, binding: &str) -> Option<String> {
+        let offered = self.shared.catalog.load().view(inbound.view)?.capabilities;
+        Some(match &inbound.way {
+            Way::Http { .. } => written(offered),
+            Way::Stream { .. } => format!(
+                r#"{{"tools":{{}},"mcp++":{{"bindingId":"{binding}","bindingIds":["{MODERN_BINDING}","{LEGACY_BINDING}"],"profiles":["mcp++/p2p-transport"]}}}}"#
+            ),
+        })
+    }
 }
 
-/// What the gateway offers. Over libp2p it names the MCP++ binding, and the one profile that it serves.
-fn capabilities(way: &Way<'_>, binding: &str) -> String {
-    match way {
-        Way::Http { .. } => r#"{"tools":{"listChanged":true}}"#.to_owned(),
-        Way::Stream { .. } => format!(
-            r#"{{"tools":{{}},"mcp++":{{"bindingId":"{binding}","bindingIds":["{MODERN_BINDING}","{LEGACY_BINDING}"],"profiles":["mcp++/p2p-transport"]}}}}"#
-        ),
+/// Tools are always among it: a target may come that has some.
+fn written(offered: Capabilities) -> String {
+    let mut members = vec![r#""tools":{"listChanged":true}"#];
+    if offered.prompts {
+        members.push(r#""prompts":{"listChanged":true}"#);
     }
+    match (offered.resources, offered.subscribe) {
+        (true, true) => members.push(r#""resources":{"subscribe":true,"listChanged":true}"#),
+        (true, false) => members.push(r#""resources":{"listChanged":true}"#),
+        (false, _) => {}
+    }
+    if offered.completions {
+        members.push(r#""completions":{}"#);
+    }
+    if offered.logging {
+        members.push(r#""logging":{}"#);
+    }
+    format!("{{{}}}", members.join(","))
 }
 
 fn bounded(part: Option<Bytes>, otherwise: &'static str) -> Bytes {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use prometheus_client::metrics::gauge::Gauge;
-use runtime_api::{CallError, Caller, Era, ErrorCode};
+use runtime_api::{CallError, Caller, Era, ErrorCode, Wants};
 use runtime_mcp::handshake::part;
 use tokio::{
     sync::{OwnedSemaphorePermit, watch},
@@ -17,7 +17,7 @@ use twinway_proto::{
     meta::key,
 };
 
-use super::{Answer, Inbound, Outgoing, Running, Server, Session, answer, listing::unknown_view};
+use super::{Answer, Inbound, Outgoing, Running, Server, Session, answer, listing::unknown_view, running::Events};
 use crate::catalog::Catalog;
 
 const ACKNOWLEDGED: &str = "notifications/subscriptions/acknowledged";
@@ -74,7 +74,7 @@ impl Watch {
         while self.numbers.changed().await.is_ok() {
             let number = *self.numbers.borrow_and_update();
             let seen = std::mem::replace(&mut self.seen, number);
-            if self.catalog.has_changed_since(seen, &self.view) {
+            if self.catalog.touched_since(seen, &self.view).tools {
                 return;
             }
         }
@@ -113,7 +113,7 @@ impl Server {
             Ok(end) => end,
             Err(full) => return Answer::Message(answer::failed(request.id, &full, Era::Modern)),
         };
-        let (caller, events) = Caller::channel();
+        let (caller, events) = Caller::channel(Wants::default());
         let (deadline, watch) = (end.at, Watch::new(&self.shared.catalog, inbound.view));
         let meta = format!(r#""_meta":{{"{}":{}}}"#, key::SUBSCRIPTION_ID, request.id);
         let id: Box<str> = request.id.into();
@@ -130,7 +130,7 @@ impl Server {
             let result = format!(r#"{{"resultType":"complete",{meta}}}"#);
             Outgoing::new(200, envelope::response(&id, result.into_bytes().into()))
         });
-        Answer::Running(Box::new(Running::new(answer, Some((events, Bytes::new())), deadline, self.shared.left_behind.clone())))
+        Answer::Running(Box::new(Running::new(answer, Some(Events::only(events)), deadline, self.shared.left_behind.clone())))
     }
 
     /// The stream of a legacy session, which takes the place of an older one: a client that opens a second has lost the first.
@@ -140,7 +140,7 @@ impl Server {
     /// [`ErrorCode::Overloaded`] when there are as many streams as sessions may be.
     pub fn listen_in(&self, session: &Session, view: &str) -> Result<Running, CallError> {
         let end = self.end()?;
-        let (caller, events) = Caller::channel();
+        let (caller, events) = Caller::channel(Wants::default());
         let (deadline, watch) = (end.at, Watch::new(&self.shared.catalog, view));
         let over = session.listen();
         let withdrawn = over.clone();
@@ -151,7 +151,7 @@ impl Server {
             drop(over);
             std::future::pending().await
         });
-        let running = Running::new(answer, Some((events, Bytes::new())), deadline, self.shared.left_behind.clone());
+        let running = Running::new(answer, Some(Events::only(events)), deadline, self.shared.left_behind.clone());
         Ok(running.until(withdrawn))
     }
 

@@ -1,7 +1,7 @@
-//! `tools/list`, with cursors that hold everything and remember nothing.
+//! `tools/list` and the other lists, with cursors that hold everything and remember nothing.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use runtime_api::Era;
+use runtime_api::{Era, Kind};
 use runtime_mcp::handshake::CLIENT_INFO;
 use twinway_proto::{
     envelope::{self, Request},
@@ -20,7 +20,7 @@ const CURSOR_VERSION: u8 = 1;
 const TTL_MS: u64 = 5_000;
 
 impl Server {
-    pub(super) fn list_tools(&self, inbound: &Inbound<'_>, request: &Request<'_>, spoken: &Spoken) -> Answer {
+    pub(super) fn list(&self, kind: Kind, inbound: &Inbound<'_>, request: &Request<'_>, spoken: &Spoken) -> Answer {
         let cursor = request.params.as_ref().and_then(|params| {
             let raw = &inbound.message[params.range.clone()][params.cursor.clone()?];
             Some(std::str::from_utf8(raw).unwrap_or_default())
@@ -32,13 +32,14 @@ impl Server {
         };
         let snapshot = self.shared.catalog.load();
         let Some(view) = snapshot.view(inbound.view) else { return unknown_view(request.id, inbound.view) };
+        let shelf = view.shelf(kind);
         let page = if inbound.scope.is_everything() {
-            view.page(after.as_deref(), self.shared.page_size)
+            shelf.page(after.as_deref(), self.shared.page_size)
         } else {
-            view.page_of(after.as_deref(), self.shared.page_size, |entry: &Entry| inbound.scope.allows(entry))
+            shelf.page_of(after.as_deref(), self.shared.page_size, |entry: &Entry| inbound.scope.allows(entry))
         };
         let mut out = Builder::with_capacity(256);
-        out.push_slice(b"{\"tools\":").push_bytes(page.tools);
+        out.push_slice(b"{\"").push_slice(kind.list_member().as_bytes()).push_slice(b"\":").push_bytes(page.items);
         if let Some(next) = page.next {
             let cursor = write_cursor(&next);
             out.push_slice(b",\"nextCursor\":\"").push_slice(cursor.as_bytes()).push_slice(b"\"");

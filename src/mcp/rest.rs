@@ -2,8 +2,10 @@
 //!
 //! The arguments are put into a request of MCP, so that everything behind it is the way of every other call.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use runtime_api::{CallError, ErrorCode, Reply};
+use runtime_api::{CallError, ErrorCode, Method, Reply};
 use runtime_mcp::handshake::{own_meta, part};
 use twinway_proto::{
     envelope::{self, Message},
@@ -16,6 +18,7 @@ use super::{
     answer::{self, error_data, with_causes},
     call::{Form, Found, is_unfinished, unfinished},
     era::Spoken,
+    find::Named,
 };
 use crate::{catalog::Entry, pipeline::Answered};
 
@@ -28,7 +31,7 @@ impl Server {
     }
 
     fn begun(&self, inbound: &Inbound<'_>, tool: &str) -> Result<Answer, CallError> {
-        let entry = self.shared.catalog.load().view(inbound.view).and_then(|view| view.get(tool).cloned());
+        let entry = self.shared.catalog.load().view(inbound.view).and_then(|view| view.tools.get(tool).cloned());
         let entry = entry.filter(|entry| inbound.scope.allows(entry));
         let entry = entry.ok_or_else(|| CallError::caller(ErrorCode::UnknownName, answer::no_tool(tool)))?;
         let message = request(tool, &inbound.message)?;
@@ -41,7 +44,16 @@ impl Server {
         let raw = message.slice(index.range.clone());
         let form = Form::Rest(entry.clone());
         Ok(self.begin(
-            &Found { inbound: &inbound, request: &request, spoken: &Spoken::Modern, entry, index: &index, raw: &raw },
+            &Found {
+                inbound: &inbound,
+                request: &request,
+                spoken: &Spoken::Modern,
+                method: Method::ToolsCall,
+                named: Named { name: Arc::clone(&entry.chosen().name), entry, others: Vec::new() },
+                place: index.name.clone(),
+                index: &index,
+                raw: &raw,
+            },
             form,
         ))
     }

@@ -27,7 +27,11 @@ use twinway_proto::{
     rope::{Builder, Rope},
 };
 
-use super::{Outgoing, Session};
+use super::{
+    Outgoing, Session,
+    input::Parking,
+    parked::{Left, Question},
+};
 
 /// A call in progress. Dropping it cancels the call, unless it belongs to a legacy session: then the call goes on and its
 /// answer is thrown away, because a legacy client's disconnect is no cancel (2025-11-25, transports).
@@ -41,15 +45,48 @@ pub struct Running {
 /// Time after the deadline in which a client may still fetch what is there for it.
 const READ_GRACE: Duration = Duration::from_secs(5);
 
-struct State {
+/// What is left to be done of a call.
+pub(super) struct State {
     answer: BoxFuture<'static, Outgoing>,
-    /// Notifications of the target, and the client's own progress token.
-    events: Option<(CallerEvents, Bytes)>,
+    /// What the target says before its answer.
+    events: Option<Events>,
     /// An answer that waits for the notifications before it.
     ready: Option<Outgoing>,
     /// Ends it without an answer.
     withdrawn: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     in_session: Option<InSession>,
+}
+
+/// What a target says before its answer, and how the client hears of it.
+pub(super) struct Events {
+    pub(super) events: CallerEvents,
+    /// The client's own progress token; without one it wants no progress.
+    pub(super) token: Option<Bytes>,
+    pub(super) asks: Asks,
+}
+
+/// How the client is asked what the target wants to know.
+pub(super) enum Asks {
+    /// Not at all.
+    Nobody,
+    /// By a request in its session.
+    Session(Arc<Session>),
+    /// By an answer, after which it makes the call again.
+    Parking(Box<Parking>),
+}
+
+impl Events {
+    /// Notifications and nothing else.
+    pub(super) const fn only(events: CallerEvents) -> Self {
+        Self { events, token: None, asks: Asks::Nobody }
+    }
+}
+
+/// What comes of a poll.
+enum Polled {
+    Step(Step),
+    /// The target asks, and the client is asked by an answer.
+    Question(Question, Box<Parking>),
 }
 
 struct InSession {
@@ -71,7 +108,7 @@ pub enum Step {
 impl Running {
     pub(super) fn new(
         answer: BoxFuture<'static, Outgoing>,
-        events: Option<(CallerEvents, Bytes)>,
+        events: Option<Events>,
         deadline: Instant,
         left_behind: TaskTracker,
     ) -> Self {
@@ -79,17 +116,33 @@ impl Running {
         Self { state: Some(state), deadline, left_behind, goes_on: false }
     }
 
-    /// After this instant nobody has to be waited for: neither the target nor a client that does not read.
+    /// Goes on with a call that was parked: the client has made it again, with this id.
+    pub(super) fn resumed(
+        mut state: State,
+        id: &str,
+        events: impl FnOnce(CallerEvents) -> Events,
+        deadline: Instant,
+        left_behind: TaskTracker,
+    ) -> Self {
+        let id: Box<str> = id.into();
+        let answer = state.answer;
+        state.answer = Box::pin(async move { answer.await.with_id(&id) });
+        state.events = state.events.map(|before| events(before.events));
+        Self { state: Some(state), deadline, left_behind, goes_on: false }
+    }
+
+    /// After this instant nobody has to be waited for: neither the target nor a client that does not read. Later when the client
+    /// is asked something meanwhile.
     #[must_use]
     pub fn given_up_at(&self) -> Instant {
-        self.deadline + READ_GRACE
+        let events = self.state.as_ref().and_then(|state| state.events.as_ref());
+        events.map_or(self.deadline, |events| events.events.due(self.deadline)) + READ_GRACE
     }
 
     /// Drives the call in a task of its own, whether its client reads or not. Dropping the receiver drops the call.
     #[must_use]
     pub fn into_steps(mut self) -> mpsc::Receiver<Step> {
         let (steps, receiver) = mpsc::channel(1);
-        let given_up_at = self.given_up_at();
         self.left_behind.clone().spawn(async move {
             loop {
                 let step = tokio::select! {
@@ -97,6 +150,7 @@ impl Running {
                     () = steps.closed() => return,
                     step = self.next() => step,
                 };
+                let given_up_at = self.given_up_at();
                 let is_last = !matches!(step, Step::Event(_));
                 let sent = timeout_at(given_up_at, steps.send(step)).await;
                 if is_last || !matches!(sent, Ok(Ok(()))) {
@@ -144,48 +198,91 @@ impl Running {
 
     /// The next step, for futures and bodies written by hand.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
-        let Some(state) = &mut self.state else { return Poll::Pending };
-        let step = state.poll(cx);
-        if matches!(step, Poll::Ready(Step::Done(_) | Step::Withdrawn)) {
-            self.state = None;
+        loop {
+            let Some(state) = &mut self.state else { return Poll::Pending };
+            let step = match std::task::ready!(state.poll(cx)) {
+                Polled::Step(step) => step,
+                Polled::Question(question, parking) => match self.park(question, &parking) {
+                    Some(asked) => Step::Done(asked),
+                    // The target is told that the client gives no answer, and goes on.
+                    None => continue,
+                },
+            };
+            if matches!(step, Step::Done(_) | Step::Withdrawn) {
+                self.state = None;
+            }
+            return Poll::Ready(step);
         }
-        step
+    }
+
+    /// Leaves the call until its client comes back; `None` where there is no room.
+    fn park(&mut self, question: Question, parking: &Parking) -> Option<Outgoing> {
+        let (method, params) = (question.method.clone(), question.params.clone());
+        let (deadline, held) = (self.deadline, &mut self.state);
+        parking.park(&method, &params, || {
+            let mut state = held.take().expect("it has just asked");
+            // The request is over: nobody withdraws it any more, and its id may be used again.
+            state.withdrawn = None;
+            state.in_session = None;
+            Left { state, deadline, question }
+        })
     }
 }
 
 impl State {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Polled> {
         if let Some(withdrawn) = &mut self.withdrawn
             && withdrawn.as_mut().poll(cx).is_ready()
         {
-            return Poll::Ready(Step::Withdrawn);
+            return Poll::Ready(Polled::Step(Step::Withdrawn));
         }
         if self.ready.is_none()
             && let Poll::Ready(answer) = self.answer.as_mut().poll(cx)
         {
             self.ready = Some(answer);
         }
-        // Notifications that came before the answer go before it.
-        while let Some((events, token)) = &mut self.events {
-            match events.poll_next(cx) {
+        // What came before the answer goes before it.
+        while let Some(events) = &mut self.events {
+            match events.events.poll_next(cx) {
                 Poll::Ready(Some(event)) => {
-                    if let Some(message) = notification(event, token) {
-                        return Poll::Ready(Step::Event(message));
+                    if let Some(polled) = events.take(event) {
+                        return Poll::Ready(polled);
                     }
                 }
                 Poll::Ready(None) => self.events = None,
                 Poll::Pending => break,
             }
         }
-        self.ready.take().map_or(Poll::Pending, |answer| Poll::Ready(Step::Done(answer)))
+        self.ready.take().map_or(Poll::Pending, |answer| Poll::Ready(Polled::Step(Step::Done(answer))))
     }
 }
 
-/// The notification as the client knows it. A request of the server goes unanswered here: none was declared possible.
-fn notification(event: CallerEvent, token: &Bytes) -> Option<Rope> {
-    let CallerEvent::Notification { method, params } = event else { return None };
-    let params = if &*method == "notifications/progress" { with_token(&params, token) } else { params.into() };
-    Some(envelope::notification(&method, Some(params)))
+impl Events {
+    /// The event as the client knows it; `None` when the client does not hear of it.
+    fn take(&mut self, event: CallerEvent) -> Option<Polled> {
+        match event {
+            CallerEvent::Notification { method, params } => {
+                let params = match (&*method, &self.token) {
+                    ("notifications/progress", Some(token)) => with_token(&params, token),
+                    ("notifications/progress", None) => return None,
+                    _ => params.into(),
+                };
+                Some(Polled::Step(Step::Event(envelope::notification(&method, Some(params)))))
+            }
+            CallerEvent::Request { method, params, answer } => match std::mem::replace(&mut self.asks, Asks::Nobody) {
+                Asks::Session(session) => {
+                    let id = session.ask(answer);
+                    self.asks = Asks::Session(session);
+                    Some(Polled::Step(Step::Event(envelope::request(id?, &method, Some(params.into())))))
+                }
+                // Who is parked asks nobody until its client is back.
+                Asks::Parking(parking) => Some(Polled::Question(Question { method, params, answer }, parking)),
+                // Dropping the answer says that there is none.
+                Asks::Nobody => None,
+            },
+            _ => None,
+        }
+    }
 }
 
 fn with_token(params: &Bytes, token: &Bytes) -> Rope {
@@ -218,6 +315,12 @@ impl Drop for InSession {
     }
 }
 
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State").field("ready", &self.ready.is_some()).finish_non_exhaustive()
+    }
+}
+
 impl fmt::Debug for Running {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Running").field("goes_on", &self.goes_on).finish_non_exhaustive()
@@ -229,14 +332,18 @@ pub(super) type Cancel = CancellationToken;
 
 #[cfg(test)]
 mod tests {
+    use runtime_api::{Caller, Wants};
+
     use super::*;
 
     #[test]
     fn the_client_gets_its_own_progress_token_back() {
         let params = Bytes::from_static(br#"{"progress":1,"progressToken":17,"x":2.50}"#);
         let event = CallerEvent::Notification { method: "notifications/progress".into(), params };
+        let (_caller, events) = Caller::channel(Wants::default());
+        let mut events = Events { token: Some(Bytes::from_static(b"\"mine\"")), ..Events::only(events) };
 
-        let message = notification(event, &Bytes::from_static(b"\"mine\"")).expect("a notification");
+        let Some(Polled::Step(Step::Event(message))) = events.take(event) else { panic!("a notification") };
 
         let expected =
             r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progress":1,"progressToken":"mine","x":2.50}}"#;
@@ -246,14 +353,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_does_not_read_does_not_hold_its_call_beyond_the_deadline() {
         let (held, dropped) = tokio::sync::oneshot::channel::<()>();
-        let (caller, events) = runtime_api::Caller::channel();
+        let (caller, events) = Caller::channel(Wants::default());
         let answer = Box::pin(async move {
             let _held = held;
             std::future::pending::<Outgoing>().await
         });
         let deadline = Instant::now() + Duration::from_secs(30);
-        let token = Bytes::from_static(b"1");
-        let running = Running::new(answer, Some((events, token)), deadline, TaskTracker::new());
+        let running = Running::new(answer, Some(Events::only(events)), deadline, TaskTracker::new());
         for _ in 0..2 {
             caller.notify("notifications/message", Bytes::from_static(b"{}")).await.expect("room");
         }

@@ -7,7 +7,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU8, AtomicU64, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -17,7 +17,8 @@ use bytes::Bytes;
 use dashmap::DashMap;
 use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
-use runtime_api::{LegacyClient, Principal};
+use runtime_api::{ClientAnswer, LegacyClient, LogLevel, Logging, Principal};
+use runtime_mcp::client::declared;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use thiserror::Error;
@@ -36,6 +37,9 @@ const HANDLE_BYTES_MAX: usize = 4096;
 
 /// Ended handles that are remembered: as many as can be opened and ended by a busy fleet within a day; 40 bytes each.
 const ENDED_MAX: usize = 100_000;
+
+/// Questions to one client at a time. Each is a dialogue for a person, or a model's turn.
+const QUESTIONS_MAX: usize = 64;
 
 /// Sessions that are looked at to find one to make room: the oldest of so many is old enough.
 const EVICTION_SAMPLE: usize = 32;
@@ -68,6 +72,8 @@ pub struct Session {
     principal: Principal,
     view: Box<str>,
     in_flight: Mutex<InFlight>,
+    /// From which level on log lines are wanted, as a place in [`LogLevel::ALL`]; beyond it nobody has said.
+    log_level: AtomicU8,
     used_ms: AtomicU64,
 }
 
@@ -79,6 +85,10 @@ struct InFlight {
     ended: bool,
     /// Its stream of notifications.
     stream: Option<CancellationToken>,
+    /// What the client was asked, by the id of the request.
+    questions: HashMap<u64, ClientAnswer>,
+    /// Of the last question.
+    asked: u64,
 }
 
 /// What a handle says. `id` stands in it twice over as a nonce would: it makes handles differ.
@@ -115,7 +125,46 @@ impl Session {
 
     fn new(id: u128, principal: Principal, view: &str) -> Self {
         let client = OnceLock::new();
-        Self { id, client, principal, view: view.into(), in_flight: Mutex::default(), used_ms: AtomicU64::new(0) }
+        Self {
+            id,
+            client,
+            principal,
+            view: view.into(),
+            in_flight: Mutex::default(),
+            log_level: AtomicU8::new(u8::MAX),
+            used_ms: AtomicU64::new(0),
+        }
+    }
+
+    /// Which log lines the client wants.
+    pub(super) fn logging(&self) -> Logging {
+        let level = LogLevel::ALL.get(usize::from(self.log_level.load(Ordering::Relaxed)));
+        level.map_or(Logging::Whatever, |level| Logging::From(*level))
+    }
+
+    pub(super) fn set_log_level(&self, level: LogLevel) {
+        self.log_level.store(level as u8, Ordering::Relaxed);
+    }
+
+    /// Notes a question to the client and gives the id of the request that asks it; `None` when too many are open.
+    pub(super) fn ask(&self, answer: ClientAnswer) -> Option<u64> {
+        let mut in_flight = self.in_flight.lock();
+        // Of calls that have ended nobody waits for an answer.
+        in_flight.questions.retain(|_, answer| !answer.is_closed());
+        if in_flight.questions.len() >= QUESTIONS_MAX {
+            return None;
+        }
+        in_flight.asked += 1;
+        let id = in_flight.asked;
+        in_flight.questions.insert(id, answer);
+        Some(id)
+    }
+
+    /// The client's answer to the question with that raw id: a raw result, or a raw error object. One that nobody waits for is
+    /// thrown away.
+    pub(super) fn answered(&self, id: &str, answer: &Result<Bytes, Bytes>) {
+        let question = id.parse().ok().and_then(|id: u64| self.in_flight.lock().questions.remove(&id));
+        question.into_iter().for_each(|question| drop(question.send(answer.clone())));
     }
 
     /// The client, once it is initialized.
@@ -205,6 +254,11 @@ impl Sessions {
     #[must_use]
     pub fn handles_are_ephemeral(&self) -> bool {
         self.seal.load().is_ephemeral()
+    }
+
+    /// What seals now.
+    pub(super) fn seal(&self) -> Arc<Seal> {
+        self.seal.load_full()
     }
 
     /// Seals with another key from now on; sessions that are open stay so.
@@ -311,6 +365,7 @@ impl Sessions {
         let bytes = |raw: Box<RawValue>| Bytes::from(String::from(Box::<str>::from(raw)));
         session.initialize(Arc::new(LegacyClient {
             revision,
+            declared: declared(sealed.capabilities.get()),
             capabilities: bytes(sealed.capabilities),
             info: bytes(sealed.info),
         }));
@@ -375,6 +430,7 @@ mod tests {
             revision: revision::LATEST_LEGACY,
             capabilities: Bytes::from_static(br#"{"roots":{}}"#),
             info: Bytes::from_static(br#"{"name":"c","version":"1"}"#),
+            declared: declared(r#"{"roots":{}}"#),
         })
     }
 

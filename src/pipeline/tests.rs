@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use runtime_api::{CallError, Caller, Client, Method, Params, Principal, Priority, Reply, TraceContext, erase};
+use runtime_api::{CallError, Caller, Client, Kind, Method, Params, Principal, Priority, Reply, TraceContext, erase};
 use tokio::time::Instant;
 use tower::{Service, ServiceExt, service_fn};
 use twinway_proto::headers::ParamHeaders;
@@ -45,6 +45,7 @@ fn of_tool(metrics: &Metrics, guards: &Guards, targets: &[&str], metadata: Metad
             classes: guard.doors(&metadata),
             guard,
             ready: true,
+            modern: true,
             average: None,
             latencies: Arc::new(Latencies::new(telemetry::latency::Budget::default())),
         }
@@ -53,6 +54,7 @@ fn of_tool(metrics: &Metrics, guards: &Guards, targets: &[&str], metadata: Metad
     let runtimes = vec!["http"; targets.len()];
     let route = router::choose("up.tool", &metadata, &runtimes, &Routing::default());
     let entry = Entry {
+        kind: Kind::Tool,
         public: "up.tool".into(),
         definition: Bytes::new(),
         metadata,

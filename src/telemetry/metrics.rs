@@ -61,6 +61,7 @@ struct Families {
     breaker_refused: Family<ByRoute, Counter>,
     sessions: Gauge,
     listening: Gauge,
+    parked: Gauge,
     peers_connected: Family<ByTransport, Gauge>,
     tools: Gauge,
     cache: CacheMetrics,
@@ -149,6 +150,12 @@ impl Metrics {
         self.families.reloads.get_or_create(&ByResult { outcome }).inc();
     }
 
+    /// Calls that wait for input of a modern client.
+    #[must_use]
+    pub fn parked(&self) -> &Gauge {
+        &self.families.parked
+    }
+
     /// Clients that listen for changes.
     #[must_use]
     pub fn listening(&self) -> &Gauge {
@@ -206,6 +213,7 @@ impl Families {
             breaker_refused: Family::default(),
             sessions: Gauge::default(),
             listening: Gauge::default(),
+            parked: Gauge::default(),
             peers_connected: Family::default(),
             tools: Gauge::default(),
             cache: CacheMetrics::default(),
@@ -242,6 +250,7 @@ impl Families {
         );
         registry.register("breaker_refused", "Calls not sent because their target is left alone", all.breaker_refused);
         registry.register("sessions", "Legacy sessions that are open", all.sessions);
+        registry.register("parked_calls", "Calls that wait for input of a modern client", all.parked);
         registry.register("listening", "Streams on which clients are told of changes", all.listening);
         registry.register("peers_connected", "Configured peers that are connected and answer, by transport", all.peers_connected);
         all.cache.register(registry);

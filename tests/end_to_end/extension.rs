@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use runtime_api::{
-    Call, CallError, CallService, Eras, Offers, PartError, Principal, Reply, Runtime, RuntimeId, Support, TargetOffers,
-    TargetState, Tool, Transport, erase,
+    Call, CallError, CallService, Eras, Item, Items, Offers, PartError, Principal, Reply, Runtime, RuntimeId, Support,
+    TargetOffers, TargetState, Transport, erase,
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -34,14 +34,12 @@ impl Memory {
     fn new(stopped: CancellationToken) -> Self {
         let definition =
             json!({"name": "reverse", "inputSchema": {"type": "object", "properties": {"text": {"type": "string"}}}});
-        let tool = Tool { name: "reverse".into(), definition: Bytes::from(definition.to_string()) };
+        let tool = Item { name: "reverse".into(), definition: Bytes::from(definition.to_string()) };
         let target = TargetOffers {
-            target: "attic".into(),
             state: TargetState::Ready,
-            transport: None,
             eras: Eras { modern: Support::Yes, legacy: Support::Yes },
-            server_info: None,
-            tools: [tool].into(),
+            items: Items::of_tools([tool]),
+            ..TargetOffers::unheard_of("attic".into())
         };
         Self { offers: watch::Sender::new(Arc::new(Offers { targets: vec![Arc::new(target)] })), stopped }
     }

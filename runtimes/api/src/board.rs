@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Eras, Offers, TargetId, TargetOffers, TargetState, Tool};
+use crate::{About, Eras, Item, Items, Kind, Offers, TargetId, TargetOffers, TargetState};
 
 /// One place for each target. Only what differs is published, because each publication makes the catalogue anew. Cheap to
 /// clone.
@@ -22,10 +21,10 @@ pub struct Heard {
     pub transport: &'static str,
     /// Which eras it serves, as far as probed.
     pub eras: Eras,
-    /// The raw `serverInfo` object it gave.
-    pub server_info: Option<Bytes>,
-    /// Its tools, in its order.
-    pub tools: Vec<Tool>,
+    /// What it says of itself.
+    pub about: About,
+    /// What it lists.
+    pub items: Items,
 }
 
 impl Board {
@@ -43,14 +42,22 @@ impl Board {
     /// The target answers. Returns the name of its state when that is another than before. Of a target that is `retired`
     /// nothing is published: whoever comes after it may have published already.
     pub fn answers(&self, target: &TargetId, retired: &CancellationToken, heard: Heard) -> Option<&'static str> {
-        let Heard { transport, eras, server_info, tools } = heard;
+        let Heard { transport, eras, about, mut items } = heard;
         self.edit(target, retired, |known| TargetOffers {
             target: known.target.clone(),
             state: TargetState::Ready,
             transport: Some(transport),
             eras,
-            server_info,
-            tools: if same(&known.tools, &tools) { Arc::clone(&known.tools) } else { tools.into() },
+            about,
+            items: {
+                for kind in Kind::ALL {
+                    let (known, found) = (known.items.of(kind), items.of_mut(kind));
+                    if same(known, found) {
+                        *found = Arc::clone(known);
+                    }
+                }
+                items
+            },
         })
     }
 
@@ -85,8 +92,8 @@ impl Board {
             let differs = after.state != before.state
                 || after.transport != before.transport
                 || after.eras != before.eras
-                || after.server_info != before.server_info
-                || !Arc::ptr_eq(&after.tools, &before.tools);
+                || after.about != before.about
+                || Kind::ALL.into_iter().any(|kind| !Arc::ptr_eq(after.items.of(kind), before.items.of(kind)));
             if differs {
                 Arc::make_mut(offers).targets[place] = Arc::new(after);
             }
@@ -96,17 +103,20 @@ impl Board {
     }
 }
 
-fn same(before: &[Tool], after: &[Tool]) -> bool {
+fn same(before: &[Item], after: &[Item]) -> bool {
     before.len() == after.len() && before.iter().zip(after).all(|(before, after)| before.definition == after.definition)
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     fn heard(tools: &[&str]) -> Heard {
-        let tool = |name: &&str| Tool { name: Arc::from(*name), definition: Bytes::from(format!(r#"{{"name":"{name}"}}"#)) };
-        Heard { transport: "tcp", eras: Eras::default(), server_info: None, tools: tools.iter().map(tool).collect() }
+        let tool = |name: &&str| Item { name: Arc::from(*name), definition: Bytes::from(format!(r#"{{"name":"{name}"}}"#)) };
+        let items = Items::of_tools(tools.iter().map(tool).collect::<Vec<_>>());
+        Heard { transport: "tcp", eras: Eras::default(), about: About::default(), items }
     }
 
     #[test]
@@ -138,6 +148,6 @@ mod tests {
         assert_eq!(board.answers(&target, &used, heard(&[])), None);
 
         let offered = Arc::clone(&board.subscribe().borrow().targets[0]);
-        assert_eq!((offered.state.reason(), offered.tools.len(), offered.transport), (Some("gone"), 1, None));
+        assert_eq!((offered.state.reason(), offered.items.tools.len(), offered.transport), (Some("gone"), 1, None));
     }
 }

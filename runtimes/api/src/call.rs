@@ -5,7 +5,7 @@ use std::{fmt, ops::Range, sync::Arc};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::{Caller, TraceContext};
+use crate::{Caller, Declared, TraceContext};
 
 /// One routed MCP request: `tools/call` above all, and any other that names a target.
 ///
@@ -66,13 +66,10 @@ impl Method {
         }
     }
 
-    /// The member of `params` that names what is meant: `name`, or `uri` for resources.
+    /// Whether a modern request has the name in the header `Mcp-Name` too (2026-07-28, Streamable HTTP).
     #[must_use]
-    pub const fn name_key(self) -> &'static str {
-        match self {
-            Self::ResourcesRead | Self::ResourcesSubscribe | Self::ResourcesUnsubscribe => "uri",
-            Self::ToolsCall | Self::PromptsGet | Self::CompletionComplete => "name",
-        }
+    pub const fn is_mirrored(self) -> bool {
+        matches!(self, Self::ToolsCall | Self::PromptsGet | Self::ResourcesRead)
     }
 }
 
@@ -97,6 +94,8 @@ pub struct Params {
     pub meta: Option<Range<usize>>,
     /// No member of `_meta` belongs to one hop only: it may go on as it is. `false` where nobody looked.
     pub meta_passes: bool,
+    /// There are members that belong to a round of input: `inputResponses` or `requestState`.
+    pub of_a_round: bool,
 }
 
 impl Params {
@@ -198,6 +197,8 @@ pub struct LegacyClient {
     pub capabilities: Bytes,
     /// The raw `clientInfo` object.
     pub info: Bytes,
+    /// What of its capabilities it can be asked for.
+    pub declared: Declared,
 }
 
 /// Urgency of a call, 0..=10; 10 is the most urgent.

@@ -1,20 +1,61 @@
 //! The way back to the client while a call is running.
 
+use std::{sync::Arc, time::Duration};
+
 use bytes::Bytes;
+use parking_lot::Mutex;
 use thiserror::Error;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, timeout},
+};
+
+use crate::{Declared, Logging};
 
 /// Progress notifications and the like that may wait for a slow client before the upstream is held back.
 ///
 /// 64 covers a burst of a chatty tool; beyond it the reader of the upstream waits, so that nothing is lost and nothing piles up.
 const EVENTS_WAITING_MAX: usize = 64;
 
+/// How long a client may take for an answer. There is a person behind most of them, who may be at lunch; longer than this neither
+/// servers nor proxies hold a call open.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+
+/// How often a call whose client is being asked looks whether it still is.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 /// A handle through which a runtime reaches the client of a running call.
 ///
 /// A call that can receive nothing carries [`Caller::none`], which costs no allocation.
 #[derive(Debug, Clone, Default)]
 pub struct Caller {
-    events: Option<mpsc::Sender<CallerEvent>>,
+    line: Option<Arc<Line>>,
+}
+
+#[derive(Debug)]
+struct Line {
+    events: mpsc::Sender<CallerEvent>,
+    wants: Wants,
+    pauses: Arc<Pauses>,
+}
+
+/// What the client of a call takes beside the reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Wants {
+    /// Progress.
+    pub progress: bool,
+    /// Log lines.
+    pub logging: Logging,
+    /// Requests.
+    pub requests: Declared,
+}
+
+impl Wants {
+    /// Whether there is nothing that it takes.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What a target sends to the client before its reply.
@@ -35,14 +76,18 @@ pub enum CallerEvent {
         /// The raw `params` object.
         params: Bytes,
         /// Takes the raw `result`, or the raw `error` object.
-        answer: oneshot::Sender<Result<Bytes, Bytes>>,
+        answer: ClientAnswer,
     },
 }
+
+/// Takes what the client answered: the raw `result`, or the raw `error` object. Dropped, the client gives no answer.
+pub type ClientAnswer = oneshot::Sender<Result<Bytes, Bytes>>;
 
 /// The receiving end that the entrance holds.
 #[derive(Debug)]
 pub struct CallerEvents {
     events: mpsc::Receiver<CallerEvent>,
+    pauses: Arc<Pauses>,
 }
 
 /// The client has no way to receive this, or is gone.
@@ -50,24 +95,55 @@ pub struct CallerEvents {
 #[error("the client cannot be reached during this call")]
 pub struct CallerGone;
 
+/// The time for which a call did not run, because its client was being asked: it does not count against the deadline.
+#[derive(Debug, Default)]
+struct Pauses(Mutex<Asking>);
+
+#[derive(Debug, Default)]
+struct Asking {
+    questions: usize,
+    since: Option<Instant>,
+    total: Duration,
+}
+
 impl Caller {
     /// A caller that can receive nothing but the reply.
     #[must_use]
     pub const fn none() -> Self {
-        Self { events: None }
+        Self { line: None }
     }
 
     /// A connected pair.
     #[must_use]
-    pub fn channel() -> (Self, CallerEvents) {
-        let (sender, receiver) = mpsc::channel(EVENTS_WAITING_MAX);
-        (Self { events: Some(sender) }, CallerEvents { events: receiver })
+    pub fn channel(wants: Wants) -> (Self, CallerEvents) {
+        let (sender, events) = mpsc::channel(EVENTS_WAITING_MAX);
+        let pauses = Arc::<Pauses>::default();
+        let line = Line { events: sender, wants, pauses: Arc::clone(&pauses) };
+        (Self { line: Some(Arc::new(line)) }, CallerEvents { events, pauses })
     }
 
-    /// Whether notifications go anywhere: asked before a progress token is given to a target.
+    /// What it takes beside the reply.
     #[must_use]
-    pub const fn listens(&self) -> bool {
-        self.events.is_some()
+    pub fn wants(&self) -> Wants {
+        self.line.as_ref().map(|line| line.wants).unwrap_or_default()
+    }
+
+    /// Until when to wait for the target, as things stand: longer than the deadline by the time for which its client was asked.
+    /// While it is asked, nobody can tell: then it is a moment at which to look again.
+    #[must_use]
+    pub fn due(&self, deadline: Instant) -> Instant {
+        self.line.as_ref().map_or(deadline, |line| line.pauses.due(deadline))
+    }
+
+    /// Waits until the deadline has passed, not counting the time for which the client was asked. Cancel-safe.
+    pub async fn overdue(&self, deadline: Instant) {
+        loop {
+            let due = self.due(deadline);
+            if due <= Instant::now() {
+                return;
+            }
+            tokio::time::sleep_until(due).await;
+        }
     }
 
     /// Sends a notification; waits while the client is slower than the target.
@@ -78,22 +154,27 @@ impl Caller {
     /// [`CallerGone`] when nobody listens (any more).
     pub async fn notify(&self, method: &str, params: Bytes) -> Result<(), CallerGone> {
         let event = CallerEvent::Notification { method: method.into(), params };
-        self.send(event).await
+        self.line()?.events.send(event).await.map_err(|_| CallerGone)
     }
 
-    /// Asks the client something and waits for its answer: the raw `result`, or the raw `error` object.
+    /// Asks the client something and waits for its answer, [`ANSWER_TIMEOUT`] at most: the raw `result`, or the raw `error` object.
     ///
     /// # Errors
-    /// [`CallerGone`] when nobody listens, or the client left without an answer.
+    /// [`CallerGone`] when nobody listens, or the client gave no answer.
     pub async fn request(&self, method: &str, params: Bytes) -> Result<Result<Bytes, Bytes>, CallerGone> {
+        let line = self.line()?;
         let (answer, answered) = oneshot::channel();
-        self.send(CallerEvent::Request { method: method.into(), params, answer }).await?;
-        answered.await.map_err(|_| CallerGone)
+        let _pause = Pause::begin(&line.pauses);
+        let event = CallerEvent::Request { method: method.into(), params, answer };
+        let asking = async {
+            line.events.send(event).await.map_err(|_| CallerGone)?;
+            answered.await.map_err(|_| CallerGone)
+        };
+        timeout(ANSWER_TIMEOUT, asking).await.unwrap_or(Err(CallerGone))
     }
 
-    async fn send(&self, event: CallerEvent) -> Result<(), CallerGone> {
-        let events = self.events.as_ref().ok_or(CallerGone)?;
-        events.send(event).await.map_err(|_| CallerGone)
+    fn line(&self) -> Result<&Line, CallerGone> {
+        self.line.as_deref().ok_or(CallerGone)
     }
 }
 
@@ -106,5 +187,79 @@ impl CallerEvents {
     /// The next event, for futures written by hand.
     pub fn poll_next(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<Option<CallerEvent>> {
         self.events.poll_recv(cx)
+    }
+
+    /// As [`Caller::due`].
+    #[must_use]
+    pub fn due(&self, deadline: Instant) -> Instant {
+        self.pauses.due(deadline)
+    }
+}
+
+impl Pauses {
+    fn due(&self, deadline: Instant) -> Instant {
+        let asking = self.0.lock();
+        match asking.since {
+            Some(_) => Instant::now() + LOOK_AGAIN,
+            None => deadline + asking.total,
+        }
+    }
+}
+
+/// One question that is open.
+struct Pause<'a>(&'a Pauses);
+
+impl<'a> Pause<'a> {
+    fn begin(pauses: &'a Pauses) -> Self {
+        let mut asking = pauses.0.lock();
+        asking.questions += 1;
+        asking.since.get_or_insert_with(Instant::now);
+        Self(pauses)
+    }
+}
+
+impl Drop for Pause<'_> {
+    fn drop(&mut self) {
+        let mut asking = self.0.0.lock();
+        asking.questions -= 1;
+        if asking.questions == 0
+            && let Some(since) = asking.since.take()
+        {
+            asking.total += since.elapsed();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_for_which_a_client_is_asked_does_not_count() {
+        let (caller, mut events) = Caller::channel(Wants { requests: Declared::ROOTS, ..Wants::default() });
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let answering = async {
+            let Some(CallerEvent::Request { answer, .. }) = events.next().await else { panic!("a question") };
+            tokio::time::sleep(Duration::from_secs(120)).await;
+            answer.send(Ok(Bytes::from_static(b"{}"))).expect("somebody waits");
+            (events, Instant::now())
+        };
+        let (answer, (_events, answered_at)) = tokio::join!(caller.request("roots/list", Bytes::from_static(b"{}")), answering);
+        assert_eq!(answer.expect("an answer"), Ok(Bytes::from_static(b"{}")));
+
+        caller.overdue(deadline).await;
+
+        assert_eq!(answered_at.elapsed(), Duration::from_secs(30));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_never_answers_is_given_up() {
+        let (caller, _events) = Caller::channel(Wants::default());
+        let began = Instant::now();
+
+        let answer = caller.request("roots/list", Bytes::new()).await;
+
+        assert!(answer.is_err());
+        assert_eq!(began.elapsed(), ANSWER_TIMEOUT);
     }
 }

@@ -44,10 +44,123 @@ pub struct TargetOffers {
     pub transport: Option<&'static str>,
     /// Which eras it serves, as far as probed.
     pub eras: Eras,
-    /// The raw `serverInfo` object it gave.
+    /// What it says of itself.
+    pub about: About,
+    /// What it lists.
+    pub items: Items,
+}
+
+/// What a server says of itself: raw JSON values, absent when it says nothing or has not been asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct About {
+    /// The `serverInfo` object.
     pub server_info: Option<Bytes>,
-    /// Its tools, in the order it lists them.
-    pub tools: Arc<[Tool]>,
+    /// The `capabilities` object.
+    pub capabilities: Option<Bytes>,
+    /// The `instructions` string, with its quotes.
+    pub instructions: Option<Bytes>,
+}
+
+/// What a target lists, each list in its order.
+#[derive(Debug, Clone, Default)]
+pub struct Items {
+    /// `tools/list`
+    pub tools: Arc<[Item]>,
+    /// `prompts/list`
+    pub prompts: Arc<[Item]>,
+    /// `resources/list`
+    pub resources: Arc<[Item]>,
+    /// `resources/templates/list`
+    pub templates: Arc<[Item]>,
+}
+
+impl Items {
+    /// Tools and nothing else.
+    #[must_use]
+    pub fn of_tools(tools: impl Into<Arc<[Item]>>) -> Self {
+        Self { tools: tools.into(), ..Self::default() }
+    }
+
+    /// One of the lists.
+    #[must_use]
+    pub const fn of(&self, kind: Kind) -> &Arc<[Item]> {
+        match kind {
+            Kind::Tool => &self.tools,
+            Kind::Prompt => &self.prompts,
+            Kind::Resource => &self.resources,
+            Kind::Template => &self.templates,
+        }
+    }
+
+    /// One of the lists, to put another in its place.
+    pub const fn of_mut(&mut self, kind: Kind) -> &mut Arc<[Item]> {
+        match kind {
+            Kind::Tool => &mut self.tools,
+            Kind::Prompt => &mut self.prompts,
+            Kind::Resource => &mut self.resources,
+            Kind::Template => &mut self.templates,
+        }
+    }
+}
+
+/// The kinds of things that a server of MCP lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// A tool.
+    Tool,
+    /// A prompt.
+    Prompt,
+    /// A resource.
+    Resource,
+    /// A template of resources' URIs.
+    Template,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Tool, Self::Prompt, Self::Resource, Self::Template];
+
+    /// The method that lists them.
+    #[must_use]
+    pub const fn list_method(self) -> &'static str {
+        match self {
+            Self::Tool => "tools/list",
+            Self::Prompt => "prompts/list",
+            Self::Resource => "resources/list",
+            Self::Template => "resources/templates/list",
+        }
+    }
+
+    /// The member of the result that holds them.
+    #[must_use]
+    pub const fn list_member(self) -> &'static str {
+        match self {
+            Self::Tool => "tools",
+            Self::Prompt => "prompts",
+            Self::Resource => "resources",
+            Self::Template => "resourceTemplates",
+        }
+    }
+
+    /// The member of a definition that names it.
+    #[must_use]
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Tool | Self::Prompt => "name",
+            Self::Resource => "uri",
+            Self::Template => "uriTemplate",
+        }
+    }
+
+    /// The capability that a server declares which has them.
+    #[must_use]
+    pub const fn capability(self) -> &'static str {
+        match self {
+            Self::Tool => "tools",
+            Self::Prompt => "prompts",
+            Self::Resource | Self::Template => "resources",
+        }
+    }
 }
 
 impl TargetOffers {
@@ -55,7 +168,7 @@ impl TargetOffers {
     #[must_use]
     pub fn unheard_of(target: TargetId) -> Self {
         let (state, eras) = (TargetState::Connecting, Eras::default());
-        Self { target, state, transport: None, eras, server_info: None, tools: Arc::new([]) }
+        Self { target, state, transport: None, eras, about: About::default(), items: Items::default() }
     }
 
     /// Clients keep the tools they know until the target has answered under its new settings.
@@ -103,10 +216,10 @@ impl TargetState {
     }
 }
 
-/// One tool as its target defines it.
+/// One tool, prompt, resource or template as its target defines it.
 #[derive(Debug, Clone)]
-pub struct Tool {
-    /// Its name at the target.
+pub struct Item {
+    /// Its name at the target: of a resource its URI, of a template the template.
     pub name: Arc<str>,
     /// The whole definition as raw JSON, byte for byte.
     pub definition: Bytes,

@@ -16,7 +16,7 @@ use crate::{
 
 /// Content types of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum Content {
     Json,
     Events,
     Other,
@@ -84,15 +84,15 @@ impl Endpoint {
 }
 
 /// What kind of answer the head announces.
-pub(crate) fn kind(head: &Head) -> Kind {
-    let Some(value) = head.get("content-type") else { return Kind::Other };
+pub(crate) fn content(head: &Head) -> Content {
+    let Some(value) = head.get("content-type") else { return Content::Other };
     let essence = value.split(|byte| *byte == b';').next().unwrap_or(value).trim_ascii();
     if essence.eq_ignore_ascii_case(b"application/json") {
-        Kind::Json
+        Content::Json
     } else if essence.eq_ignore_ascii_case(b"text/event-stream") {
-        Kind::Events
+        Content::Events
     } else {
-        Kind::Other
+        Content::Other
     }
 }
 

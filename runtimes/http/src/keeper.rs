@@ -97,10 +97,10 @@ async fn look(target: &Target) -> Result<Found, CallError> {
 }
 
 fn publish(board: &Board, target: &Target, found: Found) {
-    let Found { tools, eras, server_info } = found;
-    let (id, tool_count) = (&target.site.settings.target, tools.len());
+    let Found { items, eras, about } = found;
+    let (id, tool_count) = (&target.site.settings.target, items.tools.len());
     // HTTP/1.1, with or without TLS.
-    let heard = Heard { transport: "tcp", eras, server_info, tools };
+    let heard = Heard { transport: "tcp", eras, about, items };
     if let Some(state) = board.answers(id, &target.retired, heard) {
         info!(target_name = %id, state, tools = tool_count, "upstream changed its state");
     }

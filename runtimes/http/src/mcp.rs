@@ -17,9 +17,10 @@ use std::{
 
 use arc_swap::ArcSwap;
 use http::{HeaderValue, StatusCode};
-use runtime_api::{Call, CallError, Caller, Era, Eras, ErrorCode, Method, Principal, Reply, Support};
+use runtime_api::{Call, CallError, Caller, Declared, Era, Eras, ErrorCode, LogLevel, Logging, Method, Reply, Support};
 use runtime_mcp::{
-    Incoming, handshake,
+    Incoming, client, handshake,
+    input::{self, wants_input},
     outgoing::{self, Hop},
 };
 use tokio::sync::watch;
@@ -32,12 +33,13 @@ use twinway_proto::{
 
 use self::{
     fault::{AskError, client_error, of_another_era, refuses_sessions},
-    session::{Session, Sessions},
+    listen::Tells,
+    session::{Owner, Session, Sessions},
     sse_reply::SseReply,
     support::AtomicSupport,
 };
 use crate::{
-    exchange::{Kind, kind, refused_by},
+    exchange::{Content, content, refused_by},
     h1::{Exchange, RequestHead},
     settings::EraChoice,
     site::{Site, add_trace},
@@ -59,8 +61,8 @@ pub(crate) struct McpServer {
     ids: AtomicU64,
     modern: AtomicSupport,
     legacy: AtomicSupport,
-    /// In which era it tells of changes of its tools, if the last look found that it does.
-    tells: watch::Sender<Option<Era>>,
+    /// Of which changes it tells, if the last look found that it tells of any.
+    tells: watch::Sender<Option<Tells>>,
 }
 
 /// A request on its way to the upstream.
@@ -101,7 +103,10 @@ impl McpServer {
     /// Makes a call. Dropping the future cancels it upstream.
     pub(crate) async fn call(&self, call: &Call) -> Result<Reply, CallError> {
         let answered = match self.era_for(call).await? {
-            Era::Modern => self.call_modern(call).await,
+            Era::Modern => match self.call_modern(call).await {
+                Ok(question) if wants_input(&question, &call.client) => Box::pin(self.go_on(call, question)).await,
+                answered => answered,
+            },
             Era::Legacy => self.call_legacy(call).await,
         };
         if answered.as_ref().is_err_and(of_another_era) {
@@ -123,7 +128,7 @@ impl McpServer {
         match self.legacy.get() {
             Support::Yes => Ok(Era::Legacy),
             Support::No => Ok(Era::Modern),
-            Support::Unknown => match self.session(&call.principal).await {
+            Support::Unknown => match self.session(&Owner::of(call)).await {
                 Ok(_) => Ok(Era::Legacy),
                 Err(error) if refuses_sessions(&error) => {
                     self.legacy.set(Support::No);
@@ -134,6 +139,11 @@ impl McpServer {
         }
     }
 
+    /// Gets the server what it asks for, and makes the call again with it.
+    async fn go_on(&self, call: &Call, question: Incoming) -> Result<Incoming, CallError> {
+        input::rounds(call, question, |round| async move { self.call_modern(&round).await }).await
+    }
+
     async fn call_modern(&self, call: &Call) -> Result<Incoming, CallError> {
         let id = self.next_id();
         let params = outgoing::params(call, self.hop(call, Era::Modern, id))?;
@@ -141,8 +151,12 @@ impl McpServer {
             Method::ToolsCall => self.tool_call.begin(),
             other => self.modern_head(other.as_str()),
         };
-        head.add(&MCP_NAME, &encode_value(&call.name));
-        self.mirror_arguments(call, &mut head);
+        if call.method.is_mirrored() {
+            head.add(&MCP_NAME, &encode_value(&call.name));
+        }
+        if call.method == Method::ToolsCall {
+            self.mirror_arguments(call, &mut head);
+        }
         add_trace(&call.trace, &mut head);
         let ask = Ask { id, method: call.method.as_str(), params: Some(params), head, caller: &call.caller, session: None };
         self.ask(ask).await.map_err(AskError::finally)
@@ -160,7 +174,12 @@ impl McpServer {
     }
 
     async fn call_in_session(&self, call: &Call) -> Result<Incoming, AskError> {
-        let session = self.session(&call.principal).await?;
+        let owner = Owner::of(call);
+        let session = self.session(&owner).await?;
+        if let Logging::From(level) = call.caller.wants().logging {
+            // Once for a session that others have not set so already.
+            Box::pin(self.set_log_level(&session, level)).await?;
+        }
         let id = self.next_id();
         let params = outgoing::params(call, self.hop(call, Era::Legacy, id))?;
         let mut head = session.head.begin();
@@ -171,14 +190,15 @@ impl McpServer {
         let answered = self.ask(ask).await;
         withdraw.disarm();
         if matches!(answered, Err(AskError::Expired)) {
-            self.sessions.forget(&call.principal, &session);
+            self.sessions.forget(&owner, &session);
         }
         answered
     }
 
-    async fn open_session(&self) -> Result<Session, CallError> {
+    async fn open_session(&self, declared: Declared) -> Result<Session, CallError> {
         let id = self.next_id();
-        let params = handshake::initialize_params(revision::LATEST_LEGACY, "{}", handshake::CLIENT_INFO);
+        let capabilities = client::capabilities(declared);
+        let params = handshake::initialize_params(revision::LATEST_LEGACY, &capabilities, handshake::CLIENT_INFO);
         let message = envelope::request(id, handshake::INITIALIZE, Some(params));
         let endpoint = &self.site.endpoint;
         let exchange = endpoint.post(endpoint.post_head(&endpoint.headers), message).await?;
@@ -196,13 +216,30 @@ impl McpServer {
         Ok(session)
     }
 
-    /// The principal's session, opened when there is none.
-    async fn session(&self, principal: &Principal) -> Result<Arc<Session>, CallError> {
+    /// Has a session's log lines sent from this level on, or from a lower one that somebody else wants. The gateway's own filter
+    /// takes out what a client does not want.
+    async fn set_log_level(&self, session: &Arc<Session>, level: LogLevel) -> Result<(), AskError> {
+        if !session.facts.has("logging") || !session.lowers_log_level(level) {
+            return Ok(());
+        }
+        let id = self.next_id();
+        let params = format!(r#"{{"level":"{}"}}"#, level.as_str()).into_bytes().into();
+        let (caller, head) = (Caller::none(), session.head.begin());
+        let ask = Ask { id, method: "logging/setLevel", params: Some(params), head, caller: &caller, session: Some(session) };
+        match self.ask(ask).await {
+            // Without it there are just fewer lines.
+            Ok(_) | Err(AskError::Failed(_)) => Ok(()),
+            Err(AskError::Expired) => Err(AskError::Expired),
+        }
+    }
+
+    /// The owner's session, opened when there is none.
+    async fn session(&self, owner: &Owner) -> Result<Arc<Session>, CallError> {
         if self.era == EraChoice::Modern {
             return Err(CallError::gateway(ErrorCode::Unsupported, "this upstream is configured as modern only"));
         }
         // Boxed, as everything that a warm call does not do: a call's future is moved, and small is quick.
-        let session = self.sessions.get(principal, || Box::pin(self.open_session())).await;
+        let session = self.sessions.get(owner, || Box::pin(self.open_session(owner.declared))).await;
         if session.as_ref().is_err_and(refuses_sessions) && self.era == EraChoice::Auto {
             // It served sessions once and is another server now.
             self.legacy.set(Support::Unknown);
@@ -227,13 +264,13 @@ impl McpServer {
         let status = exchange.head.status;
         // Only a session that has an id can be unknown.
         let in_session = session.is_some_and(|session| session.has_id());
-        match kind(&exchange.head) {
-            Kind::Json if status == StatusCode::OK => Ok(Incoming::read(self.site.endpoint.body(exchange).await?, id)?),
-            Kind::Events if status == StatusCode::OK => {
-                let reply = self.sse_reply(caller, session.map(|session| &session.head), id);
+        match content(&exchange.head) {
+            Content::Json if status == StatusCode::OK => Ok(Incoming::read(self.site.endpoint.body(exchange).await?, id)?),
+            Content::Events if status == StatusCode::OK => {
+                let reply = self.sse_reply(caller, session, id);
                 Ok(Box::pin(reply.read(exchange)).await?)
             }
-            Kind::Json if status.is_client_error() => {
+            Content::Json if status.is_client_error() => {
                 let refusal = refused_by(&exchange.head);
                 let body = self.site.endpoint.body(exchange).await?;
                 Err(client_error(refusal, status, &body, in_session))
@@ -243,12 +280,12 @@ impl McpServer {
         }
     }
 
-    fn sse_reply<'a>(&'a self, caller: &'a Caller, session_head: Option<&'a RequestHead>, id: u64) -> SseReply<'a> {
-        SseReply { endpoint: &self.site.endpoint, session_head, caller, id, wake: &self.site.wake }
+    fn sse_reply<'a>(&'a self, caller: &'a Caller, session: Option<&'a Arc<Session>>, id: u64) -> SseReply<'a> {
+        SseReply { endpoint: &self.site.endpoint, session, caller, id, wake: &self.site.wake }
     }
 
     fn hop(&self, call: &Call, era: Era, id: u64) -> Hop {
-        let progress_token = call.caller.listens().then_some(id);
+        let progress_token = call.caller.wants().progress.then_some(id);
         Hop { era, progress_token, gateway: false, trusted: self.site.settings.trusted }
     }
 

@@ -28,7 +28,7 @@ use std::{collections::HashMap, sync::Arc};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderMap, header};
-use runtime_api::{Call, CallError, Delivery, Eras, ErrorCode, Method, Reply, Tool};
+use runtime_api::{Call, CallError, Delivery, Eras, ErrorCode, Item, Method, Reply};
 use tokio::sync::Mutex;
 use tracing::{info, warn};
 use url::Url;
@@ -73,7 +73,7 @@ pub(crate) struct OpenApiServer {
 #[derive(Debug, Default)]
 struct Known {
     source: Source,
-    tools: Vec<Tool>,
+    tools: Vec<Item>,
 }
 
 impl OpenApiServer {
@@ -120,11 +120,11 @@ impl OpenApiServer {
             let tools = self.take(bytes).await?;
             *known = Known { source, tools };
         }
-        Ok(Found { tools: known.tools.clone(), eras: Eras::default(), server_info: None })
+        Ok(Found::of_tools(known.tools.clone(), Eras::default()))
     }
 
     /// Converts a document and calls by it from now on.
-    async fn take(&self, bytes: Bytes) -> Result<Vec<Tool>, CallError> {
+    async fn take(&self, bytes: Bytes) -> Result<Vec<Item>, CallError> {
         let (settings, headers) = (Arc::clone(&self.settings), self.headers.clone());
         let (base, address) = (self.site.settings.url.clone(), self.address.clone());
         // Tens of megabytes take a second, in which a worker would answer nobody.

@@ -2,8 +2,7 @@
 
 use std::{convert::Infallible, sync::Arc};
 
-use bytes::Bytes;
-use runtime_api::{Call, CallError, Eras, Member, Reply, TargetId, Tool};
+use runtime_api::{About, Call, CallError, Eras, Item, Items, Member, Reply, TargetId};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -34,10 +33,16 @@ enum Server {
 /// What a look at an upstream found.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
-    pub(crate) tools: Vec<Tool>,
+    pub(crate) items: Items,
     pub(crate) eras: Eras,
-    /// The raw `serverInfo` object.
-    pub(crate) server_info: Option<Bytes>,
+    pub(crate) about: About,
+}
+
+impl Found {
+    /// Of a server that has nothing but tools and does not speak MCP.
+    pub(crate) fn of_tools(tools: Vec<Item>, eras: Eras) -> Self {
+        Self { items: Items::of_tools(tools), eras, about: About::default() }
+    }
 }
 
 impl Member for Target {

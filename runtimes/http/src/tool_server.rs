@@ -83,7 +83,7 @@ impl ToolServer {
         }
         let tools = listing::read(&self.site.endpoint.body(exchange).await?)?;
         let eras = Eras { modern: Support::No, legacy: Support::No };
-        Ok(Found { tools, eras, server_info: None })
+        Ok(Found::of_tools(tools, eras))
     }
 
     /// A server that says it is not ready is believed; one without such a page, or that keeps it to itself, is asked for its

@@ -1,7 +1,7 @@
 //! Both ways to begin: `server/discover` for the modern revision, `initialize` for the others.
 
 use bytes::Bytes;
-use runtime_api::{CallError, Delivery, ErrorCode};
+use runtime_api::{About, CallError, Delivery, ErrorCode, Kind};
 use twinway_proto::{json, json::members, meta::key, revision, rope::Rope};
 
 use crate::Incoming;
@@ -21,27 +21,26 @@ pub const DISCOVER: &str = "server/discover";
 pub struct ServerFacts {
     /// The revision that was agreed on.
     pub revision: &'static str,
-    /// The raw `serverInfo`.
-    pub server_info: Option<Bytes>,
-    /// The raw `capabilities`.
-    pub capabilities: Option<Bytes>,
-    /// The raw `instructions` string.
-    pub instructions: Option<Bytes>,
+    /// The rest.
+    pub about: About,
 }
 
 impl ServerFacts {
     /// Whether it declares that capability at top level: `tools`, `prompts`, `resources`.
     #[must_use]
     pub fn has(&self, capability: &str) -> bool {
-        let raw = self.capabilities.as_deref().and_then(|raw| std::str::from_utf8(raw).ok());
-        raw.is_some_and(|raw| members(raw).flatten().any(|member| member.key.is(capability)))
+        self.capability(capability).is_some()
     }
 
-    /// Whether it declares that it tells of changes of its tools.
+    /// Whether it declares that it tells of changes of such a list.
     #[must_use]
-    pub fn tells_of_tools(&self) -> bool {
-        let tools = self.capabilities.as_ref().and_then(|capabilities| part(capabilities, "tools"));
-        tools.and_then(|tools| part(&tools, "listChanged")).is_some_and(|raw| &raw[..] == b"true")
+    pub fn tells_of(&self, kind: Kind) -> bool {
+        let capability = self.capability(kind.capability());
+        capability.and_then(|capability| part(&capability, "listChanged")).is_some_and(|raw| &raw[..] == b"true")
+    }
+
+    fn capability(&self, name: &str) -> Option<Bytes> {
+        part(self.about.capabilities.as_ref()?, name)
     }
 }
 
@@ -81,9 +80,9 @@ pub fn read_discovered(answer: &Incoming) -> Result<ServerFacts, CallError> {
     for member in members(text(&result)).flatten() {
         match &*member.key.text() {
             "supportedVersions" => speaks = member.value.contains(concat!('"', "2026-07-28", '"')),
-            "capabilities" => facts.capabilities = Some(result.slice(member.range)),
-            "instructions" => facts.instructions = Some(result.slice(member.range)),
-            "_meta" => facts.server_info = part(&result.slice(member.range), key::SERVER_INFO),
+            "capabilities" => facts.about.capabilities = Some(result.slice(member.range)),
+            "instructions" => facts.about.instructions = Some(result.slice(member.range)),
+            "_meta" => facts.about.server_info = part(&result.slice(member.range), key::SERVER_INFO),
             _ => {}
         }
     }
@@ -103,9 +102,9 @@ pub fn read_initialized(answer: &Incoming) -> Result<ServerFacts, CallError> {
                 let chosen = json::string(member.value).and_then(|name| revision::legacy(&name));
                 facts.revision = chosen.ok_or_else(|| refused("the server chose a revision that is not known"))?;
             }
-            "serverInfo" => facts.server_info = Some(result.slice(member.range)),
-            "capabilities" => facts.capabilities = Some(result.slice(member.range)),
-            "instructions" => facts.instructions = Some(result.slice(member.range)),
+            "serverInfo" => facts.about.server_info = Some(result.slice(member.range)),
+            "capabilities" => facts.about.capabilities = Some(result.slice(member.range)),
+            "instructions" => facts.about.instructions = Some(result.slice(member.range)),
             _ => {}
         }
     }
@@ -152,7 +151,7 @@ mod tests {
         .unwrap();
 
         assert!(facts.has("tools") && !facts.has("prompts"));
-        assert_eq!(facts.server_info.as_deref(), Some(&br#"{"name":"s"}"#[..]));
+        assert_eq!(facts.about.server_info.as_deref(), Some(&br#"{"name":"s"}"#[..]));
     }
 
     #[test]

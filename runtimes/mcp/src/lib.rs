@@ -4,9 +4,11 @@
 //! ways to begin, [`era`] tells which of them a server understands, [`listing`] collects its tools, and [`stream`] is the
 //! whole conversation over any duplex of messages.
 
+pub mod client;
 pub mod era;
 pub mod handshake;
 pub mod incoming;
+pub mod input;
 pub mod listing;
 pub mod outgoing;
 pub mod stream;

@@ -1,9 +1,9 @@
-//! Collects a server's tools over all pages.
+//! Collects a list of a server over all pages.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use runtime_api::{CallError, Delivery, ErrorCode, Tool};
+use runtime_api::{CallError, Delivery, ErrorCode, Item, Kind};
 use twinway_proto::json::{self, JsonError, members};
 
 use crate::Incoming;
@@ -11,13 +11,14 @@ use crate::Incoming;
 /// Pages of one list. A server that still has more is taken to run in circles.
 pub const PAGES_MAX: usize = 256;
 
-/// Tools of one target. Ten times what the largest known server offers; the definitions of all stay in memory.
-pub const TOOLS_MAX: usize = 10_000;
+/// Things of one kind of one target. Ten times what the largest known server offers; the definitions of all stay in memory.
+pub const ITEMS_MAX: usize = 10_000;
 
-/// The tools of all pages and the next cursor.
-#[derive(Debug, Default)]
+/// What stands on the pages so far.
+#[derive(Debug)]
 pub struct Listing {
-    tools: Vec<Tool>,
+    kind: Kind,
+    items: Vec<Item>,
     pages: usize,
     ttl_ms: Option<u64>,
 }
@@ -32,18 +33,24 @@ pub enum Next {
 }
 
 impl Listing {
-    /// Takes one page of `tools/list`.
+    /// A list of which no page was seen.
+    #[must_use]
+    pub const fn new(kind: Kind) -> Self {
+        Self { kind, items: Vec::new(), pages: 0, ttl_ms: None }
+    }
+
+    /// Takes one page.
     ///
     /// # Errors
-    /// `Protocol` when the page is no list of tools, or a bound is passed: a list is never cut short silently.
+    /// `Protocol` when the page is no such list, or a bound is passed: a list is never cut short silently.
     pub fn take(&mut self, page: &Incoming) -> Result<Next, CallError> {
         let result = page.result();
-        let raw = std::str::from_utf8(&result).map_err(|_| broken("a tool list that is not UTF-8"))?;
+        let raw = std::str::from_utf8(&result).map_err(|_| self.broken("is not UTF-8"))?;
         let mut next = Next::Done;
         for member in members(raw) {
-            let member = member.map_err(|error| broken("a tool list that is not JSON").with_source(error))?;
+            let member = member.map_err(|error| self.broken("is not JSON").with_source(error))?;
             match &*member.key.text() {
-                "tools" => self.append(&result.slice(member.range))?,
+                name if name == self.kind.list_member() => self.append(&result.slice(member.range))?,
                 // Each page has its own clock; the list is as old as its oldest page.
                 "ttlMs" => self.ttl_ms = self.ttl_ms.into_iter().chain(member.value.parse().ok()).min(),
                 "nextCursor" if member.value.starts_with('"') => next = Next::Page(member.value.to_owned()),
@@ -52,7 +59,7 @@ impl Listing {
         }
         self.pages += 1;
         if self.pages == PAGES_MAX && next != Next::Done {
-            return Err(broken("a tool list of more than 256 pages"));
+            return Err(self.broken("has more than 256 pages"));
         }
         Ok(next)
     }
@@ -63,37 +70,38 @@ impl Listing {
         self.ttl_ms.map(Duration::from_millis)
     }
 
-    /// All tools, in the server's order. Of a name listed twice the first stays.
+    /// All of them, in the server's order. Of a name listed twice the first stays.
     #[must_use]
-    pub fn finish(mut self) -> Vec<Tool> {
+    pub fn finish(mut self) -> Vec<Item> {
         let mut seen = std::collections::HashSet::new();
-        self.tools.retain(|tool| seen.insert(tool.name.clone()));
-        self.tools
+        self.items.retain(|item| seen.insert(item.name.clone()));
+        self.items
     }
 
     fn append(&mut self, array: &Bytes) -> Result<(), CallError> {
-        let raw = std::str::from_utf8(array).map_err(|_| broken("a tool list that is not UTF-8"))?;
+        let raw = std::str::from_utf8(array).map_err(|_| self.broken("is not UTF-8"))?;
         for element in json::elements(raw) {
-            let range = element.map_err(|error: JsonError| broken("a tool list that is not an array").with_source(error))?;
+            let range = element.map_err(|error: JsonError| self.broken("is not an array").with_source(error))?;
             let definition = array.slice(range);
-            let name = tool_name(&definition).ok_or_else(|| broken("a tool without a name"))?;
-            self.tools.push(Tool { name: name.into(), definition });
-            if self.tools.len() > TOOLS_MAX {
-                return Err(broken("a tool list of more than 10000 tools"));
+            let name = self.name_of(&definition).ok_or_else(|| self.broken("names one thing in it not at all"))?;
+            self.items.push(Item { name: name.into(), definition });
+            if self.items.len() > ITEMS_MAX {
+                return Err(self.broken("has more than 10000 entries"));
             }
         }
         Ok(())
     }
-}
 
-fn tool_name(definition: &Bytes) -> Option<String> {
-    let raw = std::str::from_utf8(definition).ok()?;
-    let member = members(raw).flatten().find(|member| member.key.is("name"))?;
-    json::string(member.value).map(std::borrow::Cow::into_owned)
-}
+    fn name_of(&self, definition: &Bytes) -> Option<String> {
+        let raw = std::str::from_utf8(definition).ok()?;
+        let member = members(raw).flatten().find(|member| member.key.is(self.kind.key()))?;
+        json::string(member.value).map(std::borrow::Cow::into_owned)
+    }
 
-fn broken(what: &'static str) -> CallError {
-    CallError::runtime(ErrorCode::Protocol, Delivery::Answered, what)
+    fn broken(&self, what: &str) -> CallError {
+        let message = format!("the server's answer to {} {what}", self.kind.list_method());
+        CallError::runtime(ErrorCode::Protocol, Delivery::Answered, message)
+    }
 }
 
 #[cfg(test)]
@@ -106,7 +114,7 @@ mod tests {
 
     #[test]
     fn pages_are_joined_and_definitions_kept_byte_for_byte() {
-        let mut listing = Listing::default();
+        let mut listing = Listing::new(Kind::Tool);
 
         let next = listing.take(&page(r#"{"tools":[{"x":1.0,"name":"a"} , {"name":"b"}],"nextCursor":"2"}"#)).unwrap();
         let done = listing.take(&page(r#"{"nextCursor":null,"tools":[{"name":"a","other":1},{"name":"c"}]}"#)).unwrap();
@@ -119,23 +127,35 @@ mod tests {
 
     #[test]
     fn a_list_is_as_old_as_its_oldest_page() {
-        let mut listing = Listing::default();
+        let mut listing = Listing::new(Kind::Tool);
         listing.take(&page(r#"{"tools":[],"nextCursor":"2","ttlMs":9000}"#)).unwrap();
         listing.take(&page(r#"{"tools":[],"ttlMs":500}"#)).unwrap();
 
         assert_eq!(listing.ttl(), Some(Duration::from_millis(500)));
-        assert_eq!(Listing::default().ttl(), None);
+        assert_eq!(Listing::new(Kind::Tool).ttl(), None);
     }
 
     #[test]
     fn a_list_is_never_cut_short_silently() {
-        let mut listing = Listing::default();
+        let mut listing = Listing::new(Kind::Tool);
         for _ in 1..PAGES_MAX {
             listing.take(&page(r#"{"tools":[],"nextCursor":"x"}"#)).unwrap();
         }
 
         assert!(listing.take(&page(r#"{"tools":[],"nextCursor":"x"}"#)).is_err());
-        assert!(Listing::default().take(&page(r#"{"tools":[{"title":"nameless"}]}"#)).is_err());
-        assert!(Listing::default().take(&page(r#"{"tools":{}}"#)).is_err());
+        assert!(Listing::new(Kind::Tool).take(&page(r#"{"tools":[{"title":"nameless"}]}"#)).is_err());
+        assert!(Listing::new(Kind::Tool).take(&page(r#"{"tools":{}}"#)).is_err());
+    }
+
+    #[test]
+    fn each_kind_is_named_by_its_own_member() {
+        let all = r#"{"prompts":[{"name":"p"}],"resources":[{"name":"r","uri":"x:1"}],"resourceTemplates":[{"uriTemplate":"x:{n}","name":"t"}],"tools":[]}"#;
+        let names = [Kind::Tool, Kind::Prompt, Kind::Resource, Kind::Template].map(|kind| {
+            let mut listing = Listing::new(kind);
+            listing.take(&page(all)).unwrap();
+            listing.finish().iter().map(|item| item.name.to_string()).collect::<Vec<_>>()
+        });
+
+        assert_eq!(names, [vec![], vec!["p".to_owned()], vec!["x:1".to_owned()], vec!["x:{n}".to_owned()]]);
     }
 }

@@ -4,9 +4,9 @@
 //! `_meta` that belong to one hop only: the trace parent, the progress token, what is left of the deadline, and our own
 //! keys, which no client may set for the next gateway.
 
-use std::{ops::Range, time::Duration};
+use std::{borrow::Cow, ops::Range, time::Duration};
 
-use runtime_api::{Call, CallError, Client, Era, ErrorCode, TraceContext};
+use runtime_api::{Call, CallError, Client, Era, ErrorCode, Logging, TraceContext};
 use tokio::time::Instant;
 use twinway_proto::{
     envelope::{Edit, splice},
@@ -16,7 +16,11 @@ use twinway_proto::{
     rope::{Builder, Rope},
 };
 
-use crate::handshake::CLIENT_INFO;
+use crate::{
+    client,
+    handshake::CLIENT_INFO,
+    input::{OF_A_ROUND, index},
+};
 
 /// What a hop is like.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +40,9 @@ pub struct Hop {
 /// # Errors
 /// `InvalidParams` when `_meta` is not an object. Nothing was sent.
 pub fn params(call: &Call, hop: Hop) -> Result<Rope, CallError> {
+    if call.params.of_a_round && hop.era == Era::Legacy {
+        return params_without_round(call, hop);
+    }
     let raw = &call.params.raw;
     let name = call.params.name.clone().filter(|range| !names(&raw[range.clone()], &call.name));
     let quoted = name.is_some().then(|| quote(&call.name));
@@ -61,6 +68,15 @@ pub fn params(call: &Call, hop: Hop) -> Result<Rope, CallError> {
     Ok(out.finish())
 }
 
+/// Legacy revisions know no rounds: what belongs to one stays behind.
+#[cold]
+fn params_without_round(call: &Call, hop: Hop) -> Result<Rope, CallError> {
+    let keep = |key: &Key<'_>| !OF_A_ROUND.iter().any(|name| key.is(name));
+    let raw = rewrite(Some(text(&call.params.raw)), keep, &[]);
+    let raw = raw.map_err(|error| CallError::caller(ErrorCode::InvalidParams, "`params` is not an object").with_source(error))?;
+    params(&Call { params: index(call, raw.into()), ..call.clone() }, hop)
+}
+
 /// The edit that puts the right `_meta` in place; `None` when there is nothing to change.
 fn meta(call: &Call, hop: Hop) -> Result<Option<MetaEdit>, JsonError> {
     let raw = call.params.meta.as_ref().map(|range| text(&call.params.raw[range.clone()]));
@@ -70,7 +86,15 @@ fn meta(call: &Call, hop: Hop) -> Result<Option<MetaEdit>, JsonError> {
     let token = hop.progress_token.map(|token| token.to_string());
     let left_ms = hop.gateway.then(|| left(call.deadline).as_millis().to_string());
 
-    let mut added: [(&str, &[u8]); 8] = [("", b""); 8];
+    // Nothing is declared that the way back could not carry.
+    let wants = call.caller.wants();
+    let declared = if wants.requests.is_none() { Cow::Borrowed("{}") } else { client::capabilities(wants.requests).into() };
+    let log_level = match wants.logging {
+        Logging::From(level) => Some(quote(level.as_str())),
+        Logging::Off | Logging::Whatever => None,
+    };
+
+    let mut added: [(&str, &[u8]); 9] = [("", b""); 9];
     let mut count = 0;
     let mut add = |key, value| {
         added[count] = (key, value);
@@ -84,8 +108,8 @@ fn meta(call: &Call, hop: Hop) -> Result<Option<MetaEdit>, JsonError> {
     if let (Client::Legacy(client), Era::Modern) = (&call.client, hop.era) {
         add(key::PROTOCOL_VERSION, MODERN_QUOTED.as_bytes());
         add(key::CLIENT_INFO, if client.info.is_empty() { CLIENT_INFO.as_bytes() } else { &client.info });
-        // Nothing is declared that the way back could not carry.
-        add(key::CLIENT_CAPABILITIES, b"{}");
+        add(key::CLIENT_CAPABILITIES, declared.as_bytes());
+        log_level.iter().for_each(|level| add(key::LOG_LEVEL, level));
     }
     let Some(raw) = raw else {
         return Ok((count > 0).then(|| insertion(call, &rewrite_added(&added[..count]))));
@@ -175,7 +199,7 @@ mod tests {
     use std::sync::Arc;
 
     use bytes::Bytes;
-    use runtime_api::{Caller, LegacyClient, Method, Params, Principal, Priority, TargetId};
+    use runtime_api::{Caller, Declared, LegacyClient, LogLevel, Method, Params, Principal, Priority, TargetId, Wants};
     use twinway_proto::envelope::{Message, parse};
 
     use super::*;
@@ -197,6 +221,7 @@ mod tests {
                 arguments: index.arguments,
                 meta: index.meta,
                 meta_passes: !request.meta.of_one_hop,
+                of_a_round: params.contains("requestState"),
             },
             principal: Principal::anonymous(),
             client,
@@ -212,6 +237,7 @@ mod tests {
             revision: "2025-11-25",
             capabilities: Bytes::from_static(b"{}"),
             info: Bytes::from_static(br#"{"name":"c","version":"1"}"#),
+            declared: Declared::NONE,
         }))
     }
 
@@ -285,6 +311,27 @@ mod tests {
 
         assert_eq!(written(&call(text, Client::Modern), hop(Era::Legacy)), r#"{"name":"tool","_meta":{"x":1}}"#);
         assert_eq!(written(&call(text, Client::Modern), hop(Era::Modern)), text);
+    }
+
+    #[test]
+    fn a_legacy_client_s_declarations_go_to_a_modern_server_with_each_call() {
+        let mut call = call(r#"{"name":"tool"}"#, legacy());
+        let requests = Declared::ROOTS.with(Declared::ELICITATION_FORM);
+        let wants = Wants { requests, logging: Logging::From(LogLevel::Info), ..Wants::default() };
+        call.caller = Caller::channel(wants).0;
+
+        let written = written(&call, hop(Era::Modern));
+
+        assert!(written.contains(r#"clientCapabilities":{"roots":{},"elicitation":{}}"#), "{written}");
+        assert!(written.contains(r#"logLevel":"info""#), "{written}");
+    }
+
+    #[test]
+    fn what_belongs_to_a_round_does_not_go_to_a_legacy_server() {
+        let text = r#"{"inputResponses":{"a":{}},"name":"up.tool","requestState":"s","arguments":{"a":1}}"#;
+        let call = call(text, Client::Modern);
+
+        assert_eq!(written(&call, hop(Era::Legacy)), r#"{"name":"tool","arguments":{"a":1}}"#);
     }
 
     #[test]

@@ -52,7 +52,8 @@ pub struct Settings {
     pub garbage: Garbage,
     /// What carries the messages, as spans name it: `tcp`, `quic`, `pipe`.
     pub transport: &'static str,
-    /// Answers requests of the other side; `ping` is answered without it. None: they are refused with -32601.
+    /// Answers requests of the other side; `ping` is answered without it. None: they go to the client of the one call in flight that
+    /// takes them, or are refused with -32601.
     pub on_request: Option<OnRequest>,
     /// Hears of everything that was thrown away.
     pub on_fault: OnFault,

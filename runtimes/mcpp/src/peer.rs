@@ -25,6 +25,7 @@ use libp2p::{Multiaddr, PeerId};
 use runtime_api::{BoxError, Call, CallError, Delivery, ErrorCode, Member, Reply, TargetId};
 use runtime_mcp::{
     Incoming,
+    input::{self, wants_input},
     outgoing::{self, Hop},
     stream::{Ask, Connection, Conversation, Fault, Settings},
 };
@@ -157,14 +158,20 @@ impl Peer {
     /// Makes a call.
     pub(crate) async fn call(&self, call: Call) -> Result<Reply, CallError> {
         let _place = self.place(call.deadline).await?;
-        match self.attempt(&call).await {
+        let answer = match self.attempt(&call).await {
             // The stream ended between being chosen and being written to; the call has not left.
             Err(error) if error.code() == ErrorCode::Disconnected && error.delivery() == Delivery::NotSent => {
                 self.attempt(&call).await
             }
             answer => answer,
+        };
+        match answer? {
+            question if wants_input(&question, &call.client) => {
+                let send = |round: Call| async move { self.attempt(&round).await };
+                Box::pin(input::rounds(&call, question, send)).await.map(Incoming::into_reply)
+            }
+            answer => Ok(answer.into_reply()),
         }
-        .map(Incoming::into_reply)
     }
 
     async fn attempt(&self, call: &Call) -> Result<Incoming, CallError> {
@@ -188,7 +195,7 @@ impl Peer {
         let terms = terms.as_deref().ok_or_else(|| self.unavailable("it has not answered yet"))?;
         let hop = |id| Hop {
             era: terms.era,
-            progress_token: call.caller.listens().then_some(id),
+            progress_token: call.caller.wants().progress.then_some(id),
             gateway: terms.gateway,
             trusted: false,
         };

@@ -40,7 +40,7 @@ async fn the_tools_of_a_peer_are_offered_over_all_pages() {
     near.until(|state| *state == TargetState::Ready).await;
 
     let offers = near.offers.borrow().clone();
-    let names: Vec<_> = offers.targets[0].tools.iter().map(|tool| &*tool.name).collect();
+    let names: Vec<_> = offers.targets[0].items.tools.iter().map(|tool| &*tool.name).collect();
     assert_eq!(names, ["echo", "hold", "hang", "meta"]);
     assert_eq!(offers.targets[0].eras.modern, Support::Yes);
 }
@@ -53,7 +53,7 @@ async fn a_changed_list_is_fetched_when_the_peer_says_so() {
 
     near.call("grow", "{}").await.unwrap();
 
-    let grown = |offers: &Arc<Offers>| offers.targets[0].tools.iter().any(|tool| &*tool.name == "grown");
+    let grown = |offers: &Arc<Offers>| offers.targets[0].items.tools.iter().any(|tool| &*tool.name == "grown");
     soon(near.offers.wait_for(grown)).await.unwrap();
 }
 
@@ -134,7 +134,7 @@ async fn the_death_of_a_peer_ends_its_calls_at_once_and_says_they_may_have_run()
     let error = answer.unwrap_err();
     assert_eq!((error.code(), error.delivery()), (ErrorCode::Disconnected, Delivery::Unknown), "{error}");
     near.until(|state| matches!(state, TargetState::Stale(_))).await;
-    assert!(!near.offers.borrow().targets[0].tools.is_empty(), "the last known tools stay");
+    assert!(!near.offers.borrow().targets[0].items.tools.is_empty(), "the last known tools stay");
     let after = near.call("echo", "{}").await.unwrap_err();
     assert_eq!((after.code(), after.delivery()), (ErrorCode::Unavailable, Delivery::NotSent), "{after}");
 }

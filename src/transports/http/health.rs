@@ -16,7 +16,7 @@ pub(super) fn runtimes(server: &Server) -> Value {
             "state": target.state.as_str(),
             "reason": target.state.reason(),
             "transport": target.transport,
-            "tools": target.tools.len(),
+            "tools": target.items.tools.len(),
             "eras": { "modern": format!("{:?}", target.eras.modern).to_lowercase(), "legacy": format!("{:?}", target.eras.legacy).to_lowercase() },
         }));
     }

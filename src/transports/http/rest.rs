@@ -105,10 +105,10 @@ fn merged(front: &Front, write: impl FnOnce(&View) -> Vec<u8>) -> Vec<u8> {
 
 /// All tools, each as its target defines it but for its public name.
 fn list(view: &View) -> Vec<u8> {
-    let page = view.page_of(None, usize::MAX, |_| true);
+    let page = view.tools.page_of(None, usize::MAX, |_| true);
     let mut list = br#"{"tools":"#.to_vec();
-    list.extend_from_slice(&page.tools);
-    list.extend_from_slice(format!(r#","count":{}}}"#, view.len()).as_bytes());
+    list.extend_from_slice(&page.items);
+    list.extend_from_slice(format!(r#","count":{}}}"#, view.tools.len()).as_bytes());
     list
 }
 

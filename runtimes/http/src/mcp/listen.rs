@@ -1,11 +1,14 @@
-//! Hears from a server when its list of tools is another, so that nobody has to wait for the next refresh:
+//! Hears from a server when a list of its is another, so that nobody has to wait for the next refresh:
 //! `subscriptions/listen` (2026-07-28), or the stream of a session (2025-11-25, transports).
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use http::{HeaderValue, Method, StatusCode, header};
-use runtime_api::{CallError, Caller, Era};
-use runtime_mcp::{handshake, incoming::is_number};
+use http::{Method, StatusCode};
+use runtime_api::{CallError, Caller, Era, Kind};
+use runtime_mcp::{
+    handshake::{self, ServerFacts},
+    incoming::is_number,
+};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 use twinway_proto::{
@@ -16,12 +19,12 @@ use twinway_proto::{
 
 use super::{
     McpServer,
-    look::own_principal,
-    sse_reply::{SseReply, TOOLS_CHANGED, unreadable},
+    session::{Owner, Session},
+    sse_reply::{SseReply, is_list_changed, unreadable},
 };
 use crate::{
-    exchange::{Kind, kind, next_data, refused_by},
-    h1::{Exchange, RequestHead},
+    exchange::{Content, content, next_data, refused_by},
+    h1::Exchange,
 };
 
 const LISTEN: &str = "subscriptions/listen";
@@ -32,6 +35,31 @@ const PAUSE_MAX: Duration = Duration::from_secs(5 * 60);
 
 /// Longest life of a stream. One that died without a word is noticed then.
 const LIFE_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// Of which changes a server tells, and in which era.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tells {
+    era: Era,
+    tools: bool,
+    prompts: bool,
+    resources: bool,
+}
+
+impl Tells {
+    /// What it declares; nothing when it tells of no list.
+    pub(super) fn of(era: Era, facts: &ServerFacts) -> Option<Self> {
+        let [tools, prompts, resources] = [Kind::Tool, Kind::Prompt, Kind::Resource].map(|kind| facts.tells_of(kind));
+        (tools || prompts || resources).then_some(Self { era, tools, prompts, resources })
+    }
+
+    /// What `subscriptions/listen` asks for.
+    fn wanted(self) -> String {
+        let asked =
+            [("toolsListChanged", self.tools), ("promptsListChanged", self.prompts), ("resourcesListChanged", self.resources)];
+        let asked: Vec<_> = asked.iter().filter(|(_, tells)| *tells).map(|(name, _)| format!(r#""{name}":true"#)).collect();
+        format!(r#""notifications":{{{}}}"#, asked.join(","))
+    }
+}
 
 /// Why a stream is over.
 enum Over {
@@ -56,11 +84,11 @@ impl McpServer {
         let mut pause = PAUSE_MIN;
         let mut tells = self.tells.subscribe();
         loop {
-            let found = tells.wait_for(Option::is_some).await.map(|era| *era);
+            let found = tells.wait_for(Option::is_some).await.map(|tells| *tells);
             // It fails only without a sender, and this is one.
-            let Ok(Some(era)) = found else { return std::future::pending().await };
+            let Ok(Some(told)) = found else { return std::future::pending().await };
             let began = Instant::now();
-            let over = match timeout(LIFE_MAX, self.hear(era)).await {
+            let over = match timeout(LIFE_MAX, self.hear(told)).await {
                 Ok(over) => over,
                 Err(_) => Over::Ended,
             };
@@ -84,38 +112,33 @@ impl McpServer {
         }
     }
 
-    async fn hear(&self, era: Era) -> Over {
-        match self.open_and_hear(era).await {
+    async fn hear(&self, told: Tells) -> Over {
+        match self.open_and_hear(told).await {
             Ok(()) => Over::Ended,
             Err(over) => over,
         }
     }
 
-    async fn open_and_hear(&self, era: Era) -> Result<(), Over> {
+    async fn open_and_hear(&self, told: Tells) -> Result<(), Over> {
         let id = self.next_id();
-        let session = match era {
+        let session = match told.era {
             Era::Modern => None,
-            Era::Legacy => Some(self.session(&own_principal()).await?),
+            Era::Legacy => Some(self.session(&Owner::gateway()).await?),
         };
         let endpoint = &self.site.endpoint;
         let exchange = match &session {
             None => {
-                let params = handshake::own_params(r#""notifications":{"toolsListChanged":true}"#);
+                let params = handshake::own_params(&told.wanted());
                 endpoint.post(self.modern_head(LISTEN), envelope::request(id, LISTEN, Some(params))).await?
             }
-            Some(session) => {
-                let mut headers = session.headers.clone();
-                headers.remove(header::CONTENT_TYPE);
-                headers.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
-                endpoint.send(&Method::GET, &headers, Rope::default()).await?
-            }
+            Some(session) => endpoint.send(&Method::GET, &session.listening_headers(), Rope::default()).await?,
         };
         let status = exchange.head.status;
-        if kind(&exchange.head) != Kind::Events || status != StatusCode::OK {
+        if content(&exchange.head) != Content::Events || status != StatusCode::OK {
             let refusal = refused_by(&exchange.head);
             endpoint.body(exchange).await?;
             if let Some(session) = session.filter(|_| status == StatusCode::NOT_FOUND) {
-                self.sessions.forget(&own_principal(), &session);
+                self.sessions.forget(&Owner::gateway(), &session);
                 return Err(Over::Lost(refusal));
             }
             let is_in_trouble = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
@@ -123,21 +146,21 @@ impl McpServer {
         }
         // What changed since the last look, and before this stream, nobody tells.
         self.site.wake.notify_one();
-        self.follow(exchange, id, session.as_ref().map(|session| &session.head)).await
+        self.follow(exchange, id, session.as_ref()).await
     }
 
     /// Reads the stream to its end.
-    async fn follow(&self, mut exchange: Exchange, id: u64, session_head: Option<&RequestHead>) -> Result<(), Over> {
+    async fn follow(&self, mut exchange: Exchange, id: u64, session: Option<&Arc<Session>>) -> Result<(), Over> {
         let caller = Caller::none();
-        let reply = SseReply { endpoint: &self.site.endpoint, session_head, caller: &caller, id, wake: &self.site.wake };
+        let reply = SseReply { endpoint: &self.site.endpoint, session, caller: &caller, id, wake: &self.site.wake };
         let mut decoder = Decoder::new(self.site.settings.answer_bytes_max);
         loop {
             while let Some(event) = decoder.next_event().map_err(unreadable)? {
                 match envelope::parse(&event.data) {
-                    Ok(Message::Notification(notification)) if notification.method == TOOLS_CHANGED => {
+                    Ok(Message::Notification(notification)) if is_list_changed(&notification.method) => {
                         self.site.wake.notify_one();
                     }
-                    Ok(Message::Request(request)) => reply.answer(&request),
+                    Ok(Message::Request(request)) => reply.refuse(&request),
                     Ok(Message::Response(response)) if is_number(response.id, id) => return Ok(()),
                     // Other notifications are of what is not offered here; an event without data keeps the stream alive.
                     _ => {}

@@ -1,14 +1,14 @@
-//! Finds out which eras an MCP server serves and which tools it offers, and ends sessions that nobody uses.
+//! Finds out which eras an MCP server serves and what it offers, and ends sessions that nobody uses.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http::{Method, StatusCode};
-use runtime_api::{CallError, Caller, Era, Principal, Support, Tool};
+use runtime_api::{CallError, Caller, Era, Item, Items, Kind, Support};
 use runtime_mcp::{
     Incoming,
-    era::{Verdict, judge},
+    era::{Verdict, error_code, judge},
     handshake::{self, ServerFacts},
     listing::{Listing, Next},
 };
@@ -19,9 +19,14 @@ use twinway_proto::{
     rope::Rope,
 };
 
-use super::{Ask, McpServer, fault::AskError, session::Session};
+use super::{
+    Ask, McpServer,
+    fault::AskError,
+    listen::Tells,
+    session::{Owner, Session},
+};
 use crate::{
-    exchange::{Kind, kind, refused, refused_by},
+    exchange::{Content, content, refused, refused_by},
     h1::Exchange,
     settings::EraChoice,
     target::Found,
@@ -32,35 +37,44 @@ impl McpServer {
     pub(crate) async fn look(&self) -> Result<Found, CallError> {
         let mut facts = self.probe_modern().await?;
         if facts.is_none() {
-            facts = Some(self.session(&own_principal()).await?.facts.clone());
+            facts = Some(self.session(&Owner::gateway()).await?.facts.clone());
         }
-        let mut tools = Vec::new();
-        if facts.as_ref().is_none_or(|facts| facts.has("tools")) {
-            tools = self.list().await?;
+        let facts = facts.unwrap_or_default();
+        let mut items = Items::default();
+        for kind in Kind::ALL.into_iter().filter(|kind| facts.has(kind.capability())) {
+            *items.of_mut(kind) = self.list(kind).await?.into();
         }
-        tools.retain(|tool| self.is_usable(tool));
-        self.param_headers.store(Arc::new(mirrored(&tools)));
+        self.param_headers.store(Arc::new(mirrored(&items.tools)));
         let era = if self.modern.get() == Support::Yes { Era::Modern } else { Era::Legacy };
-        let tells = facts.as_ref().filter(|facts| facts.tells_of_tools()).map(|_| era);
+        let tells = Tells::of(era, &facts);
         self.tells.send_if_modified(|known| std::mem::replace(known, tells) != tells);
-        Ok(Found { tools, eras: self.eras(), server_info: facts.and_then(|facts| facts.server_info) })
+        Ok(Found { items, eras: self.eras(), about: facts.about })
     }
 
-    async fn list(&self) -> Result<Vec<Tool>, CallError> {
-        let mut listing = Listing::default();
+    async fn list(&self, kind: Kind) -> Result<Vec<Item>, CallError> {
+        let mut listing = Listing::new(kind);
         let mut members = String::new();
         loop {
-            let page = self.ask_for_itself("tools/list", &members).await?;
+            let page = match self.ask_for_itself(kind.list_method(), &members).await {
+                // Declared with the resources, and not built by every server that has some.
+                Err(error) if kind == Kind::Template && has_no_method(&error) => return Ok(Vec::new()),
+                page => page?,
+            };
             match listing.take(&page)? {
                 Next::Page(cursor) => members = format!(r#""cursor":{cursor}"#),
-                Next::Done => return Ok(listing.finish()),
+                Next::Done => break,
             }
         }
+        let mut items = listing.finish();
+        if kind == Kind::Tool {
+            items.retain(|tool| self.is_usable(tool));
+        }
+        Ok(items)
     }
 
     /// A tool whose schema breaks the rules of `x-mcp-header` must not be offered (2026-07-28, Streamable HTTP): its
     /// headers and its arguments could say different things.
-    fn is_usable(&self, tool: &Tool) -> bool {
+    fn is_usable(&self, tool: &Item) -> bool {
         let Err(error) = param_headers(tool) else { return true };
         let target = &self.site.settings.target;
         warn!(target_name = %target, tool = %tool.name, %error, "tool is not offered: its `x-mcp-header` is invalid");
@@ -75,7 +89,7 @@ impl McpServer {
             let (params, head, session) = if modern {
                 (handshake::own_params(members), self.modern_head(method), None)
             } else {
-                let session = self.session(&own_principal()).await?;
+                let session = self.session(&Owner::gateway()).await?;
                 let params = format!("{{{members}}}").into_bytes().into();
                 (params, session.head.begin(), Some(session))
             };
@@ -84,7 +98,7 @@ impl McpServer {
             match (self.ask(ask).await, session) {
                 (Ok(answer), _) => return Ok(answer),
                 (Err(AskError::Failed(error)), _) => return Err(error),
-                (Err(AskError::Expired), Some(session)) => self.sessions.forget(&own_principal(), &session),
+                (Err(AskError::Expired), Some(session)) => self.sessions.forget(&Owner::gateway(), &session),
                 (Err(AskError::Expired), None) => break,
             }
         }
@@ -130,7 +144,7 @@ impl McpServer {
     }
 
     async fn probe_body(&self, exchange: Exchange, id: u64) -> Result<Bytes, CallError> {
-        if kind(&exchange.head) != Kind::Events {
+        if content(&exchange.head) != Content::Events {
             return self.site.endpoint.body(exchange).await;
         }
         match self.sse_reply(&Caller::none(), None, id).read(exchange).await {
@@ -164,21 +178,19 @@ impl McpServer {
     }
 }
 
-/// Who the gateway is when it asks for itself.
-pub(super) fn own_principal() -> Principal {
-    // No configured client can have a colon in its name.
-    Principal("gateway:".into())
+fn has_no_method(error: &CallError) -> bool {
+    error.answer().and_then(|answer| error_code(answer)) == Some(-32601)
 }
 
-fn param_headers(tool: &Tool) -> Result<ParamHeaders, InvalidParamHeader> {
+fn param_headers(tool: &Item) -> Result<ParamHeaders, InvalidParamHeader> {
     let schema = runtime_mcp::handshake::part(&tool.definition, "inputSchema");
     let schema = schema.as_deref().and_then(|schema| std::str::from_utf8(schema).ok());
     schema.map_or_else(|| Ok(ParamHeaders::default()), ParamHeaders::from_schema)
 }
 
 /// The tools that want arguments mirrored in headers.
-fn mirrored(tools: &[Tool]) -> HashMap<Arc<str>, ParamHeaders> {
-    let headers_of = |tool: &Tool| {
+fn mirrored(tools: &[Item]) -> HashMap<Arc<str>, ParamHeaders> {
+    let headers_of = |tool: &Item| {
         let headers = param_headers(tool).ok()?;
         (!headers.is_empty()).then(|| (tool.name.clone(), headers))
     };

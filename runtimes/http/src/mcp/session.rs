@@ -1,17 +1,17 @@
-//! Legacy sessions at one upstream, one for each principal and never shared between two.
+//! Legacy sessions at one upstream: one for each principal and what its client takes, never shared between two principals.
 
 use std::{
     future::Future,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU8, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use dashmap::DashMap;
-use http::{HeaderMap, HeaderValue};
-use runtime_api::{CallError, ErrorCode, Principal};
+use http::{HeaderMap, HeaderValue, header};
+use runtime_api::{Call, CallError, Declared, ErrorCode, LogLevel, Principal};
 use runtime_mcp::handshake::ServerFacts;
 use tokio::{sync::OnceCell, time::Instant};
 use twinway_proto::headers::{MCP_PROTOCOL_VERSION, MCP_SESSION_ID};
@@ -24,6 +24,27 @@ const SESSIONS_MAX: usize = 1024;
 /// A session that nobody used for this long is ended. Most servers end theirs after half an hour.
 const IDLE_MAX: Duration = Duration::from_secs(10 * 60);
 
+/// Whose session it is. A server asks a session for what its client declared, so clients that declare different things have
+/// different sessions.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Owner {
+    principal: Principal,
+    pub(crate) declared: Declared,
+}
+
+impl Owner {
+    /// Whoever makes this call.
+    pub(crate) fn of(call: &Call) -> Self {
+        Self { principal: call.principal.clone(), declared: call.caller.wants().requests }
+    }
+
+    /// The gateway, when it asks for itself: it takes no requests.
+    pub(crate) fn gateway() -> Self {
+        // No configured client can have a colon in its name.
+        Self { principal: Principal("gateway:".into()), declared: Declared::NONE }
+    }
+}
+
 /// What an upstream agreed on in `initialize`.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -33,6 +54,8 @@ pub(crate) struct Session {
     pub(crate) head: RequestHead,
     /// What the upstream told of itself.
     pub(crate) facts: ServerFacts,
+    /// From which level on log lines are sent, as a place in [`LogLevel::ALL`]; beyond it nobody has said.
+    log_level: AtomicU8,
 }
 
 impl Session {
@@ -43,7 +66,21 @@ impl Session {
         if let Some(id) = id {
             headers.insert(MCP_SESSION_ID, id);
         }
-        Self { head: endpoint.post_head(&headers), headers, facts }
+        Self { head: endpoint.post_head(&headers), headers, facts, log_level: AtomicU8::new(u8::MAX) }
+    }
+
+    /// Notes that somebody wants log lines from this level on; whether the upstream has to be told.
+    pub(crate) fn lowers_log_level(&self, level: LogLevel) -> bool {
+        let level = level as u8;
+        self.log_level.fetch_min(level, Ordering::Relaxed) > level
+    }
+
+    /// The headers of a GET that opens a stream of the session.
+    pub(crate) fn listening_headers(&self) -> HeaderMap {
+        let mut headers = self.headers.clone();
+        headers.remove(header::CONTENT_TYPE);
+        headers.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
+        headers
     }
 
     /// Whether the upstream keeps anything that has to be ended.
@@ -55,7 +92,7 @@ impl Session {
 /// The sessions of one upstream.
 #[derive(Debug)]
 pub(crate) struct Sessions {
-    slots: DashMap<Principal, Arc<Slot>>,
+    slots: DashMap<Owner, Arc<Slot>>,
     epoch: Instant,
 }
 
@@ -71,22 +108,22 @@ impl Sessions {
         Self { slots: DashMap::new(), epoch: Instant::now() }
     }
 
-    /// The principal's session. Opened once, however many calls wait for it.
+    /// The owner's session. Opened once, however many calls wait for it.
     ///
     /// Cancel-safe: when the call that opens it is dropped, the next one opens it.
-    pub(crate) async fn get<F>(&self, principal: &Principal, open: impl FnOnce() -> F) -> Result<Arc<Session>, CallError>
+    pub(crate) async fn get<F>(&self, owner: &Owner, open: impl FnOnce() -> F) -> Result<Arc<Session>, CallError>
     where
         F: Future<Output = Result<Session, CallError>>,
     {
-        let slot = self.slot(principal)?;
+        let slot = self.slot(owner)?;
         slot.used_ms.store(self.now_ms(), Ordering::Relaxed);
         let session = slot.session.get_or_try_init(|| async { open().await.map(Arc::new) }).await?;
         Ok(Arc::clone(session))
     }
 
     /// Forgets a session that the upstream does not know any more, unless it was replaced already.
-    pub(crate) fn forget(&self, principal: &Principal, expired: &Arc<Session>) {
-        self.slots.remove_if(principal, |_, slot| slot.session.get().is_some_and(|session| Arc::ptr_eq(session, expired)));
+    pub(crate) fn forget(&self, owner: &Owner, expired: &Arc<Session>) {
+        self.slots.remove_if(owner, |_, slot| slot.session.get().is_some_and(|session| Arc::ptr_eq(session, expired)));
     }
 
     /// Takes out the sessions that nobody used lately, or all of them.
@@ -105,8 +142,8 @@ impl Sessions {
         taken
     }
 
-    fn slot(&self, principal: &Principal) -> Result<Arc<Slot>, CallError> {
-        if let Some(slot) = self.slots.get(principal).map(|slot| Arc::clone(&slot)) {
+    fn slot(&self, owner: &Owner) -> Result<Arc<Slot>, CallError> {
+        if let Some(slot) = self.slots.get(owner).map(|slot| Arc::clone(&slot)) {
             return Ok(slot);
         }
         if self.slots.len() >= SESSIONS_MAX {
@@ -114,7 +151,7 @@ impl Sessions {
             return Err(CallError::gateway(ErrorCode::Overloaded, message).with_retry_after(IDLE_MAX));
         }
         let new = || Arc::new(Slot { session: OnceCell::new(), used_ms: AtomicU64::new(self.now_ms()) });
-        Ok(Arc::clone(&self.slots.entry(principal.clone()).or_insert_with(new)))
+        Ok(Arc::clone(&self.slots.entry(owner.clone()).or_insert_with(new)))
     }
 
     fn now_ms(&self) -> u64 {
@@ -128,48 +165,68 @@ mod tests {
 
     use super::*;
 
-    fn principal(name: &str) -> Principal {
-        Principal(name.into())
+    fn owner(name: &str) -> Owner {
+        Owner { principal: Principal(name.into()), declared: Declared::NONE }
     }
 
     fn open(id: &'static str) -> std::future::Ready<Result<Session, CallError>> {
         let facts = ServerFacts { revision: "2025-11-25", ..ServerFacts::default() };
         let headers = HeaderMap::from_iter([(MCP_SESSION_ID, HeaderValue::from_static(id))]);
         let head = RequestHead::new(&Method::POST, "/mcp", &headers);
-        std::future::ready(Ok(Session { headers, head, facts }))
+        std::future::ready(Ok(Session { headers, head, facts, log_level: AtomicU8::new(u8::MAX) }))
     }
 
     #[tokio::test]
     async fn two_principals_never_share_a_session() {
         let sessions = Sessions::new();
 
-        let a = sessions.get(&principal("a"), || open("1")).await.expect("opens");
-        let b = sessions.get(&principal("b"), || open("2")).await.expect("opens");
-        let again = sessions.get(&principal("a"), || open("3")).await.expect("is open");
+        let a = sessions.get(&owner("a"), || open("1")).await.expect("opens");
+        let b = sessions.get(&owner("b"), || open("2")).await.expect("opens");
+        let again = sessions.get(&owner("a"), || open("3")).await.expect("is open");
 
         assert!(!Arc::ptr_eq(&a, &b));
         assert!(Arc::ptr_eq(&a, &again));
     }
 
     #[tokio::test]
+    async fn clients_that_declare_different_things_have_different_sessions() {
+        let sessions = Sessions::new();
+        let asked = Owner { declared: Declared::ROOTS, ..owner("a") };
+
+        let plain = sessions.get(&owner("a"), || open("1")).await.expect("opens");
+        let with_roots = sessions.get(&asked, || open("2")).await.expect("opens");
+
+        assert!(!Arc::ptr_eq(&plain, &with_roots));
+    }
+
+    #[tokio::test]
+    async fn an_upstream_is_told_of_a_log_level_only_when_it_is_lower() {
+        let session = open("1").await.expect("opens");
+        let told =
+            [LogLevel::Warning, LogLevel::Error, LogLevel::Warning, LogLevel::Debug].map(|level| session.lowers_log_level(level));
+
+        assert_eq!(told, [true, false, false, true]);
+    }
+
+    #[tokio::test]
     async fn only_the_expired_session_is_forgotten() {
         let sessions = Sessions::new();
-        let old = sessions.get(&principal("a"), || open("1")).await.expect("opens");
-        sessions.forget(&principal("a"), &old);
-        let new = sessions.get(&principal("a"), || open("2")).await.expect("opens");
+        let old = sessions.get(&owner("a"), || open("1")).await.expect("opens");
+        sessions.forget(&owner("a"), &old);
+        let new = sessions.get(&owner("a"), || open("2")).await.expect("opens");
 
-        sessions.forget(&principal("a"), &old);
+        sessions.forget(&owner("a"), &old);
 
-        let kept = sessions.get(&principal("a"), || open("3")).await.expect("is open");
+        let kept = sessions.get(&owner("a"), || open("3")).await.expect("is open");
         assert!(Arc::ptr_eq(&new, &kept));
     }
 
     #[tokio::test(start_paused = true)]
     async fn idle_sessions_are_given_up() {
         let sessions = Sessions::new();
-        sessions.get(&principal("old"), || open("1")).await.expect("opens");
+        sessions.get(&owner("old"), || open("1")).await.expect("opens");
         tokio::time::advance(IDLE_MAX + Duration::from_secs(1)).await;
-        sessions.get(&principal("new"), || open("2")).await.expect("opens");
+        sessions.get(&owner("new"), || open("2")).await.expect("opens");
 
         assert_eq!(sessions.take_idle(false).len(), 1);
         assert_eq!(sessions.take_idle(true).len(), 1);

@@ -1,12 +1,13 @@
 //! Reads an answer that comes as an event stream: notifications first, then the reply.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures_util::FutureExt;
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use http::{HeaderName, Method, StatusCode};
 use runtime_api::{CallError, Caller, Delivery, ErrorCode};
 use runtime_mcp::{
-    Incoming,
+    Incoming, client,
     incoming::{is_number, off_protocol},
 };
 use tokio::sync::Notify;
@@ -16,77 +17,140 @@ use twinway_proto::{
     sse::Decoder,
 };
 
+use super::session::Session;
 use crate::{
-    exchange::{Endpoint, next_data},
-    h1::{Exchange, RequestHead},
+    exchange::{Content, Endpoint, content, next_data, refused_by, value},
+    h1::Exchange,
     pool::broken,
 };
 
-/// Servers say it on a stream of its own, or beside the answer to the call that changed them.
-pub(super) const TOOLS_CHANGED: &str = "notifications/tools/list_changed";
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// Whether a notification says that a list is another. Servers say it on a stream of its own, or beside the answer to the call
+/// that changed it.
+pub(super) fn is_list_changed(method: &str) -> bool {
+    matches!(
+        method,
+        "notifications/tools/list_changed" | "notifications/prompts/list_changed" | "notifications/resources/list_changed"
+    )
+}
 
 /// Bytes that are read after the reply in the hope that the stream ends and the connection can be used again. A stream
 /// that goes on is not worth more than a new connection costs.
 const DRAIN_BYTES_MAX: usize = 64 * 1024;
 
+/// How often a stream that ended before the answer is opened again without anything new on it.
+const RESUMES_MAX: usize = 8;
+
+/// How long to wait before that, when the server does not say (2025-11-25, polling), and at most.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
 /// One stream that shall bring the answer to the request `id`.
 #[derive(Debug)]
 pub(crate) struct SseReply<'a> {
     pub(crate) endpoint: &'a Arc<Endpoint>,
-    /// What a request in the legacy session begins with, if there is a session.
-    pub(crate) session_head: Option<&'a RequestHead>,
+    /// The legacy session, if there is one.
+    pub(crate) session: Option<&'a Arc<Session>>,
     pub(crate) caller: &'a Caller,
     pub(crate) id: u64,
     /// Told of changes that the server mentions beside the answer.
     pub(crate) wake: &'a Notify,
 }
 
-impl SseReply<'_> {
+/// What an event amounts to.
+enum Heard<'a> {
+    Answer(Incoming),
+    /// A question of the server: to be asked of the client, and its answer to be sent back.
+    Question(BoxFuture<'a, Result<(), CallError>>),
+    Nothing,
+}
+
+impl<'a> SseReply<'a> {
     /// Reads until the answer is there. Dropping the future closes the connection.
     pub(crate) async fn read(&self, mut exchange: Exchange) -> Result<Incoming, CallError> {
         let mut decoder = Decoder::new(self.endpoint.answer_bytes_max);
+        let mut questions = FuturesUnordered::new();
+        let mut resumes = 0;
+        let mut last_event_id = Box::<str>::default();
         loop {
             while let Some(event) = decoder.next_event().map_err(unreadable)? {
                 // A priming event has an id and no data (2025-11-25, polling).
                 if event.data.is_empty() {
                     continue;
                 }
-                if let Some(answer) = self.event(event.data).await? {
-                    self.finish(exchange);
-                    return Ok(answer);
+                resumes = 0;
+                match self.event(event.data).await? {
+                    Heard::Answer(answer) => {
+                        self.finish(exchange);
+                        return Ok(answer);
+                    }
+                    Heard::Question(question) => questions.push(question),
+                    Heard::Nothing => {}
                 }
             }
-            let data = next_data(&mut exchange).await?;
-            decoder.push(data.ok_or_else(|| broken("the event stream ended before the answer"))?);
+            let data = tokio::select! {
+                biased;
+                Some(answered) = questions.next() => {
+                    answered?;
+                    continue;
+                }
+                data = next_data(&mut exchange) => data,
+            };
+            if let Ok(Some(data)) = data {
+                decoder.push(data);
+                continue;
+            }
+            if !decoder.last_event_id().is_empty() {
+                last_event_id = decoder.last_event_id().into();
+            }
+            let wait = decoder.reconnect_ms().map_or(RETRY.0, Duration::from_millis).min(RETRY.1);
+            resumes += 1;
+            let lost = data.err().unwrap_or_else(|| broken("the event stream ended before the answer"));
+            exchange = match self.session.filter(|_| !last_event_id.is_empty() && resumes <= RESUMES_MAX) {
+                Some(session) => {
+                    tokio::time::sleep(wait).await;
+                    self.resume(session, &last_event_id, lost).await?
+                }
+                None => return Err(lost),
+            };
+            decoder = Decoder::new(self.endpoint.answer_bytes_max);
         }
     }
 
-    async fn event(&self, data: Bytes) -> Result<Option<Incoming>, CallError> {
+    /// Opens the stream again behind the last event that came (2025-11-25, resumability).
+    async fn resume(&self, session: &Session, last_event_id: &str, lost: CallError) -> Result<Exchange, CallError> {
+        let mut headers = session.listening_headers();
+        headers.insert(LAST_EVENT_ID, value(last_event_id)?);
+        let exchange = self.endpoint.send(&Method::GET, &headers, Rope::default()).await;
+        match exchange {
+            Ok(exchange) if exchange.head.status == StatusCode::OK && content(&exchange.head) == Content::Events => Ok(exchange),
+            _ => Err(lost),
+        }
+    }
+
+    async fn event(&self, data: Bytes) -> Result<Heard<'a>, CallError> {
         match envelope::parse(&data) {
             Ok(Message::Response(response)) if is_number(response.id, self.id) => {
                 let result = response.result;
-                Ok(Some(Incoming { message: data, result }))
+                Ok(Heard::Answer(Incoming { message: data, result }))
             }
             Ok(Message::Failure(failure)) if failure.id.is_none_or(|id| is_number(id, self.id)) => {
                 Err(runtime_mcp::incoming::failed(&data, &failure))
             }
             Ok(Message::Notification(notification)) => {
                 self.notification(&data, notification).await;
-                Ok(None)
+                Ok(Heard::Nothing)
             }
-            Ok(Message::Request(request)) => {
-                self.answer(&request);
-                Ok(None)
-            }
+            Ok(Message::Request(request)) => Ok(self.asked(&data, &request)),
             // An answer to somebody else: some servers replay on a new stream.
-            Ok(Message::Response(_) | Message::Failure(_)) => Ok(None),
+            Ok(Message::Response(_) | Message::Failure(_)) => Ok(Heard::Nothing),
             Err(error) => Err(off_protocol("an event of the upstream cannot be read").with_source(error)),
         }
     }
 
     /// Passes progress and log messages on; waits for a slow client, so that nothing piles up here.
     async fn notification(&self, data: &Bytes, notification: Notification<'_>) {
-        if notification.method == TOOLS_CHANGED {
+        if is_list_changed(&notification.method) {
             self.wake.notify_one();
         }
         let Some(params) = notification.params else { return };
@@ -96,7 +160,7 @@ impl SseReply<'_> {
                 let token = params.progress_token.and_then(|range| std::str::from_utf8(&raw[range]).ok());
                 token.is_some_and(|token| is_number(token, self.id))
             }
-            "notifications/message" => true,
+            "notifications/message" => self.caller.wants().logging.wants(client::log_level(&raw)),
             _ => false,
         };
         if wanted {
@@ -105,15 +169,42 @@ impl SseReply<'_> {
         }
     }
 
-    /// Answers a request of the server. Nothing was declared that would allow another one than `ping`.
-    pub(super) fn answer(&self, request: &Request<'_>) {
+    /// A request of the server: for the client, if it takes it.
+    fn asked(&self, data: &Bytes, request: &Request<'_>) -> Heard<'a> {
+        let params = request.params.as_ref().map_or(Bytes::from_static(b"{}"), |params| data.slice(params.range.clone()));
+        let needed = client::needs(&request.method, std::str::from_utf8(&params).unwrap_or_default());
+        let (caller, endpoint) = (self.caller, self.endpoint);
+        let Some(session) = self.session.filter(|_| needed.is_some_and(|needed| caller.wants().requests.has(needed))) else {
+            self.refuse(request);
+            return Heard::Nothing;
+        };
+        let (id, method): (Box<str>, Box<str>) = (request.id.into(), (&*request.method).into());
+        Heard::Question(Box::pin(async move {
+            let message = match caller.request(&method, params).await {
+                Ok(Ok(result)) => envelope::response(&id, result.into()),
+                Ok(Err(error)) => envelope::failure(Some(&id), error),
+                Err(gone) => envelope::failure(Some(&id), envelope::error_object(-32603, &gone.to_string(), None)),
+            };
+            // A server that does not take the answer would wait for it in vain.
+            let exchange = endpoint.post(session.head.begin(), message).await?;
+            let (is_taken, refusal) = (exchange.head.status.is_success(), refused_by(&exchange.head));
+            endpoint.body(exchange).await?;
+            if is_taken { Ok(()) } else { Err(refusal.with_delivery(Delivery::Unknown)) }
+        }))
+    }
+
+    /// Answers a request of the server that no client is asked for.
+    pub(super) fn refuse(&self, request: &Request<'_>) {
         let message = if request.method == "ping" {
             envelope::response(request.id, Rope::from(Bytes::from_static(b"{}")))
         } else {
             let error = envelope::error_object(-32601, "the client does not offer this method", None);
             envelope::failure(Some(request.id), error)
         };
-        let head = self.session_head.map_or_else(|| self.endpoint.post_head(&self.endpoint.headers), RequestHead::begin);
+        let head = match self.session {
+            Some(session) => session.head.begin(),
+            None => self.endpoint.post_head(&self.endpoint.headers),
+        };
         self.endpoint.tell(head, message);
     }
 
@@ -125,7 +216,7 @@ impl SseReply<'_> {
             Some(Ok(Some(_))) | None => {
                 let endpoint = Arc::clone(self.endpoint);
                 self.endpoint.background.spawn(async move {
-                    let drained = tokio::time::timeout(std::time::Duration::from_secs(1), drain(&mut exchange)).await;
+                    let drained = tokio::time::timeout(Duration::from_secs(1), drain(&mut exchange)).await;
                     if matches!(drained, Ok(true)) {
                         endpoint.pool.give_back(exchange);
                     }

@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use globset::GlobMatcher;
 use http::{HeaderMap, HeaderValue, Method};
-use runtime_api::Tool;
+use runtime_api::Item;
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -38,7 +38,7 @@ const METHODS: [(&str, Method); 7] = [
 /// A tool and how it is called.
 #[derive(Debug)]
 pub(crate) struct Operation {
-    pub(crate) tool: Tool,
+    pub(crate) tool: Item,
     pub(crate) plan: Plan,
 }
 
@@ -179,7 +179,7 @@ impl Converter<'_> {
         let promise = output.as_ref().map_or(Promise::Nothing, |(_, promise)| *promise);
         let definition = definition(&name, found, verb, rule, (input, output.map(|(schema, _)| schema)));
         Ok(Operation {
-            tool: Tool { name: Arc::from(name), definition: definition.to_string().into() },
+            tool: Item { name: Arc::from(name), definition: definition.to_string().into() },
             plan: Plan {
                 method: verb.clone(),
                 path,

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use runtime_api::{CallError, Delivery, ErrorCode, Tool};
-use runtime_mcp::{handshake::part, listing::TOOLS_MAX};
+use runtime_api::{CallError, Delivery, ErrorCode, Item};
+use runtime_mcp::{handshake::part, listing::ITEMS_MAX};
 use tracing::warn;
 use twinway_proto::json::{self, Key, elements, members};
 
@@ -17,7 +17,7 @@ const SCHEMA_KEYS: [&str; 4] = ["inputSchema", "input_schema", "parameters", "sc
 const ANY_ARGUMENTS: &[u8] = br#"{"type":"object"}"#;
 
 /// All tools in the server's order. Of a name listed twice the first stays.
-pub(super) fn read(body: &Bytes) -> Result<Vec<Tool>, CallError> {
+pub(super) fn read(body: &Bytes) -> Result<Vec<Item>, CallError> {
     json::check(body).map_err(|error| broken("a tool list that is not JSON").with_source(error))?;
     let array = if body.trim_ascii().starts_with(b"{") {
         part(body, "tools").ok_or_else(|| broken("a tool list without `tools`"))?
@@ -29,7 +29,7 @@ pub(super) fn read(body: &Bytes) -> Result<Vec<Tool>, CallError> {
     for range in elements(text(&array)) {
         let range = range.map_err(|error| broken("a tool list that is not an array").with_source(error))?;
         let tool = tool(&array.slice(range))?;
-        if tools.len() == TOOLS_MAX {
+        if tools.len() == ITEMS_MAX {
             return Err(broken("a tool list of more than 10000 tools"));
         }
         if !percent::is_segment(&tool.name) {
@@ -41,18 +41,18 @@ pub(super) fn read(body: &Bytes) -> Result<Vec<Tool>, CallError> {
     Ok(tools)
 }
 
-fn tool(element: &Bytes) -> Result<Tool, CallError> {
+fn tool(element: &Bytes) -> Result<Item, CallError> {
     if let Some(name) = json::string(text(element)) {
         let mut definition = br#"{"name":"#.to_vec();
         definition.extend_from_slice(element);
         definition.extend_from_slice(br#","inputSchema":"#);
         definition.extend_from_slice(ANY_ARGUMENTS);
         definition.push(b'}');
-        return Ok(Tool { name: name.into(), definition: definition.into() });
+        return Ok(Item { name: name.into(), definition: definition.into() });
     }
     let name = part(element, "name").and_then(|raw| json::string(text(&raw)).map(|name| name.into()));
     let name = name.ok_or_else(|| broken("a tool without a name"))?;
-    Ok(Tool { name, definition: described(element) })
+    Ok(Item { name, definition: described(element) })
 }
 
 /// The definition as MCP has it. One that is so already stays byte for byte.

@@ -85,12 +85,13 @@ impl Connection {
         let answered = shared.pending.add(id, ask.caller.clone()).map_err(not_sent)?;
         let mut guard = CancelOnDrop { shared, id, armed: true };
         shared.send(Outgoing::Request { id, message });
-        match timeout_at(ask.deadline, answered).await {
-            Ok(answer) => {
+        tokio::select! {
+            biased;
+            answer = answered => {
                 guard.armed = false;
                 answer.unwrap_or_else(|_| Err(Ended::Here.to_call_error(Delivery::Unknown)))
             }
-            Err(_) => Err(guard.time_out()),
+            () = ask.caller.overdue(ask.deadline) => Err(guard.time_out()),
         }
     }
 

@@ -1,8 +1,8 @@
-//! How a conversation begins: which era the other side speaks, who it is, and which tools it offers.
+//! How a conversation begins: which era the other side speaks, who it is, and what it offers.
 
 use std::time::Duration;
 
-use runtime_api::{CallError, Caller, Era, Tool};
+use runtime_api::{CallError, Caller, Era, Item, Items, Kind};
 use tokio::time::Instant;
 use twinway_proto::rope::Rope;
 
@@ -16,12 +16,12 @@ use crate::{
 /// JSON-RPC 2.0, section 5.1.
 const METHOD_NOT_FOUND: i64 = -32601;
 
-/// The tools of the other side, and how long it says that they are good.
+/// What the other side offers, and how long it says that this is good.
 #[derive(Debug, Default)]
 pub struct Listed {
     /// In its order.
-    pub tools: Vec<Tool>,
-    /// None when it does not say.
+    pub items: Items,
+    /// The shortest of all its lists; none when it does not say.
     pub ttl: Option<Duration>,
 }
 
@@ -58,12 +58,31 @@ pub async fn initialize(
     Ok(facts)
 }
 
-/// Lists all tools, page by page. A side that has no such method has no tools.
+/// Lists everything that the other side declares to have, page by page. It is asked for tools in any case: some have them and
+/// declare nothing.
 ///
 /// # Errors
 /// As [`Connection::request`], or a list that cannot be read.
-pub async fn list_tools(connection: &Connection, era: Era, deadline: Instant) -> Result<Listed, CallError> {
-    let mut listing = Listing::default();
+pub async fn list(connection: &Connection, era: Era, facts: &ServerFacts, deadline: Instant) -> Result<Listed, CallError> {
+    let mut listed = Listed::default();
+    for kind in Kind::ALL {
+        if kind == Kind::Tool || facts.has(kind.capability()) {
+            let (items, ttl) = list_kind(connection, era, kind, deadline).await?;
+            *listed.items.of_mut(kind) = items.into();
+            listed.ttl = listed.ttl.into_iter().chain(ttl).min();
+        }
+    }
+    Ok(listed)
+}
+
+/// One list. A side that has no such method has nothing of this kind.
+async fn list_kind(
+    connection: &Connection,
+    era: Era,
+    kind: Kind,
+    deadline: Instant,
+) -> Result<(Vec<Item>, Option<Duration>), CallError> {
+    let mut listing = Listing::new(kind);
     let mut cursor = String::new();
     loop {
         let member = if cursor.is_empty() { String::new() } else { format!("\"cursor\":{cursor}") };
@@ -71,13 +90,16 @@ pub async fn list_tools(connection: &Connection, era: Era, deadline: Instant) ->
             Era::Modern => handshake::own_params(&member),
             Era::Legacy => format!("{{{member}}}").into_bytes().into(),
         };
-        let page = match ask(connection, "tools/list", deadline, params).await {
-            Err(error) if has_no_method(&error) => return Ok(Listed::default()),
+        let page = match ask(connection, kind.list_method(), deadline, params).await {
+            Err(error) if has_no_method(&error) => return Ok((Vec::new(), None)),
             page => page?,
         };
         match listing.take(&page)? {
             Next::Page(next) => cursor = next,
-            Next::Done => return Ok(Listed { ttl: listing.ttl(), tools: listing.finish() }),
+            Next::Done => {
+                let ttl = listing.ttl();
+                return Ok((listing.finish(), ttl));
+            }
         }
     }
 }

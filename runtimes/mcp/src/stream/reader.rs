@@ -17,7 +17,7 @@ use super::{
     outbox::Outgoing,
     pending::Taken,
 };
-use crate::{Incoming, incoming::failed};
+use crate::{Incoming, client, incoming::failed};
 
 /// Requests of the other side that are being answered; as many again may wait to be sent. More are refused.
 const ANSWERING_MAX: usize = 16;
@@ -87,9 +87,21 @@ impl Shared {
             if !delivered {
                 self.fault(Fault::ProgressDropped);
             }
+        } else if &*notification.method == "notifications/message" {
+            if !notification.params.as_ref().is_some_and(|params| self.log_line(message, params)) {
+                self.fault(Fault::NotificationIgnored);
+            }
         } else if !self.changes.note(&notification.method) {
             self.fault(Fault::NotificationIgnored);
         }
+    }
+
+    /// Passes a log line on to the only client that can be meant.
+    fn log_line(&self, message: &Bytes, params: &ParamsIndex) -> bool {
+        let raw = message.slice(params.range.clone());
+        let level = client::log_level(&raw);
+        let Some(caller) = self.pending.only_caller(|wants| wants.logging.wants(level)) else { return false };
+        matches!(caller.notify("notifications/message", raw).now_or_never(), Some(Ok(())))
     }
 
     /// Passes progress on. A client that does not take it in time loses it: waiting for one client would hold the
@@ -110,14 +122,18 @@ impl Shared {
             let error = envelope::error_object(code, text, None);
             self.send(Outgoing::Reply(envelope::failure(Some(request.id), error)));
         };
-        let Some(on_request) = &self.settings.on_request else {
-            return refuse(-32601, "this client answers no requests");
-        };
         if answering.len() >= ANSWERING_MAX {
             return refuse(-32603, "too many requests at once");
         }
         let params = request.params.as_ref().map(|params| message.slice(params.range.clone()));
-        let made = on_request(Asked { method: (&*request.method).into(), params });
+        let asked = Asked { method: (&*request.method).into(), params };
+        let made = match &self.settings.on_request {
+            Some(on_request) => on_request(asked),
+            None => match self.asks_a_client(asked) {
+                Some(made) => made,
+                None => return refuse(-32601, "no call is in flight whose client takes this request, or more than one is"),
+            },
+        };
         let id: Box<str> = request.id.into();
         answering.push(Box::pin(async move {
             match made.await {
@@ -125,6 +141,20 @@ impl Shared {
                 Err(error) => envelope::failure(Some(&id), error),
             }
         }));
+    }
+
+    /// A question for the only client that can be meant.
+    fn asks_a_client(&self, asked: Asked) -> Option<BoxFuture<'static, Result<Rope, Bytes>>> {
+        let Asked { method, params } = asked;
+        let params = params.unwrap_or(Bytes::from_static(b"{}"));
+        let needed = client::needs(&method, std::str::from_utf8(&params).unwrap_or_default())?;
+        let caller = self.pending.only_caller(|wants| wants.requests.has(needed))?;
+        Some(Box::pin(async move {
+            match caller.request(&method, params).await {
+                Ok(answer) => answer.map(Rope::from),
+                Err(gone) => Err(envelope::error_object(-32603, &gone.to_string(), None)),
+            }
+        }))
     }
 
     fn garbage(&self, error: EnvelopeError) -> Result<(), Ended> {

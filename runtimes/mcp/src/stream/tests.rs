@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use futures_util::stream;
 use parking_lot::Mutex;
-use runtime_api::{CallError, Caller, CallerEvent, Delivery, ErrorCode};
+use runtime_api::{CallError, Caller, CallerEvent, Delivery, ErrorCode, Wants};
 use serde_json::{Value, json};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::PollSender;
@@ -155,7 +155,7 @@ async fn a_request_that_never_left_is_taken_back() {
 #[tokio::test]
 async fn progress_reaches_the_caller_of_its_request_only() {
     let Both { connection, mut peer, faults, .. } = conversation(|_| {});
-    let (caller, mut events) = Caller::channel();
+    let (caller, mut events) = Caller::channel(Wants { progress: true, ..Wants::default() });
     let call = ask(connection, "long", caller);
     let answers = async {
         let id = peer.hear().await["id"].as_u64().unwrap();

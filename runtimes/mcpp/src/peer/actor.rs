@@ -2,10 +2,10 @@
 
 use std::{error::Error as _, sync::Arc, time::Duration};
 
-use runtime_api::{Board, CallError, Eras, ErrorCode, Heard, Support, Tool};
+use runtime_api::{Board, CallError, Eras, ErrorCode, Heard, Items, Support};
 use runtime_mcp::stream::{
     Connection,
-    opening::{Listed, list_tools},
+    opening::{Listed, list},
 };
 use tokio::{
     runtime::Handle,
@@ -91,9 +91,9 @@ impl Actor {
     async fn connect(&self) -> Result<Duration, CallError> {
         let deadline = Instant::now() + CONNECT_TIMEOUT;
         let (connection, terms) = self.peer.meet(deadline).await?;
-        let listed = list_tools(&connection, terms.era, deadline).await?;
+        let listed = list(&connection, terms.era, &terms.facts, deadline).await?;
         let period = self.period(&listed);
-        self.publish(connection.transport(), &terms, listed.tools);
+        self.publish(connection.transport(), &terms, listed.items);
         self.peer.terms.store(Some(Arc::new(terms)));
         self.peer.small.add(connection);
         Ok(period)
@@ -116,7 +116,7 @@ impl Actor {
                     list_at = listed_at + period;
                 }
                 // Each listing may make the whole catalogue anew, so a peer that changes at every one has to wait.
-                changed = changes.next() => if changed.is_some_and(|changed| changed.tools) {
+                changed = changes.next() => if changed.is_some() {
                     list_at = list_at.min(listed_at + LIST_PAUSE_MIN);
                 },
                 () = self.peer.nudge.notified() => self.grow().await,
@@ -144,10 +144,10 @@ impl Actor {
 
     async fn refresh(&self, connection: &Connection) -> Option<Duration> {
         let terms = self.peer.terms.load_full()?;
-        match list_tools(connection, terms.era, Instant::now() + LIST_TIMEOUT).await {
+        match list(connection, terms.era, &terms.facts, Instant::now() + LIST_TIMEOUT).await {
             Ok(listed) => {
                 let period = self.period(&listed);
-                self.publish(connection.transport(), &terms, listed.tools);
+                self.publish(connection.transport(), &terms, listed.items);
                 Some(period)
             }
             // The streams say whether the peer is there; a list that fails leaves the last one standing.
@@ -159,9 +159,9 @@ impl Actor {
     }
 
     /// Publishes what the peer offers, and says so when it was not ready before.
-    fn publish(&self, transport: &'static str, terms: &Terms, tools: Vec<Tool>) {
-        let (peer, tools_count) = (&self.peer.config.name, tools.len());
-        let heard = Heard { transport, eras: terms.eras(), server_info: terms.facts.server_info.clone(), tools };
+    fn publish(&self, transport: &'static str, terms: &Terms, items: Items) {
+        let (peer, tools_count) = (&self.peer.config.name, items.tools.len());
+        let heard = Heard { transport, eras: terms.eras(), about: terms.facts.about.clone(), items };
         let Some(state) = self.board.answers(&self.peer.target, &self.peer.retired, heard) else { return };
         tracing::info!(peer, state, transport, tools = tools_count, "peer changed its state");
         if tools_count == 0 {

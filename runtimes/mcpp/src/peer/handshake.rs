@@ -58,7 +58,7 @@ impl Peer {
 
 impl Terms {
     fn new(era: Era, facts: ServerFacts) -> Self {
-        let info = facts.server_info.as_ref().and_then(|info| handshake::part(info, "name"));
+        let info = facts.about.server_info.as_ref().and_then(|info| handshake::part(info, "name"));
         Self { era, gateway: info.as_deref() == Some(b"\"twinway\""), facts }
     }
 }

@@ -292,7 +292,14 @@ pub(crate) fn call(tool: &str, arguments: &str) -> Call {
         method: Method::ToolsCall,
         target: TargetId::from("far"),
         name: tool.into(),
-        params: Params { raw: Bytes::from(raw), name: Some(name), arguments: Some(arguments), meta: None, meta_passes: true },
+        params: Params {
+            raw: Bytes::from(raw),
+            name: Some(name),
+            arguments: Some(arguments),
+            meta: None,
+            meta_passes: true,
+            ..Params::default()
+        },
         principal: Principal::anonymous(),
         client: Client::Modern,
         deadline: Instant::now() + PATIENCE,

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use runtime_api::{Caller, LegacyClient, Method, Principal, Priority, TraceContext};
+use runtime_api::{Caller, Declared, LegacyClient, Method, Principal, Priority, TraceContext};
 use tokio::time::Instant;
 use twinway_proto::envelope::{self, Message};
 
@@ -19,7 +19,14 @@ fn call(members: &str) -> Call {
         method: Method::ToolsCall,
         target: "up".into(),
         name: "t".into(),
-        params: Params { raw, name: index.name, arguments: index.arguments, meta: index.meta, meta_passes: true },
+        params: Params {
+            raw,
+            name: index.name,
+            arguments: index.arguments,
+            meta: index.meta,
+            meta_passes: true,
+            ..Params::default()
+        },
         principal: Principal::anonymous(),
         client: Client::Modern,
         deadline: Instant::now() + Duration::from_secs(1),
@@ -51,7 +58,14 @@ async fn the_same_arguments_have_one_key_however_they_are_spelled() {
 #[tokio::test]
 async fn whatever_may_change_the_answer_changes_the_key() {
     let one = arguments(r#"{"a":1}"#);
-    let legacy = |revision| Client::Legacy(Arc::new(LegacyClient { revision, capabilities: Bytes::new(), info: Bytes::new() }));
+    let legacy = |revision| {
+        Client::Legacy(Arc::new(LegacyClient {
+            revision,
+            capabilities: Bytes::new(),
+            info: Bytes::new(),
+            declared: Declared::NONE,
+        }))
+    };
     let definition = |target: &str, tool: &str, raw: &[u8]| Definition::new("http", target, tool, raw);
     let with = |definitions: &[Definition]| of(definitions.iter(), &one).expect("a key");
 

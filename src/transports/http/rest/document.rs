@@ -25,7 +25,7 @@ pub(super) fn document(view: &View, bearer: bool) -> Vec<u8> {
     }));
     keys.insert("list_tools".to_owned());
     paths.insert(LIST.to_owned(), json!({ "get": listing }));
-    for entry in view.iter() {
+    for entry in view.tools.iter() {
         let key = key(&entry.public, &mut keys);
         let path = format!("{EXECUTE}{}", utf8_percent_encode(&entry.public, SEGMENT));
         paths.insert(path, json!({ "post": tool(entry, &key, &mut schemas) }));

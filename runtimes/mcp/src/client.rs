@@ -1,0 +1,120 @@
+//! What clients declare, and what servers ask of them: the same in both eras but for how it travels.
+
+use std::borrow::Cow;
+
+use runtime_api::{Declared, LogLevel};
+use twinway_proto::json::{self, members};
+
+/// What can be asked of a client with these raw capabilities.
+#[must_use]
+pub fn declared(capabilities: &str) -> Declared {
+    let mut declared = Declared::NONE;
+    for member in members(capabilities).flatten() {
+        let has = |name| members(member.value).flatten().any(|part| part.key.is(name));
+        let mut declare = |what| declared = declared.with(what);
+        match &*member.key.text() {
+            "roots" => declare(Declared::ROOTS),
+            "sampling" => {
+                declare(Declared::SAMPLING);
+                has("tools").then(|| declare(Declared::SAMPLING_TOOLS));
+                has("context").then(|| declare(Declared::SAMPLING_CONTEXT));
+            }
+            "elicitation" => {
+                let url = has("url");
+                url.then(|| declare(Declared::ELICITATION_URL));
+                // An empty object means forms (2025-11-25, elicitation).
+                (has("form") || !url).then(|| declare(Declared::ELICITATION_FORM));
+            }
+            _ => {}
+        }
+    }
+    declared
+}
+
+/// The raw capabilities of a client that takes these requests and nothing else.
+#[must_use]
+pub fn capabilities(declared: Declared) -> String {
+    let part = |what, text: &'static str| declared.has(what).then_some(text);
+    let object = |parts: [Option<&str>; 2]| format!("{{{}}}", parts.into_iter().flatten().collect::<Vec<_>>().join(","));
+    let mut all = Vec::new();
+    all.extend(part(Declared::ROOTS, r#""roots":{}"#).map(str::to_owned));
+    if declared.has(Declared::SAMPLING) {
+        let parts = [part(Declared::SAMPLING_TOOLS, r#""tools":{}"#), part(Declared::SAMPLING_CONTEXT, r#""context":{}"#)];
+        all.push(format!(r#""sampling":{}"#, object(parts)));
+    }
+    match (declared.has(Declared::ELICITATION_FORM), declared.has(Declared::ELICITATION_URL)) {
+        (false, false) => {}
+        // What revisions before 2025-11-25 know, too.
+        (true, false) => all.push(r#""elicitation":{}"#.to_owned()),
+        (false, true) => all.push(r#""elicitation":{"url":{}}"#.to_owned()),
+        (true, true) => all.push(r#""elicitation":{"form":{},"url":{}}"#.to_owned()),
+    }
+    format!("{{{}}}", all.join(","))
+}
+
+/// What a client must have declared for a request of a server; `None` for a method that no client serves.
+#[must_use]
+pub fn needs(method: &str, params: &str) -> Option<Declared> {
+    let part = |name| members(params).flatten().find(|member| member.key.is(name)).map(|member| member.value);
+    Some(match method {
+        "roots/list" => Declared::ROOTS,
+        "sampling/createMessage" if part("tools").is_some() => Declared::SAMPLING.with(Declared::SAMPLING_TOOLS),
+        "sampling/createMessage" => Declared::SAMPLING,
+        "elicitation/create" if part("mode") == Some("\"url\"") => Declared::ELICITATION_URL,
+        "elicitation/create" => Declared::ELICITATION_FORM,
+        _ => return None,
+    })
+}
+
+/// The level of a log line, from its raw parameters.
+#[must_use]
+pub fn log_level(params: &[u8]) -> Option<LogLevel> {
+    let text = std::str::from_utf8(params).ok()?;
+    let level = members(text).flatten().find(|member| member.key.is("level"))?;
+    json::string(level.value).map(Cow::into_owned).and_then(|name| LogLevel::named(&name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_declared_is_read_and_written() {
+        let all = [
+            ("{}", "{}"),
+            (r#"{"roots":{"listChanged":true},"experimental":{"x":1}}"#, r#"{"roots":{}}"#),
+            (r#"{"sampling":{}}"#, r#"{"sampling":{}}"#),
+            (r#"{"sampling":{"context":{},"tools":{}}}"#, r#"{"sampling":{"tools":{},"context":{}}}"#),
+            (r#"{"elicitation":{}}"#, r#"{"elicitation":{}}"#),
+            (r#"{"elicitation":{"form":{}}}"#, r#"{"elicitation":{}}"#),
+            (r#"{"elicitation":{"url":{}}}"#, r#"{"elicitation":{"url":{}}}"#),
+            (r#"{"elicitation":{"url":{},"form":{}}}"#, r#"{"elicitation":{"form":{},"url":{}}}"#),
+        ];
+        for (raw, expected) in all {
+            assert_eq!(capabilities(declared(raw)), expected, "{raw}");
+            assert_eq!(declared(&capabilities(declared(raw))), declared(raw), "{raw}");
+        }
+    }
+
+    #[test]
+    fn a_request_needs_what_it_asks_for() {
+        let cases = [
+            ("roots/list", "{}", Some(Declared::ROOTS)),
+            ("sampling/createMessage", r#"{"messages":[]}"#, Some(Declared::SAMPLING)),
+            ("sampling/createMessage", r#"{"tools":[]}"#, Some(Declared::SAMPLING.with(Declared::SAMPLING_TOOLS))),
+            ("elicitation/create", r#"{"mode":"form"}"#, Some(Declared::ELICITATION_FORM)),
+            ("elicitation/create", r#"{"mode":"url"}"#, Some(Declared::ELICITATION_URL)),
+            ("tools/call", "{}", None),
+        ];
+        for (method, params, expected) in cases {
+            assert_eq!(needs(method, params), expected, "{method} {params}");
+        }
+    }
+
+    #[test]
+    fn the_level_of_a_line_is_read() {
+        assert_eq!(log_level(br#"{"data":"x","level":"warning"}"#), Some(LogLevel::Warning));
+        assert_eq!(log_level(br#"{"level":"loud"}"#), None);
+        assert_eq!(log_level(b"{}"), None);
+    }
+}

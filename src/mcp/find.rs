@@ -1,0 +1,160 @@
+//! Finds out what a request names, and which target has it.
+
+use std::{borrow::Cow, ops::Range, sync::Arc};
+
+use bytes::Bytes;
+use runtime_api::{Era, Kind, Method};
+use twinway_proto::{
+    envelope::{self, ParamsIndex},
+    json::{self, members},
+};
+
+use super::{Answer, Outgoing, answer};
+use crate::catalog::{Entry, View};
+
+/// What a request names.
+#[derive(Debug)]
+pub(super) struct Named {
+    /// The one who has it.
+    pub(super) entry: Arc<Entry>,
+    /// Its name as that target knows it.
+    pub(super) name: Arc<str>,
+    /// Others who may have it, if that one does not know it: resources that nobody lists.
+    pub(super) others: Vec<Arc<Entry>>,
+}
+
+/// Where in the parameters a request names something, and of which kind that is.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) range: Range<usize>,
+    kind: Kind,
+}
+
+/// Where a request names what it is about.
+///
+/// # Errors
+/// What is wrong with the parameters, in words.
+pub(super) fn place_of(method: Method, index: &ParamsIndex, raw: &Bytes) -> Result<Place, &'static str> {
+    let is_string = |range: &Range<usize>| raw[range.start] == b'"';
+    let (range, kind, wrong) = match method {
+        Method::ToolsCall => (index.name.clone(), Kind::Tool, "`params.name` is not a string"),
+        Method::PromptsGet => (index.name.clone(), Kind::Prompt, "`params.name` is not a string"),
+        Method::CompletionComplete => return reference(raw).ok_or("`params.ref` names no prompt and no resource"),
+        _ => (index.uri.clone(), Kind::Resource, "`params.uri` is not a string"),
+    };
+    range.filter(is_string).map(|range| Place { range, kind }).ok_or(wrong)
+}
+
+/// `ref` of `completion/complete`.
+fn reference(raw: &Bytes) -> Option<Place> {
+    let part = |object: Range<usize>, name: &str| {
+        let member = members(text(&raw[object.clone()])).flatten().find(|member| member.key.is(name))?;
+        Some(object.start + member.range.start..object.start + member.range.end)
+    };
+    let reference = part(0..raw.len(), "ref")?;
+    let (key, kind) = match &raw[part(reference.clone(), "type")?] {
+        b"\"ref/prompt\"" => ("name", Kind::Prompt),
+        b"\"ref/resource\"" => ("uri", Kind::Template),
+        _ => return None,
+    };
+    let range = part(reference, key)?;
+    json::string(text(&raw[range.clone()])).map(|_| Place { range, kind })
+}
+
+impl Place {
+    /// The name there, as the client knows it.
+    pub(super) fn name<'r>(&self, raw: &'r Bytes) -> Cow<'r, str> {
+        json::string(text(&raw[self.range.clone()])).unwrap_or_default()
+    }
+
+    /// Who has what is named there.
+    pub(super) fn look_up(&self, view: &View, name: &str) -> Option<Named> {
+        let listed = match self.kind {
+            Kind::Resource => return resource(view, name),
+            // Templates can be completed, and resources that some client takes for one.
+            Kind::Template => view.templates.get(name).or_else(|| view.resources.get(name)),
+            kind => view.shelf(kind).get(name),
+        };
+        let entry = Arc::clone(listed?);
+        let name = Arc::clone(&entry.chosen().name);
+        Some(Named { entry, name, others: Vec::new() })
+    }
+
+    /// What a client is told of something that is not there.
+    pub(super) fn nothing(&self, name: &str) -> String {
+        match self.kind {
+            Kind::Tool => answer::no_tool(name),
+            Kind::Prompt => format!("there is no prompt `{name}`"),
+            Kind::Resource => format!("there is no resource `{name}`"),
+            Kind::Template => format!("there is no template of resources `{name}`"),
+        }
+    }
+
+    /// The answer to a request for something that is not there.
+    pub(super) fn missing(&self, id: &str, name: &str, era: Era) -> Answer {
+        let message = self.nothing(name);
+        if self.kind != Kind::Resource {
+            return answer::error(200, Some(id), -32602, &message, None);
+        }
+        let error = envelope::error_object(no_resource(era), &message, Some(&uri_data(name)));
+        Answer::Message(Outgoing::new(200, envelope::failure(Some(id), error)))
+    }
+}
+
+/// What a resource that is not there is called: legacy revisions have a code of their own (2025-11-25, resources; 2026-07-28,
+/// resources).
+pub(super) const fn no_resource(era: Era) -> i32 {
+    match era {
+        Era::Legacy => -32002,
+        Era::Modern => -32602,
+    }
+}
+
+fn uri_data(uri: &str) -> Vec<u8> {
+    let mut data = br#"{"uri":"#.to_vec();
+    json::write_string(&mut data, uri);
+    data.push(b'}');
+    data
+}
+
+fn resource(view: &View, uri: &str) -> Option<Named> {
+    if let Some(entry) = view.resources.get(uri) {
+        return Some(Named { entry: Arc::clone(entry), name: Arc::clone(&entry.chosen().name), others: Vec::new() });
+    }
+    if let Some((entry, own)) = view.qualified(uri) {
+        return Some(Named { entry: Arc::clone(entry), name: own.into(), others: Vec::new() });
+    }
+    if let Some(entry) = view.templates_that_fit(uri).next() {
+        return Some(Named { entry: Arc::clone(entry), name: uri.into(), others: Vec::new() });
+    }
+    // A server may have more than it lists, and results name resources that no list has.
+    let (first, others) = view.sources.split_first()?;
+    Some(Named { entry: Arc::clone(first), name: uri.into(), others: others.to_vec() })
+}
+
+/// Messages were checked to be UTF-8 as a whole.
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_completion_names_a_prompt_or_a_template_within_its_reference() {
+        let cases = [
+            (r#"{"ref":{"type":"ref/prompt","name":"p"},"argument":{"name":"x","value":"y"}}"#, Some("p")),
+            (r#"{"argument":{"name":"x"},"ref":{"uri":"t:{id}","type":"ref/resource"}}"#, Some("t:{id}")),
+            (r#"{"ref":{"type":"ref/tool","name":"p"}}"#, None),
+            (r#"{"ref":{"type":"ref/prompt","name":7}}"#, None),
+            (r#"{"name":"p"}"#, None),
+        ];
+        for (params, expected) in cases {
+            let raw = Bytes::from_static(params.as_bytes());
+            let found = place_of(Method::CompletionComplete, &ParamsIndex::default(), &raw).ok();
+
+            assert_eq!(found.map(|place| place.name(&raw).into_owned()).as_deref(), expected, "{params}");
+        }
+    }
+}

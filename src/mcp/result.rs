@@ -1,0 +1,112 @@
+//! A target's result as a client's era has it.
+
+use bytes::Bytes;
+use runtime_api::{Era, Method, Reply};
+use runtime_mcp::handshake::CLIENT_INFO;
+use twinway_proto::{
+    envelope::splice,
+    json::Key,
+    meta::{key, rewrite},
+    rope::{Builder, Rope},
+};
+
+/// What modern results have and legacy ones do not.
+const MODERN_MEMBERS: [&str; 3] = ["resultType", "ttlMs", "cacheScope"];
+
+/// The result for a client of that era. Where target and client are of the same, it is the same bytes.
+pub(super) fn for_client(reply: Reply, method: Method, era: Era) -> Rope {
+    match (era, &reply.result_type) {
+        (Era::Modern, None) => modern(&reply, method),
+        // Strict legacy clients refuse members that their revision does not know.
+        (Era::Legacy, Some(_)) => legacy(&reply.result),
+        _ => reply.result.into(),
+    }
+}
+
+/// Adds what a modern client expects: that this is all, for how long it is good, and who says so.
+fn modern(reply: &Reply, method: Method) -> Rope {
+    let result = &reply.result;
+    let mut first = Vec::with_capacity(192);
+    first.extend_from_slice(b"\"resultType\":\"complete\"");
+    if method == Method::ResourcesRead {
+        // The target did not say, so it is good for nobody else and for now (2026-07-28, caching).
+        first.extend_from_slice(b",\"ttlMs\":0,\"cacheScope\":\"private\"");
+    }
+    let server = format!("\"{}\":{CLIENT_INFO}", key::SERVER_INFO);
+    let mut out = Builder::with_capacity(first.len() + server.len() + 16 + result.len().min(4096));
+    match &reply.meta {
+        Some(meta) if result[meta.start] == b'{' => {
+            first.push(b',');
+            let inside = meta.start + 1;
+            let server = server + comma(&result[meta.clone()]);
+            splice(result, &[(1..1, &first), (inside..inside, server.as_bytes())], &mut out);
+        }
+        Some(_) => {
+            first.push(b',');
+            splice(result, &[(1..1, &first)], &mut out);
+        }
+        None => {
+            first.extend_from_slice(format!(",\"_meta\":{{{server}}}{}", comma(result)).as_bytes());
+            splice(result, &[(1..1, &first)], &mut out);
+        }
+    }
+    out.finish()
+}
+
+/// What separates a new first member of this object from those that are there.
+fn comma(object: &[u8]) -> &'static str {
+    let is_empty = object[1..object.len() - 1].iter().all(u8::is_ascii_whitespace);
+    if is_empty { "" } else { "," }
+}
+
+fn legacy(result: &Bytes) -> Rope {
+    let text = std::str::from_utf8(result).unwrap_or_default();
+    let keep = |key: &Key<'_>| !MODERN_MEMBERS.iter().any(|name| key.is(name));
+    rewrite(Some(text), keep, &[]).map_or_else(|_| result.clone().into(), Rope::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SERVER: &str =
+        concat!(r#""io.modelcontextprotocol/serverInfo":{"name":"twinway","version":""#, env!("CARGO_PKG_VERSION"), r#""}"#);
+
+    fn written(era: Era, method: Method, result: &'static str) -> String {
+        let place = |name: &str| {
+            let found = twinway_proto::json::members(result).flatten().find(|member| member.key.is(name));
+            found.map(|member| member.range)
+        };
+        let reply = Reply {
+            result: Bytes::from_static(result.as_bytes()),
+            is_error: false,
+            result_type: place("resultType"),
+            meta: place("_meta"),
+        };
+        String::from_utf8(for_client(reply, method, era).into_bytes().to_vec()).expect("UTF-8")
+    }
+
+    #[test]
+    fn each_era_gets_the_result_it_knows() {
+        let plain = r#"{"content":[],"x":1e400}"#;
+        let modern = r#"{"content":[],"resultType":"complete","ttlMs":5,"cacheScope":"public","x":1e400}"#;
+        let call = Method::ToolsCall;
+
+        assert_eq!(written(Era::Legacy, call, plain), plain);
+        assert_eq!(written(Era::Modern, call, modern), modern);
+        assert_eq!(written(Era::Legacy, call, modern), plain);
+        let cases = [
+            (call, plain, format!(r#"{{"resultType":"complete","_meta":{{{SERVER}}},"content":[],"x":1e400}}"#)),
+            (call, "{ }", format!(r#"{{"resultType":"complete","_meta":{{{SERVER}}} }}"#)),
+            (call, r#"{"_meta":{"a":1}}"#, format!(r#"{{"resultType":"complete","_meta":{{{SERVER},"a":1}}}}"#)),
+            (
+                Method::ResourcesRead,
+                r#"{"contents":[],"_meta":{}}"#,
+                format!(r#"{{"resultType":"complete","ttlMs":0,"cacheScope":"private","contents":[],"_meta":{{{SERVER}}}}}"#),
+            ),
+        ];
+        for (method, result, expected) in cases {
+            assert_eq!(written(Era::Modern, method, result), expected, "{method} {result}");
+        }
+    }
+}
