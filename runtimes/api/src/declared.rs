@@ -23,6 +23,9 @@ impl Declared {
     /// Nothing.
     pub const NONE: Self = Self(0);
 
+    /// Everything.
+    pub const ALL: Self = Self((1 << 6) - 1);
+
     /// Both together.
     #[must_use]
     pub const fn with(self, other: Self) -> Self {

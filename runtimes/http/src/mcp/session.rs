@@ -38,10 +38,11 @@ impl Owner {
         Self { principal: call.principal.clone(), declared: call.caller.wants().requests }
     }
 
-    /// The gateway, when it asks for itself: it takes no requests.
+    /// The gateway, when it asks for itself. Some servers list only tools that need no more than their client declares, so it
+    /// declares what any client may: what is listed is for all of them.
     pub(crate) fn gateway() -> Self {
         // No configured client can have a colon in its name.
-        Self { principal: Principal("gateway:".into()), declared: Declared::NONE }
+        Self { principal: Principal("gateway:".into()), declared: Declared::ALL }
     }
 }
 
