@@ -151,6 +151,12 @@ impl Snapshot {
         if name.is_empty() { Some(&self.merged) } else { self.alone.get(name) }
     }
 
+    /// The target with that name. Linear in the targets.
+    #[must_use]
+    pub fn target(&self, name: &TargetId) -> Option<&TargetOffers> {
+        self.targets.iter().map(|(_, target)| &**target).find(|target| target.target == *name)
+    }
+
     /// Every target and its runtime, in the order of the configuration.
     #[must_use]
     pub fn targets(&self) -> &[(RuntimeId, Arc<TargetOffers>)] {

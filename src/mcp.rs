@@ -10,6 +10,7 @@ mod answer;
 mod call;
 mod deprecation;
 mod era;
+mod fault;
 mod find;
 mod inbound;
 mod input;
@@ -178,6 +179,8 @@ impl Server {
             ("resources/list", _) => self.list(Kind::Resource, inbound, request, &spoken),
             ("resources/templates/list", _) => self.list(Kind::Template, inbound, request, &spoken),
             ("resources/read", _) => self.call(Method::ResourcesRead, inbound, request, &spoken),
+            ("resources/subscribe", Era::Legacy) => self.subscribe(inbound, request, &spoken, true),
+            ("resources/unsubscribe", Era::Legacy) => self.subscribe(inbound, request, &spoken, false),
             ("completion/complete", _) => self.call(Method::CompletionComplete, inbound, request, &spoken),
             // Over a stream a peer lists anew by `ttlMs`: what it may see is not known here for as long as it listens.
             ("subscriptions/listen", Era::Modern) if matches!(inbound.way, Way::Http { .. }) => self.listen(inbound, request),

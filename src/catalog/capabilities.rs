@@ -21,7 +21,8 @@ impl Capabilities {
     const UNKNOWN: Self = Self { tools: true, prompts: true, resources: true, subscribe: true, completions: true, logging: true };
 
     /// What one target can do.
-    pub(super) fn of(target: &TargetOffers) -> Self {
+    #[must_use]
+    pub fn of(target: &TargetOffers) -> Self {
         let Some(declared) = &target.about.capabilities else {
             return match target.state {
                 TargetState::Connecting | TargetState::Failed(_) => Self::UNKNOWN,

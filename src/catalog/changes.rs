@@ -52,6 +52,16 @@ pub struct Touched {
 impl Touched {
     /// All of them.
     pub const ALL: Self = Self { tools: true, prompts: true, resources: true };
+
+    /// Those that are in both.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self {
+            tools: self.tools && other.tools,
+            prompts: self.prompts && other.prompts,
+            resources: self.resources && other.resources,
+        }
+    }
 }
 
 /// A list of which only the beginning is kept.

@@ -4,7 +4,7 @@ use std::{iter, ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use runtime_api::{Call, CallError, Caller, Delivery, Era, ErrorCode, Method, Params, Reply, TraceContext};
+use runtime_api::{Call, CallError, Caller, Delivery, Era, ErrorCode, Kind, Method, Params, Reply, TraceContext};
 use tokio::time::Instant;
 use tower::ServiceExt;
 use tracing::Span;
@@ -20,6 +20,7 @@ use super::{
     answer::{self, HEADER_MISMATCH, with_meta},
     deprecation::with_notice,
     era::Spoken,
+    fault::{self, Told},
     find::{self, Named},
     listing::unknown_view,
     rest, result,
@@ -38,11 +39,20 @@ use crate::{
 struct Asked {
     form: Form,
     method: Method,
+    names: Names,
     explain: bool,
     /// A deprecated tool whose client has to be told.
     deprecated: Option<Arc<Entry>>,
     bytes_max: usize,
     began: Instant,
+}
+
+/// What a call names.
+struct Names {
+    /// As the client knows it.
+    public: Arc<str>,
+    /// As the target knows it.
+    own: Arc<str>,
 }
 
 /// How the reply is written.
@@ -109,6 +119,7 @@ impl Server {
         let asked = Asked {
             form,
             method: *method,
+            names: Names::of(found),
             explain: meta.explain == Some("true"),
             deprecated: entry.deprecated.is_some().then(|| self.deprecated(found)).flatten(),
             bytes_max: inbound.answer_bytes_max,
@@ -222,8 +233,20 @@ impl Asked {
         match answered {
             Ok(answered) if era == Era::Legacy && is_unfinished(&answered.reply) => answer::failed(id, &unfinished(), era),
             Ok(answered) => Outgoing::new(200, envelope::response(id, self.result(era, answered))),
-            Err(error) => answer::failed(id, &error, era),
+            Err(error) => self.fail(id, &error, era),
         }
+    }
+
+    /// The target's own error in the client's era, or ours.
+    fn fail(&self, id: &str, error: &CallError, era: Era) -> Outgoing {
+        let outgoing = answer::failed(id, error, era);
+        let Some(answer) = error.answer() else { return outgoing };
+        let message = match fault::for_client(answer, self.method, era, &self.names.public) {
+            Told::Error(told) if told == *answer => return outgoing,
+            Told::Error(told) => envelope::failure(Some(id), told),
+            Told::Result(result) => envelope::response(id, result.into()),
+        };
+        Outgoing { message, ..outgoing }
     }
 
     /// The result as this client's era has it. In the same era, and unless asked to explain, it is the same bytes.
@@ -233,7 +256,25 @@ impl Asked {
             Some(entry) => with_notice(reply, entry),
             None => reply,
         };
-        result::for_client(reply, self.method, era)
+        let result = result::for_client(reply, self.method, era);
+        if self.method == Method::ResourcesRead && self.names.public != self.names.own {
+            return result::with_uri(result, &self.names.own, &self.names.public);
+        }
+        result
+    }
+}
+
+impl Names {
+    fn of(found: &Found<'_>) -> Self {
+        let own = Arc::clone(&found.named.name);
+        let public = match (&found.place, found.named.entry.kind) {
+            // A template is no name: the URI that was asked for is.
+            (Some(place), Kind::Template) => {
+                json::string(text(&found.raw[place.clone()])).map_or_else(|| own.clone(), Into::into)
+            }
+            _ => Arc::clone(&found.named.entry.public),
+        };
+        Self { public, own }
     }
 }
 

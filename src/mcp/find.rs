@@ -117,7 +117,8 @@ fn uri_data(uri: &str) -> Vec<u8> {
     data
 }
 
-fn resource(view: &View, uri: &str) -> Option<Named> {
+/// Who has the resource with this URI, as far as can be told.
+pub(super) fn resource(view: &View, uri: &str) -> Option<Named> {
     if let Some(entry) = view.resources.get(uri) {
         return Some(Named { entry: Arc::clone(entry), name: Arc::clone(&entry.chosen().name), others: Vec::new() });
     }

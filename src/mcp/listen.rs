@@ -1,11 +1,11 @@
-//! Streams on which a client is told when its list of tools is another: `subscriptions/listen` (2026-07-28, subscriptions) and
-//! the stream that a legacy session opens with GET (2025-11-25, transports).
+//! Streams on which a client is told when a list of its is another, or a resource that it wants to hear of: `subscriptions/listen`
+//! (2026-07-28, subscriptions) and the stream that a legacy session opens with GET (2025-11-25, transports).
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, convert::Infallible, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use prometheus_client::metrics::gauge::Gauge;
-use runtime_api::{CallError, Caller, Era, ErrorCode, Wants};
+use runtime_api::{CallError, Caller, CallerGone, Era, ErrorCode, Subscribed, Subscriber, Wants};
 use runtime_mcp::handshake::part;
 use tokio::{
     sync::{OwnedSemaphorePermit, watch},
@@ -14,14 +14,20 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use twinway_proto::{
     envelope::{self, Request},
+    json,
     meta::key,
 };
 
-use super::{Answer, Inbound, Outgoing, Running, Server, Session, answer, listing::unknown_view, running::Events};
-use crate::catalog::Catalog;
+use super::{
+    Answer, Inbound, Outgoing, Running, Server, Session, answer, era::Spoken, find, listing::unknown_view, running::Events,
+};
+use crate::catalog::{Capabilities, Catalog, Touched};
 
 const ACKNOWLEDGED: &str = "notifications/subscriptions/acknowledged";
-const TOOLS_CHANGED: &str = "notifications/tools/list_changed";
+const UPDATED: &str = "notifications/resources/updated";
+
+/// Resources that one client may want to hear of.
+const SUBSCRIPTIONS_MAX: usize = 1_000;
 
 /// Longest life of a stream. Whoever still listens opens another, and nothing of ours is kept for years.
 const LIFE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -68,17 +74,18 @@ impl Watch {
         Self { catalog: catalog.clone(), view: view.into(), seen, numbers }
     }
 
-    /// Waits until a tool came, went or is not what it was since this was asked last. Cancel-safe; never ends without a
-    /// change.
-    async fn changed(&mut self) {
+    /// Waits until something of this came, went or is not what it was since this was asked last. Cancel-safe; never ends
+    /// without a change.
+    async fn changed(&mut self, wanted: Touched) -> Touched {
         while self.numbers.changed().await.is_ok() {
             let number = *self.numbers.borrow_and_update();
             let seen = std::mem::replace(&mut self.seen, number);
-            if self.catalog.touched_since(seen, &self.view).tools {
-                return;
+            let touched = self.catalog.touched_since(seen, &self.view).and(wanted);
+            if touched != Touched::default() {
+                return touched;
             }
         }
-        std::future::pending::<()>().await;
+        std::future::pending().await
     }
 }
 
@@ -108,29 +115,83 @@ impl Server {
             let message = "`subscriptions/listen` has no object `notifications` that says what is listened for";
             return answer::error(200, Some(request.id), -32602, message, None);
         };
-        let tools = part(&wanted, "toolsListChanged").is_some_and(|raw| &raw[..] == b"true");
         let end = match self.end() {
             Ok(end) => end,
             Err(full) => return Answer::Message(answer::failed(request.id, &full, Era::Modern)),
         };
         let (caller, events) = Caller::channel(Wants::default());
         let (deadline, watch) = (end.at, Watch::new(&self.shared.catalog, inbound.view));
+        let wanted = self.wanted(inbound.view, &wanted);
         let meta = format!(r#""_meta":{{"{}":{}}}"#, key::SUBSCRIPTION_ID, request.id);
         let id: Box<str> = request.id.into();
         let answer = Box::pin(async move {
-            let honoured = if tools { r#"{"toolsListChanged":true}"# } else { "{}" };
-            let acknowledged = format!(r#"{{"notifications":{honoured},{meta}}}"#);
+            let acknowledged = format!(r#"{{"notifications":{},{meta}}}"#, wanted.honoured());
             if caller.notify(ACKNOWLEDGED, acknowledged.into()).await.is_ok() {
-                if tools {
-                    tell(&caller, watch, &end, format!("{{{meta}}}").into()).await;
-                } else {
-                    end.comes().await;
-                }
+                tell(&caller, watch, &end, wanted.lists, &wanted.subscriber, &meta).await;
             }
             let result = format!(r#"{{"resultType":"complete",{meta}}}"#);
             Outgoing::new(200, envelope::response(&id, result.into_bytes().into()))
         });
         Answer::Running(Box::new(Running::new(answer, Some(Events::only(events)), deadline, self.shared.left_behind.clone())))
+    }
+
+    /// What of a filter is honoured.
+    fn wanted(&self, view: &str, filter: &Bytes) -> Wanted {
+        let is_true = |name| part(filter, name).is_some_and(|raw| &raw[..] == b"true");
+        // Of lists that nobody here has there is nothing to tell.
+        let offered = self.shared.catalog.load().view(view).map(|view| view.capabilities).unwrap_or_default();
+        let lists = Touched {
+            tools: is_true("toolsListChanged"),
+            prompts: is_true("promptsListChanged") && offered.prompts,
+            resources: is_true("resourcesListChanged") && offered.resources,
+        };
+        let subscriber = Subscriber::default();
+        let uris = part(filter, "resourceSubscriptions").unwrap_or_default();
+        let uris: Vec<String> = serde_json::from_slice(&uris).unwrap_or_default();
+        let subscribe = |uri: String| {
+            let subscribed = self.subscription(view, &uri, &subscriber)?;
+            Some((uri, subscribed))
+        };
+        let subscriptions = uris.into_iter().take(SUBSCRIPTIONS_MAX).filter_map(subscribe).collect();
+        Wanted { lists, subscriptions, subscriber }
+    }
+
+    /// A subscription to a resource of this view; `None` when nobody has it, or whoever has it tells of no updates.
+    fn subscription(&self, view: &str, uri: &str, subscriber: &Subscriber) -> Option<Subscribed> {
+        let snapshot = self.shared.catalog.load();
+        let named = find::resource(snapshot.view(view)?, uri)?;
+        let target = snapshot.target(&named.entry.chosen().target)?;
+        if !Capabilities::of(target).subscribe {
+            return None;
+        }
+        target.interest.subscribe(&named.name, uri.into(), subscriber)
+    }
+
+    /// `resources/subscribe` and `resources/unsubscribe` of a legacy session.
+    pub(super) fn subscribe(&self, inbound: &Inbound<'_>, request: &Request<'_>, spoken: &Spoken, begins: bool) -> Answer {
+        let Spoken::Legacy { session, .. } = spoken else {
+            return answer::unknown_method(request.id, &request.method, spoken.era());
+        };
+        let params = request.params.as_ref().map(|params| inbound.message.slice(params.range.clone())).unwrap_or_default();
+        let uri = part(&params, "uri").and_then(|raw| json::string(std::str::from_utf8(&raw).ok()?).map(String::from));
+        let Some(uri) = uri else {
+            return answer::error(200, Some(request.id), -32602, "`params.uri` is not a string", None);
+        };
+        if !begins {
+            session.unsubscribe(&uri);
+        } else if session.subscriptions() >= SUBSCRIPTIONS_MAX {
+            let message = format!("this session has {SUBSCRIPTIONS_MAX} subscriptions, and may not have more");
+            return answer::error(200, Some(request.id), -32603, &message, None);
+        } else {
+            match self.subscription(inbound.view, &uri, session.subscriber()) {
+                Some(subscribed) => session.subscribe(uri, subscribed),
+                None => {
+                    let message = format!("nobody tells of updates of the resource `{uri}`");
+                    return answer::error(200, Some(request.id), find::no_resource(Era::Legacy), &message, None);
+                }
+            }
+        }
+        answer::result(request.id, b"{}".to_vec().into())
     }
 
     /// The stream of a legacy session, which takes the place of an older one: a client that opens a second has lost the first.
@@ -143,11 +204,11 @@ impl Server {
         let (caller, events) = Caller::channel(Wants::default());
         let (deadline, watch) = (end.at, Watch::new(&self.shared.catalog, view));
         let over = session.listen();
-        let withdrawn = over.clone();
+        let (withdrawn, subscriber) = (over.clone(), session.subscriber().clone());
         let answer = Box::pin(async move {
             // Also when nobody drives this any more.
             let over = over.drop_guard();
-            tell(&caller, watch, &end, Bytes::from_static(b"{}")).await;
+            tell(&caller, watch, &end, Touched::ALL, &subscriber, "").await;
             drop(over);
             std::future::pending().await
         });
@@ -165,20 +226,63 @@ impl Server {
     }
 }
 
+/// What a client is told of.
+struct Wanted {
+    lists: Touched,
+    /// By the URIs that the client knows.
+    subscriptions: Vec<(String, Subscribed)>,
+    subscriber: Subscriber,
+}
+
+impl Wanted {
+    /// As the acknowledgement has it.
+    fn honoured(&self) -> String {
+        let Touched { tools, prompts, resources } = self.lists;
+        let lists = [("toolsListChanged", tools), ("promptsListChanged", prompts), ("resourcesListChanged", resources)];
+        let mut honoured: Vec<_> = lists.iter().filter(|(_, told)| *told).map(|(name, _)| format!(r#""{name}":true"#)).collect();
+        if !self.subscriptions.is_empty() {
+            let uris: Vec<_> = self.subscriptions.iter().map(|(uri, _)| uri).collect();
+            honoured.push(format!(r#""resourceSubscriptions":{}"#, serde_json::json!(uris)));
+        }
+        format!("{{{}}}", honoured.join(","))
+    }
+}
+
 /// Tells of each change until the end, or until nobody listens. Changes that come while the client does not read are told
 /// as one.
-async fn tell(caller: &Caller, mut watch: Watch, end: &End, params: Bytes) {
+async fn tell(caller: &Caller, mut watch: Watch, end: &End, lists: Touched, subscriber: &Subscriber, meta: &str) {
     let telling = async {
         loop {
-            watch.changed().await;
-            if caller.notify(TOOLS_CHANGED, params.clone()).await.is_err() {
-                return;
+            tokio::select! {
+                touched = watch.changed(lists) => tell_lists(caller, touched, meta).await?,
+                updated = subscriber.next() => tell_updates(caller, updated, meta).await?,
             }
         }
     };
     tokio::select! {
         biased;
         () = end.comes() => {}
-        () = telling => {}
+        over = telling => {
+            let _gone: Result<Infallible, CallerGone> = over;
+        }
     }
+}
+
+async fn tell_lists(caller: &Caller, touched: Touched, meta: &str) -> Result<(), CallerGone> {
+    let Touched { tools, prompts, resources } = touched;
+    for (list, is_another) in [("tools", tools), ("prompts", prompts), ("resources", resources)] {
+        if is_another {
+            caller.notify(&format!("notifications/{list}/list_changed"), format!("{{{meta}}}").into()).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn tell_updates(caller: &Caller, updated: BTreeSet<Arc<str>>, meta: &str) -> Result<(), CallerGone> {
+    for uri in updated {
+        let comma = if meta.is_empty() { "" } else { "," };
+        let params = format!(r#"{{"uri":{}{comma}{meta}}}"#, serde_json::json!(&*uri));
+        caller.notify(UPDATED, params.into()).await?;
+    }
+    Ok(())
 }

@@ -1,11 +1,13 @@
 //! A target's result as a client's era has it.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use runtime_api::{Era, Method, Reply};
 use runtime_mcp::handshake::CLIENT_INFO;
 use twinway_proto::{
-    envelope::splice,
-    json::Key,
+    envelope::{Edit, splice},
+    json::{self, Key, elements, members, write_string},
     meta::{key, rewrite},
     rope::{Builder, Rope},
 };
@@ -21,6 +23,33 @@ pub(super) fn for_client(reply: Reply, method: Method, era: Era) -> Rope {
         (Era::Legacy, Some(_)) => legacy(&reply.result),
         _ => reply.result.into(),
     }
+}
+
+/// The contents of a resource under the URI by which the client asked for it.
+pub(super) fn with_uri(result: Rope, own: &str, public: &str) -> Rope {
+    let result = result.into_bytes();
+    let mut quoted = Vec::new();
+    write_string(&mut quoted, public);
+    let Some(contents) = member(text(&result), "contents") else { return result.into() };
+    let mut edits: Vec<Edit<'_>> = Vec::new();
+    for content in elements(&text(&result)[contents.clone()]).flatten() {
+        let start = contents.start + content.start;
+        let content = &text(&result)[start..contents.start + content.end];
+        let uri = member(content, "uri").filter(|uri| json::string(&content[uri.clone()]).as_deref() == Some(own));
+        edits.extend(uri.map(|uri| (start + uri.start..start + uri.end, &quoted[..])));
+    }
+    let mut out = Builder::with_capacity(256 + result.len().min(4096));
+    splice(&result, &edits, &mut out);
+    out.finish()
+}
+
+fn member(object: &str, name: &str) -> Option<Range<usize>> {
+    members(object).flatten().find(|member| member.key.is(name)).map(|member| member.range)
+}
+
+/// Messages were checked to be UTF-8 as a whole.
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap_or_default()
 }
 
 /// Adds what a modern client expects: that this is all, for how long it is good, and who says so.
@@ -60,9 +89,8 @@ fn comma(object: &[u8]) -> &'static str {
 }
 
 fn legacy(result: &Bytes) -> Rope {
-    let text = std::str::from_utf8(result).unwrap_or_default();
     let keep = |key: &Key<'_>| !MODERN_MEMBERS.iter().any(|name| key.is(name));
-    rewrite(Some(text), keep, &[]).map_or_else(|_| result.clone().into(), Rope::from)
+    rewrite(Some(text(result)), keep, &[]).map_or_else(|_| result.clone().into(), Rope::from)
 }
 
 #[cfg(test)]
@@ -84,6 +112,16 @@ mod tests {
             meta: place("_meta"),
         };
         String::from_utf8(for_client(reply, method, era).into_bytes().to_vec()).expect("UTF-8")
+    }
+
+    #[test]
+    fn a_resource_comes_back_under_the_uri_by_which_it_was_asked_for() {
+        let result = r#"{"contents":[{"uri":"x://1","text":"x://1"},{"text":"part","uri":"x://1/2"}]}"#;
+
+        let written = with_uri(Rope::from(Bytes::from(result)), "x://1", "twinway://up/x://1").into_bytes();
+
+        let expected = r#"{"contents":[{"uri":"twinway://up/x://1","text":"x://1"},{"text":"part","uri":"x://1/2"}]}"#;
+        assert_eq!(written, expected);
     }
 
     #[test]

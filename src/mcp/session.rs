@@ -17,7 +17,7 @@ use bytes::Bytes;
 use dashmap::DashMap;
 use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
-use runtime_api::{ClientAnswer, LegacyClient, LogLevel, Logging, Principal};
+use runtime_api::{ClientAnswer, LegacyClient, LogLevel, Logging, Principal, Subscribed, Subscriber};
 use runtime_mcp::client::declared;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -72,6 +72,9 @@ pub struct Session {
     principal: Principal,
     view: Box<str>,
     in_flight: Mutex<InFlight>,
+    /// The resources that the client wants to hear of, by the URIs that it knows.
+    subscriptions: Mutex<HashMap<String, Subscribed>>,
+    subscriber: Subscriber,
     /// From which level on log lines are wanted, as a place in [`LogLevel::ALL`]; beyond it nobody has said.
     log_level: AtomicU8,
     used_ms: AtomicU64,
@@ -131,9 +134,29 @@ impl Session {
             principal,
             view: view.into(),
             in_flight: Mutex::default(),
+            subscriptions: Mutex::default(),
+            subscriber: Subscriber::default(),
             log_level: AtomicU8::new(u8::MAX),
             used_ms: AtomicU64::new(0),
         }
+    }
+
+    /// Hears of the resources that the client has subscribed to.
+    pub(super) const fn subscriber(&self) -> &Subscriber {
+        &self.subscriber
+    }
+
+    /// How many resources the client wants to hear of.
+    pub(super) fn subscriptions(&self) -> usize {
+        self.subscriptions.lock().len()
+    }
+
+    pub(super) fn subscribe(&self, uri: String, subscribed: Subscribed) {
+        self.subscriptions.lock().insert(uri, subscribed);
+    }
+
+    pub(super) fn unsubscribe(&self, uri: &str) {
+        self.subscriptions.lock().remove(uri);
     }
 
     /// Which log lines the client wants.
@@ -223,6 +246,8 @@ impl Session {
         let mut in_flight = self.in_flight.lock();
         in_flight.ended = true;
         in_flight.calls.values().chain(&in_flight.stream).for_each(CancellationToken::cancel);
+        drop(in_flight);
+        self.subscriptions.lock().clear();
     }
 
     fn is_busy(&self) -> bool {

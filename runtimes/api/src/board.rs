@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::{About, Eras, Item, Items, Kind, Offers, TargetId, TargetOffers, TargetState};
+use crate::{About, Eras, Interest, Item, Items, Kind, Offers, TargetId, TargetOffers, TargetState};
 
 /// One place for each target. Only what differs is published, because each publication makes the catalogue anew. Cheap to
 /// clone.
@@ -39,12 +39,21 @@ impl Board {
         self.offers.send_modify(|offers| *offers = Arc::new(offers.of(targets, fresh)));
     }
 
+    /// Which resources of a target somebody wants to hear of. Of one that has no place nobody wants anything.
+    #[must_use]
+    pub fn interest(&self, target: &TargetId) -> Interest {
+        let offers = self.offers.borrow();
+        let known = offers.targets.iter().find(|known| known.target == *target);
+        known.map(|known| known.interest.clone()).unwrap_or_default()
+    }
+
     /// The target answers. Returns the name of its state when that is another than before. Of a target that is `retired`
     /// nothing is published: whoever comes after it may have published already.
     pub fn answers(&self, target: &TargetId, retired: &CancellationToken, heard: Heard) -> Option<&'static str> {
         let Heard { transport, eras, about, mut items } = heard;
         self.edit(target, retired, |known| TargetOffers {
             target: known.target.clone(),
+            interest: known.interest.clone(),
             state: TargetState::Ready,
             transport: Some(transport),
             eras,

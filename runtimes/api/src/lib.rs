@@ -18,6 +18,7 @@ mod call;
 mod caller;
 mod declared;
 mod error;
+mod interest;
 mod offers;
 mod reply;
 mod roster;
@@ -31,6 +32,7 @@ pub use call::{Call, Client, Era, LegacyClient, Method, Params, Principal, Prior
 pub use caller::{ANSWER_TIMEOUT, Caller, CallerEvent, CallerEvents, CallerGone, ClientAnswer, Wants};
 pub use declared::{Declared, LogLevel, Logging};
 pub use error::{BoxError, CallError, Delivery, ErrorCode, Origin};
+pub use interest::{Interest, Subscribed, Subscriber};
 pub use offers::{About, Eras, Item, Items, Kind, Offers, Support, TargetOffers, TargetState};
 pub use reply::Reply;
 pub use roster::{Member, Roster, RosterPlan};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::TargetId;
+use crate::{Interest, TargetId};
 
 /// A snapshot of everything a runtime offers. Published whole through a watch channel.
 #[derive(Debug, Clone, Default)]
@@ -48,6 +48,8 @@ pub struct TargetOffers {
     pub about: About,
     /// What it lists.
     pub items: Items,
+    /// Which of its resources somebody wants to hear of.
+    pub interest: Interest,
 }
 
 /// What a server says of itself: raw JSON values, absent when it says nothing or has not been asked.
@@ -168,7 +170,8 @@ impl TargetOffers {
     #[must_use]
     pub fn unheard_of(target: TargetId) -> Self {
         let (state, eras) = (TargetState::Connecting, Eras::default());
-        Self { target, state, transport: None, eras, about: About::default(), items: Items::default() }
+        let (about, items, interest) = (About::default(), Items::default(), Interest::default());
+        Self { target, state, transport: None, eras, about, items, interest }
     }
 
     /// Clients keep the tools they know until the target has answered under its new settings.

@@ -3,6 +3,7 @@
 mod fault;
 mod listen;
 mod look;
+mod questions;
 mod session;
 mod sse_reply;
 mod support;
@@ -184,6 +185,7 @@ impl McpServer {
         let params = outgoing::params(call, self.hop(call, Era::Legacy, id))?;
         let mut head = session.head.begin();
         add_trace(&call.trace, &mut head);
+        let _out = session.asking.enter(id, &call.caller);
         let withdraw = Withdraw { server: self, session: &session, id, armed: true };
         let ask =
             Ask { id, method: call.method.as_str(), params: Some(params), head, caller: &call.caller, session: Some(&session) };
@@ -193,6 +195,18 @@ impl McpServer {
             self.sessions.forget(&owner, &session);
         }
         answered
+    }
+
+    /// A session whose client hears what is asked in it.
+    async fn open_for(&self, owner: &Owner) -> Result<Arc<Session>, CallError> {
+        let session = Arc::new(self.open_session(owner.declared).await?);
+        // The gateway listens in its own session for other things, and answers there.
+        if *owner != Owner::gateway() && !owner.declared.is_none() {
+            let endpoint = &self.site.endpoint;
+            let hearing = questions::hear(Arc::clone(endpoint), Arc::clone(&session), session.given_up());
+            endpoint.background.spawn(hearing);
+        }
+        Ok(session)
     }
 
     async fn open_session(&self, declared: Declared) -> Result<Session, CallError> {
@@ -239,7 +253,7 @@ impl McpServer {
             return Err(CallError::gateway(ErrorCode::Unsupported, "this upstream is configured as modern only"));
         }
         // Boxed, as everything that a warm call does not do: a call's future is moved, and small is quick.
-        let session = self.sessions.get(owner, || Box::pin(self.open_session(owner.declared))).await;
+        let session = self.sessions.get(owner, || Box::pin(self.open_for(owner))).await;
         if session.as_ref().is_err_and(refuses_sessions) && self.era == EraChoice::Auto {
             // It served sessions once and is another server now.
             self.legacy.set(Support::Unknown);

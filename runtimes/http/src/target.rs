@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, sync::Arc};
 
-use runtime_api::{About, Call, CallError, Eras, Item, Items, Member, Reply, TargetId};
+use runtime_api::{About, Call, CallError, Eras, Interest, Item, Items, Member, Reply, TargetId};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -99,9 +99,9 @@ impl Target {
     }
 
     /// Hears from the upstream when it changes, and asks for a look then. Kinds that cannot tell are looked at now and then.
-    pub(crate) async fn listen(&self) -> Infallible {
+    pub(crate) async fn listen(&self, interest: &Interest) -> Infallible {
         match &self.server {
-            Server::Mcp(server) => server.listen().await,
+            Server::Mcp(server) => server.listen(interest).await,
             Server::ToolServer(_) | Server::OpenApi(_) => std::future::pending().await,
         }
     }

@@ -39,6 +39,13 @@ impl ServerFacts {
         capability.and_then(|capability| part(&capability, "listChanged")).is_some_and(|raw| &raw[..] == b"true")
     }
 
+    /// Whether it declares that it tells of updates of single resources.
+    #[must_use]
+    pub fn tells_of_updates(&self) -> bool {
+        let resources = self.capability("resources");
+        resources.and_then(|resources| part(&resources, "subscribe")).is_some_and(|raw| &raw[..] == b"true")
+    }
+
     fn capability(&self, name: &str) -> Option<Bytes> {
         part(self.about.capabilities.as_ref()?, name)
     }

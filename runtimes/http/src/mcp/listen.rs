@@ -1,26 +1,32 @@
-//! Hears from a server when a list of its is another, so that nobody has to wait for the next refresh:
-//! `subscriptions/listen` (2026-07-28), or the stream of a session (2025-11-25, transports).
+//! Hears from a server when a list of its is another, so that nobody has to wait for the next refresh, and when a resource is that
+//! some client wants to hear of: `subscriptions/listen` (2026-07-28), or the stream of a session (2025-11-25, transports).
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::BTreeSet, convert::Infallible, sync::Arc, time::Duration};
 
 use http::{Method, StatusCode};
-use runtime_api::{CallError, Caller, Era, Kind};
+use runtime_api::{CallError, Caller, Era, Interest, Kind};
 use runtime_mcp::{
     handshake::{self, ServerFacts},
     incoming::is_number,
 };
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
 use tracing::debug;
 use twinway_proto::{
-    envelope::{self, Message},
+    envelope::{self, Message, ParamsIndex},
+    json::{self, write_string},
     rope::Rope,
     sse::Decoder,
 };
 
 use super::{
-    McpServer,
+    Ask, McpServer,
+    fault::AskError,
+    questions::refuse,
     session::{Owner, Session},
-    sse_reply::{SseReply, is_list_changed, unreadable},
+    sse_reply::{is_list_changed, unreadable},
 };
 use crate::{
     exchange::{Content, content, next_data, refused_by},
@@ -28,6 +34,7 @@ use crate::{
 };
 
 const LISTEN: &str = "subscriptions/listen";
+const RESOURCE_UPDATED: &str = "notifications/resources/updated";
 
 /// Pauses before a stream that was lost is opened anew. The refresh goes on meanwhile, so there is no hurry.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
@@ -43,22 +50,42 @@ pub(super) struct Tells {
     tools: bool,
     prompts: bool,
     resources: bool,
+    /// Of single resources.
+    updates: bool,
 }
 
+/// URIs that clients want to hear of.
+type Uris = Arc<BTreeSet<Arc<str>>>;
+
 impl Tells {
-    /// What it declares; nothing when it tells of no list.
+    /// What it declares; nothing when it tells of no change.
     pub(super) fn of(era: Era, facts: &ServerFacts) -> Option<Self> {
         let [tools, prompts, resources] = [Kind::Tool, Kind::Prompt, Kind::Resource].map(|kind| facts.tells_of(kind));
-        (tools || prompts || resources).then_some(Self { era, tools, prompts, resources })
+        let told = Self { era, tools, prompts, resources, updates: facts.tells_of_updates() };
+        (told.lists() || told.updates).then_some(told)
+    }
+
+    const fn lists(self) -> bool {
+        self.tools || self.prompts || self.resources
     }
 
     /// What `subscriptions/listen` asks for.
-    fn wanted(self) -> String {
-        let asked =
+    fn wanted(self, uris: &Uris) -> String {
+        let lists =
             [("toolsListChanged", self.tools), ("promptsListChanged", self.prompts), ("resourcesListChanged", self.resources)];
-        let asked: Vec<_> = asked.iter().filter(|(_, tells)| *tells).map(|(name, _)| format!(r#""{name}":true"#)).collect();
+        let mut asked: Vec<_> = lists.iter().filter(|(_, tells)| *tells).map(|(name, _)| format!(r#""{name}":true"#)).collect();
+        if self.updates && !uris.is_empty() {
+            let uris: Vec<_> = uris.iter().map(|uri| quoted(uri)).collect();
+            asked.push(format!(r#""resourceSubscriptions":[{}]"#, uris.join(",")));
+        }
         format!(r#""notifications":{{{}}}"#, asked.join(","))
     }
+}
+
+fn quoted(text: &str) -> String {
+    let mut quoted = Vec::new();
+    write_string(&mut quoted, text);
+    String::from_utf8_lossy(&quoted).into_owned()
 }
 
 /// Why a stream is over.
@@ -78,17 +105,20 @@ impl From<CallError> for Over {
 }
 
 impl McpServer {
-    /// Wakes whoever looks after the server at each change that it tells of. Listens whenever the last look found that it
-    /// would tell. Cancel-safe: dropping it closes the stream.
-    pub(crate) async fn listen(&self) -> Infallible {
+    /// Wakes whoever looks after the server at each change that it tells of, and passes on which resources were updated. Listens
+    /// whenever the last look found that it would tell, and there is something to hear. Cancel-safe: dropping it closes the stream.
+    pub(crate) async fn listen(&self, interest: &Interest) -> Infallible {
         let mut pause = PAUSE_MIN;
-        let mut tells = self.tells.subscribe();
+        let (mut tells, mut wanted) = (self.tells.subscribe(), interest.wanted());
         loop {
-            let found = tells.wait_for(Option::is_some).await.map(|tells| *tells);
-            // It fails only without a sender, and this is one.
-            let Ok(Some(told)) = found else { return std::future::pending().await };
+            let found = *tells.borrow_and_update();
+            let told = found.filter(|told| told.lists() || (told.updates && !wanted.borrow_and_update().is_empty()));
+            let Some(told) = told else {
+                either_changes(&mut tells, &mut wanted).await;
+                continue;
+            };
             let began = Instant::now();
-            let over = match timeout(LIFE_MAX, self.hear(told)).await {
+            let over = match timeout(LIFE_MAX, self.hear(told, interest)).await {
                 Ok(over) => over,
                 Err(_) => Over::Ended,
             };
@@ -96,9 +126,7 @@ impl McpServer {
             match over {
                 Over::Refused(status) => {
                     debug!(target_name = %target, %status, "the upstream tells of no changes");
-                    if tells.changed().await.is_err() {
-                        return std::future::pending().await;
-                    }
+                    either_changes(&mut tells, &mut wanted).await;
                     continue;
                 }
                 Over::Lost(error) => debug!(target_name = %target, %error, "the stream of changes is lost"),
@@ -112,47 +140,118 @@ impl McpServer {
         }
     }
 
-    async fn hear(&self, told: Tells) -> Over {
-        match self.open_and_hear(told).await {
+    async fn hear(&self, told: Tells, interest: &Interest) -> Over {
+        let heard = match told.era {
+            Era::Modern => self.hear_modern(told, interest).await,
+            Era::Legacy => self.hear_in_session(told, interest).await,
+        };
+        match heard {
             Ok(()) => Over::Ended,
             Err(over) => over,
         }
     }
 
-    async fn open_and_hear(&self, told: Tells) -> Result<(), Over> {
-        let id = self.next_id();
-        let session = match told.era {
-            Era::Modern => None,
-            Era::Legacy => Some(self.session(&Owner::gateway()).await?),
-        };
-        let endpoint = &self.site.endpoint;
-        let exchange = match &session {
-            None => {
-                let params = handshake::own_params(&told.wanted());
-                endpoint.post(self.modern_head(LISTEN), envelope::request(id, LISTEN, Some(params))).await?
-            }
-            Some(session) => endpoint.send(&Method::GET, &session.listening_headers(), Rope::default()).await?,
-        };
-        let status = exchange.head.status;
-        if content(&exchange.head) != Content::Events || status != StatusCode::OK {
-            let refusal = refused_by(&exchange.head);
-            endpoint.body(exchange).await?;
-            if let Some(session) = session.filter(|_| status == StatusCode::NOT_FOUND) {
-                self.sessions.forget(&Owner::gateway(), &session);
-                return Err(Over::Lost(refusal));
-            }
-            let is_in_trouble = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
-            return Err(if is_in_trouble { Over::Lost(refusal) } else { Over::Refused(status) });
+    /// A stream asks for the URIs of one moment: for others another takes its place.
+    async fn hear_modern(&self, told: Tells, interest: &Interest) -> Result<(), Over> {
+        let mut wanted = interest.wanted();
+        let (mut exchange, mut id) = self.open_modern(told, &mut wanted).await?;
+        if told.lists() {
+            // What changed since the last look, and before this stream, nobody tells.
+            self.site.wake.notify_one();
         }
-        // What changed since the last look, and before this stream, nobody tells.
-        self.site.wake.notify_one();
-        self.follow(exchange, id, session.as_ref()).await
+        loop {
+            tokio::select! {
+                biased;
+                over = self.follow(&mut exchange, id, None, interest) => return over,
+                () = changes(&mut wanted), if told.updates => {}
+            }
+            // The new one before the old one is closed, so that nothing goes by between them.
+            (exchange, id) = self.open_modern(told, &mut wanted).await?;
+        }
+    }
+
+    async fn open_modern(&self, told: Tells, wanted: &mut watch::Receiver<Uris>) -> Result<(Exchange, u64), Over> {
+        let id = self.next_id();
+        let params = handshake::own_params(&told.wanted(&wanted.borrow_and_update()));
+        let exchange = self.site.endpoint.post(self.modern_head(LISTEN), envelope::request(id, LISTEN, Some(params))).await?;
+        Ok((self.stream_of(exchange, None).await?, id))
+    }
+
+    /// The stream of the gateway's own session, in which the URIs are subscribed to one by one.
+    async fn hear_in_session(&self, told: Tells, interest: &Interest) -> Result<(), Over> {
+        let session = self.session(&Owner::gateway()).await?;
+        let endpoint = &self.site.endpoint;
+        let exchange = endpoint.send(&Method::GET, &session.listening_headers(), Rope::default()).await?;
+        let mut exchange = self.stream_of(exchange, Some(&session)).await?;
+        if told.lists() {
+            self.site.wake.notify_one();
+        }
+        let subscribing = async {
+            if !told.updates {
+                return std::future::pending().await;
+            }
+            let (mut wanted, mut subscribed) = (interest.wanted(), Uris::default());
+            loop {
+                let uris = Arc::clone(&wanted.borrow_and_update());
+                for uri in uris.difference(&subscribed) {
+                    self.tell_in(&session, "resources/subscribe", uri).await?;
+                }
+                for uri in subscribed.difference(&uris) {
+                    self.tell_in(&session, "resources/unsubscribe", uri).await?;
+                }
+                subscribed = uris;
+                changes(&mut wanted).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            over = self.follow(&mut exchange, 0, Some(&session), interest) => over,
+            over = subscribing => over,
+        }
+    }
+
+    /// Subscribes to a resource, or no longer. A server that refuses it just does not tell.
+    async fn tell_in(&self, session: &Arc<Session>, method: &'static str, uri: &str) -> Result<(), Over> {
+        let (id, caller) = (self.next_id(), Caller::none());
+        let params = format!(r#"{{"uri":{}}}"#, quoted(uri)).into_bytes().into();
+        let ask = Ask { id, method, params: Some(params), head: session.head.begin(), caller: &caller, session: Some(session) };
+        match timeout(self.site.settings.list_timeout, self.ask(ask)).await {
+            Ok(Err(AskError::Expired)) => {
+                self.sessions.forget(&Owner::gateway(), session);
+                Err(Over::Ended)
+            }
+            Ok(Err(AskError::Failed(error))) => {
+                debug!(target_name = %self.site.settings.target, method, uri, %error, "the upstream refuses a subscription");
+                Ok(())
+            }
+            Ok(Ok(_)) | Err(_) => Ok(()),
+        }
+    }
+
+    /// The stream that an answer begins.
+    async fn stream_of(&self, exchange: Exchange, session: Option<&Arc<Session>>) -> Result<Exchange, Over> {
+        let status = exchange.head.status;
+        if content(&exchange.head) == Content::Events && status == StatusCode::OK {
+            return Ok(exchange);
+        }
+        let refusal = refused_by(&exchange.head);
+        self.site.endpoint.body(exchange).await?;
+        if let Some(session) = session.filter(|_| status == StatusCode::NOT_FOUND) {
+            self.sessions.forget(&Owner::gateway(), session);
+            return Err(Over::Lost(refusal));
+        }
+        let is_in_trouble = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
+        Err(if is_in_trouble { Over::Lost(refusal) } else { Over::Refused(status) })
     }
 
     /// Reads the stream to its end.
-    async fn follow(&self, mut exchange: Exchange, id: u64, session: Option<&Arc<Session>>) -> Result<(), Over> {
-        let caller = Caller::none();
-        let reply = SseReply { endpoint: &self.site.endpoint, session, caller: &caller, id, wake: &self.site.wake };
+    async fn follow(
+        &self,
+        exchange: &mut Exchange,
+        id: u64,
+        session: Option<&Arc<Session>>,
+        interest: &Interest,
+    ) -> Result<(), Over> {
         let mut decoder = Decoder::new(self.site.settings.answer_bytes_max);
         loop {
             while let Some(event) = decoder.next_event().map_err(unreadable)? {
@@ -160,14 +259,39 @@ impl McpServer {
                     Ok(Message::Notification(notification)) if is_list_changed(&notification.method) => {
                         self.site.wake.notify_one();
                     }
-                    Ok(Message::Request(request)) => reply.refuse(&request),
+                    Ok(Message::Notification(notification)) if notification.method == RESOURCE_UPDATED => {
+                        let uri = updated_uri(&event.data, notification.params.as_ref());
+                        uri.into_iter().for_each(|uri| interest.updated(&uri));
+                    }
+                    Ok(Message::Request(request)) => refuse(&self.site.endpoint, session.map(|session| &**session), &request),
                     Ok(Message::Response(response)) if is_number(response.id, id) => return Ok(()),
                     // Other notifications are of what is not offered here; an event without data keeps the stream alive.
                     _ => {}
                 }
             }
-            let Some(data) = next_data(&mut exchange).await? else { return Ok(()) };
+            let Some(data) = next_data(exchange).await? else { return Ok(()) };
             decoder.push(data);
         }
+    }
+}
+
+/// The URI that a notification of an update names.
+fn updated_uri<'m>(message: &'m [u8], params: Option<&ParamsIndex>) -> Option<Cow<'m, str>> {
+    let params = params?;
+    let raw = &message[params.range.clone()][params.uri.clone()?];
+    json::string(std::str::from_utf8(raw).ok()?)
+}
+
+/// Waits until one of them changes. They fail only without their senders, and this server holds both.
+async fn either_changes(tells: &mut watch::Receiver<Option<Tells>>, wanted: &mut watch::Receiver<Uris>) {
+    tokio::select! {
+        _ = tells.changed() => {}
+        () = changes(wanted) => {}
+    }
+}
+
+async fn changes(wanted: &mut watch::Receiver<Uris>) {
+    if wanted.changed().await.is_err() {
+        std::future::pending::<()>().await;
     }
 }

@@ -14,8 +14,10 @@ use http::{HeaderMap, HeaderValue, header};
 use runtime_api::{Call, CallError, Declared, ErrorCode, LogLevel, Principal};
 use runtime_mcp::handshake::ServerFacts;
 use tokio::{sync::OnceCell, time::Instant};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use twinway_proto::headers::{MCP_PROTOCOL_VERSION, MCP_SESSION_ID};
 
+use super::questions::Asking;
 use crate::{exchange::Endpoint, h1::RequestHead};
 
 /// Sessions at one upstream. Servers keep hundreds of kilobytes for each.
@@ -55,6 +57,10 @@ pub(crate) struct Session {
     pub(crate) head: RequestHead,
     /// What the upstream told of itself.
     pub(crate) facts: ServerFacts,
+    /// Its calls whose clients can be asked something.
+    pub(super) asking: Asking,
+    /// Cancelled when nobody has the session any more.
+    given_up: DropGuard,
     /// From which level on log lines are sent, as a place in [`LogLevel::ALL`]; beyond it nobody has said.
     log_level: AtomicU8,
 }
@@ -67,7 +73,17 @@ impl Session {
         if let Some(id) = id {
             headers.insert(MCP_SESSION_ID, id);
         }
-        Self { head: endpoint.post_head(&headers), headers, facts, log_level: AtomicU8::new(u8::MAX) }
+        Self::with(endpoint.post_head(&headers), headers, facts)
+    }
+
+    fn with(head: RequestHead, headers: HeaderMap, facts: ServerFacts) -> Self {
+        let (asking, given_up) = (Asking::default(), CancellationToken::new().drop_guard());
+        Self { headers, head, facts, asking, given_up, log_level: AtomicU8::new(u8::MAX) }
+    }
+
+    /// Cancelled when nobody has the session any more.
+    pub(super) fn given_up(&self) -> CancellationToken {
+        self.given_up.token().clone()
     }
 
     /// Notes that somebody wants log lines from this level on; whether the upstream has to be told.
@@ -114,11 +130,11 @@ impl Sessions {
     /// Cancel-safe: when the call that opens it is dropped, the next one opens it.
     pub(crate) async fn get<F>(&self, owner: &Owner, open: impl FnOnce() -> F) -> Result<Arc<Session>, CallError>
     where
-        F: Future<Output = Result<Session, CallError>>,
+        F: Future<Output = Result<Arc<Session>, CallError>>,
     {
         let slot = self.slot(owner)?;
         slot.used_ms.store(self.now_ms(), Ordering::Relaxed);
-        let session = slot.session.get_or_try_init(|| async { open().await.map(Arc::new) }).await?;
+        let session = slot.session.get_or_try_init(open).await?;
         Ok(Arc::clone(session))
     }
 
@@ -170,11 +186,11 @@ mod tests {
         Owner { principal: Principal(name.into()), declared: Declared::NONE }
     }
 
-    fn open(id: &'static str) -> std::future::Ready<Result<Session, CallError>> {
+    fn open(id: &'static str) -> std::future::Ready<Result<Arc<Session>, CallError>> {
         let facts = ServerFacts { revision: "2025-11-25", ..ServerFacts::default() };
         let headers = HeaderMap::from_iter([(MCP_SESSION_ID, HeaderValue::from_static(id))]);
         let head = RequestHead::new(&Method::POST, "/mcp", &headers);
-        std::future::ready(Ok(Session { headers, head, facts, log_level: AtomicU8::new(u8::MAX) }))
+        std::future::ready(Ok(Arc::new(Session::with(head, headers, facts))))
     }
 
     #[tokio::test]

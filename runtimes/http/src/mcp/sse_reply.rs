@@ -17,9 +17,12 @@ use twinway_proto::{
     sse::Decoder,
 };
 
-use super::session::Session;
+use super::{
+    questions::{Question, refuse},
+    session::Session,
+};
 use crate::{
-    exchange::{Content, Endpoint, content, next_data, refused_by, value},
+    exchange::{Content, Endpoint, content, next_data, value},
     h1::Exchange,
     pool::broken,
 };
@@ -171,44 +174,17 @@ impl<'a> SseReply<'a> {
 
     /// A request of the server: for the client, if it takes it.
     fn asked(&self, data: &Bytes, request: &Request<'_>) -> Heard<'a> {
-        let params = request.params.as_ref().map_or(Bytes::from_static(b"{}"), |params| data.slice(params.range.clone()));
-        let needed = client::needs(&request.method, std::str::from_utf8(&params).unwrap_or_default());
+        let question = Question::new(data, request);
         let (caller, endpoint) = (self.caller, self.endpoint);
-        let Some(session) = self.session.filter(|_| needed.is_some_and(|needed| caller.wants().requests.has(needed))) else {
-            self.refuse(request);
-            return Heard::Nothing;
-        };
-        let (id, method): (Box<str>, Box<str>) = (request.id.into(), (&*request.method).into());
-        Heard::Question(Box::pin(async move {
-            let message = match caller.request(&method, params).await {
-                Ok(Ok(result)) => envelope::response(&id, result.into()),
-                Ok(Err(error)) => envelope::failure(Some(&id), error),
-                Err(gone) => envelope::failure(Some(&id), envelope::error_object(-32603, &gone.to_string(), None)),
-            };
-            // A server that does not take the answer would wait for it in vain.
-            let exchange = endpoint.post(session.head.begin(), message).await?;
-            let (is_taken, refusal) = (exchange.head.status.is_success(), refused_by(&exchange.head));
-            endpoint.body(exchange).await?;
-            if is_taken { Ok(()) } else { Err(refusal.with_delivery(Delivery::Unknown)) }
-        }))
-    }
-
-    /// Answers a request of the server that no client is asked for.
-    pub(super) fn refuse(&self, request: &Request<'_>) {
-        let message = match &*request.method {
-            "ping" => envelope::response(request.id, Bytes::from_static(b"{}").into()),
-            // The gateway's own session has none, and a server that has asked for them waits for the answer.
-            "roots/list" => envelope::response(request.id, Bytes::from_static(br#"{"roots":[]}"#).into()),
-            _ => {
-                let error = envelope::error_object(-32601, "no client can be asked for this here", None);
-                envelope::failure(Some(request.id), error)
+        match (self.session, question.needs()) {
+            (Some(session), Some(needed)) if caller.wants().requests.has(needed) => {
+                Heard::Question(Box::pin(question.ask(caller.clone(), endpoint, session)))
             }
-        };
-        let head = match self.session {
-            Some(session) => session.head.begin(),
-            None => self.endpoint.post_head(&self.endpoint.headers),
-        };
-        self.endpoint.tell(head, message);
+            (session, _) => {
+                refuse(endpoint, session.map(|session| &**session), request);
+                Heard::Nothing
+            }
+        }
     }
 
     /// Gives the connection back when the stream ends now or soon.

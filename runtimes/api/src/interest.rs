@@ -1,0 +1,187 @@
+//! Which resources of a target somebody wants to hear of, and the news of them.
+//!
+//! ```text
+//! client ──subscribes──► Interest ──wanted()──► runtime asks the target for updates of these URIs, and no others
+//!   ▲                       │
+//!   └──── Subscriber ◄──────┴──updated(uri)──── runtime heard of an update
+//! ```
+//!
+//! Updates that come while a client does not read are told once, so nothing piles up.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    ops::Bound,
+    sync::{Arc, Weak},
+};
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+
+/// URIs that are wanted of one target, however many clients want them. Upstreams keep a record for each.
+const URIS_MAX: usize = 10_000;
+
+/// What clients want to hear of one target. Cheap to clone; all clones are the same.
+#[derive(Clone, Default)]
+pub struct Interest(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    /// By the target's own URI.
+    registered: Mutex<BTreeMap<Arc<str>, Vec<Registered>>>,
+    wanted: watch::Sender<Arc<BTreeSet<Arc<str>>>>,
+}
+
+struct Registered {
+    /// The URI as the client knows it.
+    public: Arc<str>,
+    subscriber: Weak<News>,
+}
+
+/// One client that wants to hear of resources, of any targets. Cheap to clone; all clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct Subscriber(Arc<News>);
+
+#[derive(Debug, Default)]
+struct News {
+    /// As the client knows them.
+    updated: Mutex<BTreeSet<Arc<str>>>,
+    come: Notify,
+}
+
+/// A subscription; dropping it ends it.
+pub struct Subscribed {
+    interest: Interest,
+    uri: Arc<str>,
+    subscriber: Weak<News>,
+}
+
+impl Interest {
+    /// A client wants to hear of the resource that the target knows by `uri`. `None` when as many are wanted as may be.
+    #[must_use]
+    pub fn subscribe(&self, uri: &str, public: Arc<str>, subscriber: &Subscriber) -> Option<Subscribed> {
+        let uri: Arc<str> = uri.into();
+        let mut registered = self.0.registered.lock();
+        let is_new = !registered.contains_key(&uri);
+        if is_new && registered.len() >= URIS_MAX {
+            return None;
+        }
+        let subscriber = Arc::downgrade(&subscriber.0);
+        registered.entry(Arc::clone(&uri)).or_default().push(Registered { public, subscriber: Weak::clone(&subscriber) });
+        if is_new {
+            self.publish(&registered);
+        }
+        Some(Subscribed { interest: self.clone(), uri, subscriber })
+    }
+
+    /// The URIs that are wanted, now and whenever that changes: the target's own.
+    #[must_use]
+    pub fn wanted(&self) -> watch::Receiver<Arc<BTreeSet<Arc<str>>>> {
+        self.0.wanted.subscribe()
+    }
+
+    /// The target says that this resource of its is another. That may be a part of one that is wanted (2025-11-25, resources).
+    pub fn updated(&self, uri: &str) {
+        let registered = self.0.registered.lock();
+        let whole = registered.get_key_value(uri);
+        let containers = registered
+            .range::<str, (Bound<&str>, Bound<&str>)>((Bound::Unbounded, Bound::Excluded(uri)))
+            .filter(|(wanted, _)| contains(wanted, uri));
+        for (wanted, all) in whole.into_iter().chain(containers) {
+            for one in all {
+                let Some(news) = one.subscriber.upgrade() else { continue };
+                // What follows the URI that is wanted is the same for the client.
+                let told: Arc<str> = format!("{}{}", one.public, &uri[wanted.len()..]).into();
+                news.updated.lock().insert(told);
+                news.come.notify_one();
+            }
+        }
+    }
+
+    fn publish(&self, registered: &BTreeMap<Arc<str>, Vec<Registered>>) {
+        self.0.wanted.send_replace(Arc::new(registered.keys().cloned().collect()));
+    }
+}
+
+fn contains(whole: &str, part: &str) -> bool {
+    part.strip_prefix(whole).is_some_and(|rest| rest.starts_with('/') || whole.ends_with('/'))
+}
+
+impl Subscriber {
+    /// The resources that were updated since this was asked last, as the client knows them. For one reader; cancel-safe.
+    pub async fn next(&self) -> BTreeSet<Arc<str>> {
+        loop {
+            let updated = std::mem::take(&mut *self.0.updated.lock());
+            if !updated.is_empty() {
+                return updated;
+            }
+            self.0.come.notified().await;
+        }
+    }
+}
+
+impl Drop for Subscribed {
+    fn drop(&mut self) {
+        let mut registered = self.interest.0.registered.lock();
+        let Some(all) = registered.get_mut(&self.uri) else { return };
+        if let Some(place) = all.iter().position(|one| one.subscriber.ptr_eq(&self.subscriber)) {
+            all.swap_remove(place);
+        }
+        if all.is_empty() {
+            registered.remove(&self.uri);
+            self.interest.publish(&registered);
+        }
+    }
+}
+
+impl fmt::Debug for Interest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Interest").field("uris", &self.0.registered.lock().len()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Subscribed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Subscribed").field(&self.uri).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    fn wanted(interest: &Interest) -> Vec<String> {
+        interest.wanted().borrow().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_uri_is_wanted_as_long_as_somebody_wants_it() {
+        let (interest, a, b) = (Interest::default(), Subscriber::default(), Subscriber::default());
+        let of_a = interest.subscribe("x:1", "x:1".into(), &a);
+        let of_b = interest.subscribe("x:1", "x:1".into(), &b);
+        assert_eq!(wanted(&interest), ["x:1"]);
+
+        drop(of_a);
+        assert_eq!(wanted(&interest), ["x:1"]);
+        drop(of_b);
+        assert!(wanted(&interest).is_empty());
+    }
+
+    #[test]
+    fn each_subscriber_hears_of_its_own_by_its_own_name_and_many_updates_are_one() {
+        let (interest, a, b) = (Interest::default(), Subscriber::default(), Subscriber::default());
+        let _of_a = interest.subscribe("x:1", "twinway://up/x:1".into(), &a);
+        let _of_b = interest.subscribe("x:2", "x:2".into(), &b);
+
+        (0..1000).for_each(|_| interest.updated("x:1"));
+        interest.updated("x:1/part");
+        interest.updated("x:10");
+
+        let heard = a.next().now_or_never().expect("news");
+        assert_eq!(heard.iter().map(|uri| &**uri).collect::<Vec<_>>(), ["twinway://up/x:1", "twinway://up/x:1/part"]);
+        assert!(a.next().now_or_never().is_none());
+        assert!(b.next().now_or_never().is_none());
+    }
+}

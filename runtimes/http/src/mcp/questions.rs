@@ -1,0 +1,154 @@
+//! What a legacy server asks in the middle of a call, and the way of the answer back to it.
+//!
+//! A question may come on the stream of the call that it belongs to, or on the stream of the session, where nobody says which call
+//! is meant. Then it goes to the only call in flight whose client takes it; where there are several, nobody is asked, because no
+//! client must be asked for another's.
+
+use std::{collections::HashMap, sync::Arc};
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use http::{Method, StatusCode};
+use parking_lot::Mutex;
+use runtime_api::{CallError, Caller, Declared, Delivery};
+use runtime_mcp::client;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+use twinway_proto::{
+    envelope::{self, Message, Request},
+    rope::Rope,
+    sse::Decoder,
+};
+
+use super::session::Session;
+use crate::exchange::{Content, Endpoint, content, next_data, refused_by};
+
+/// The calls of a session that are out, by their ids: only those whose clients take requests.
+#[derive(Debug, Default)]
+pub(super) struct Asking(Mutex<HashMap<u64, Caller>>);
+
+/// A call that is out.
+#[derive(Debug)]
+pub(super) struct Out<'a> {
+    asking: &'a Asking,
+    id: u64,
+}
+
+impl Asking {
+    /// A call goes out; until this is dropped its client can be asked.
+    pub(super) fn enter(&self, id: u64, caller: &Caller) -> Option<Out<'_>> {
+        if caller.wants().requests.is_none() {
+            return None;
+        }
+        self.0.lock().insert(id, caller.clone());
+        Some(Out { asking: self, id })
+    }
+
+    fn only(&self, needed: Declared) -> Option<Caller> {
+        let calls = self.0.lock();
+        let mut callers = calls.values().filter(|caller| caller.wants().requests.has(needed));
+        let caller = callers.next()?.clone();
+        callers.next().is_none().then_some(caller)
+    }
+}
+
+impl Drop for Out<'_> {
+    fn drop(&mut self) {
+        self.asking.0.lock().remove(&self.id);
+    }
+}
+
+/// A question for one client.
+#[derive(Debug)]
+pub(super) struct Question {
+    id: Box<str>,
+    method: Box<str>,
+    params: Bytes,
+}
+
+impl Question {
+    pub(super) fn new(message: &Bytes, request: &Request<'_>) -> Self {
+        let params = request.params.as_ref().map_or(Bytes::from_static(b"{}"), |params| message.slice(params.range.clone()));
+        Self { id: request.id.into(), method: (&*request.method).into(), params }
+    }
+
+    /// What a client must have declared to be asked this; `None` for what no client answers.
+    pub(super) fn needs(&self) -> Option<Declared> {
+        client::needs(&self.method, std::str::from_utf8(&self.params).unwrap_or_default())
+    }
+
+    /// Asks the client and sends its answer to the server.
+    ///
+    /// # Errors
+    /// The server does not take the answer: it would wait for it in vain, and so would the call.
+    pub(super) async fn ask(self, caller: Caller, endpoint: &Endpoint, session: &Session) -> Result<(), CallError> {
+        let Self { id, method, params } = self;
+        let message = match caller.request(&method, params).await {
+            Ok(Ok(result)) => envelope::response(&id, result.into()),
+            Ok(Err(error)) => envelope::failure(Some(&id), error),
+            Err(gone) => envelope::failure(Some(&id), envelope::error_object(-32603, &gone.to_string(), None)),
+        };
+        let exchange = endpoint.post(session.head.begin(), message).await?;
+        let (is_taken, refusal) = (exchange.head.status.is_success(), refused_by(&exchange.head));
+        endpoint.body(exchange).await?;
+        if is_taken { Ok(()) } else { Err(refusal.with_delivery(Delivery::Unknown)) }
+    }
+}
+
+/// Answers a request of the server that no client is asked for.
+pub(super) fn refuse(endpoint: &Arc<Endpoint>, session: Option<&Session>, request: &Request<'_>) {
+    let message = match &*request.method {
+        "ping" => envelope::response(request.id, Bytes::from_static(b"{}").into()),
+        // The gateway's own session has none, and a server that has asked for them waits for the answer.
+        "roots/list" => envelope::response(request.id, Bytes::from_static(br#"{"roots":[]}"#).into()),
+        _ => {
+            let error = envelope::error_object(-32601, "no client can be asked for this here", None);
+            envelope::failure(Some(request.id), error)
+        }
+    };
+    let head = session.map_or_else(|| endpoint.post_head(&endpoint.headers), |session| session.head.begin());
+    endpoint.tell(head, message);
+}
+
+/// Hears what is asked on the stream of a client's session, until the session is given up or the server has no such stream.
+pub(super) async fn hear(endpoint: Arc<Endpoint>, session: Arc<Session>, given_up: CancellationToken) {
+    // The session must not be kept by its own listener.
+    let (headers, session) = (session.listening_headers(), Arc::downgrade(&session));
+    let hearing = async {
+        let exchange = endpoint.send(&Method::GET, &headers, Rope::default()).await?;
+        if content(&exchange.head) != Content::Events || exchange.head.status != StatusCode::OK {
+            return endpoint.body(exchange).await.map(|_| ());
+        }
+        let mut exchange = exchange;
+        let mut decoder = Decoder::new(endpoint.answer_bytes_max);
+        let mut questions = FuturesUnordered::new();
+        loop {
+            while let Ok(Some(event)) = decoder.next_event() {
+                let Some(session) = session.upgrade() else { return Ok(()) };
+                let Ok(Message::Request(request)) = envelope::parse(&event.data) else { continue };
+                let question = Question::new(&event.data, &request);
+                match question.needs().and_then(|needed| session.asking.only(needed)) {
+                    Some(caller) => {
+                        let endpoint = &endpoint;
+                        questions.push(async move { question.ask(caller, endpoint, &session).await });
+                    }
+                    None => refuse(&endpoint, Some(&session), &request),
+                }
+            }
+            tokio::select! {
+                biased;
+                Some(answered) = questions.next() => answered?,
+                data = next_data(&mut exchange) => match data? {
+                    Some(data) => decoder.push(data),
+                    None => return Ok(()),
+                },
+            }
+        }
+    };
+    let heard: Result<(), CallError> = tokio::select! {
+        biased;
+        () = given_up.cancelled() => Ok(()),
+        heard = hearing => heard,
+    };
+    debug!(lost = heard.is_err(), "nothing more is asked in a session");
+}
