@@ -7,6 +7,7 @@
 //! Nothing here reads or writes a socket: a transport hands in an [`Inbound`] and carries the [`Answer`] back.
 
 mod answer;
+mod batch;
 mod call;
 mod deprecation;
 mod era;
@@ -31,7 +32,7 @@ use runtime_api::{Era, Kind, Method};
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use twinway_proto::{
-    envelope::{self, Message, Notification, Request},
+    envelope::{self, EnvelopeError, Message, Notification, Request},
     headers::MCP_SESSION_ID,
 };
 
@@ -126,9 +127,16 @@ impl Server {
         &self.shared.sessions
     }
 
-    /// Answers one message. Calls are begun but not driven: the transport drives what it gets.
+    /// Answers one message, or a batch of them. Calls are begun but not driven: the transport drives what it gets.
     #[must_use]
     pub fn handle(&self, inbound: &Inbound<'_>) -> Answer {
+        match self.handle_one(inbound) {
+            Answer::Unreadable(EnvelopeError::Batch, _) => self.batch(inbound),
+            answer => answer,
+        }
+    }
+
+    fn handle_one(&self, inbound: &Inbound<'_>) -> Answer {
         match envelope::parse_within(&inbound.message, self.shared.depth_max) {
             Ok(Message::Request(request)) => self.request(inbound, &request),
             Ok(Message::Notification(notification)) => self.notification(inbound, &notification),

@@ -29,6 +29,7 @@ use twinway_proto::{
 
 use super::{
     Outgoing, Session,
+    batch::Batch,
     input::Parking,
     parked::{Left, Question},
 };
@@ -37,6 +38,7 @@ use super::{
 /// answer is thrown away, because a legacy client's disconnect is no cancel (2025-11-25, transports).
 pub struct Running {
     state: Option<State>,
+    batch: Option<Box<Batch>>,
     deadline: Instant,
     left_behind: TaskTracker,
     goes_on: bool,
@@ -113,7 +115,12 @@ impl Running {
         left_behind: TaskTracker,
     ) -> Self {
         let state = State { answer, events, ready: None, withdrawn: None, in_session: None };
-        Self { state: Some(state), deadline, left_behind, goes_on: false }
+        Self { state: Some(state), batch: None, deadline, left_behind, goes_on: false }
+    }
+
+    /// Several calls whose answers go back together.
+    pub(super) fn batch(batch: Batch, left_behind: TaskTracker) -> Self {
+        Self { state: None, batch: Some(Box::new(batch)), deadline: Instant::now(), left_behind, goes_on: false }
     }
 
     /// Goes on with a call that was parked: the client has made it again, with this id.
@@ -128,13 +135,16 @@ impl Running {
         let answer = state.answer;
         state.answer = Box::pin(async move { answer.await.with_id(&id) });
         state.events = state.events.map(|before| events(before.events));
-        Self { state: Some(state), deadline, left_behind, goes_on: false }
+        Self { state: Some(state), batch: None, deadline, left_behind, goes_on: false }
     }
 
     /// After this instant nobody has to be waited for: neither the target nor a client that does not read. Later when the client
     /// is asked something meanwhile.
     #[must_use]
     pub fn given_up_at(&self) -> Instant {
+        if let Some(batch) = &self.batch {
+            return batch.given_up_at();
+        }
         let events = self.state.as_ref().and_then(|state| state.events.as_ref());
         events.map_or(self.deadline, |events| events.events.due(self.deadline)) + READ_GRACE
     }
@@ -189,6 +199,7 @@ impl Running {
     #[must_use]
     pub fn may_notify(&self) -> bool {
         self.state.as_ref().is_some_and(|state| state.events.is_some())
+            || self.batch.as_ref().is_some_and(|batch| batch.may_notify())
     }
 
     /// The next step. Cancel-safe. Not to be called after [`Step::Done`] or [`Step::Withdrawn`].
@@ -198,6 +209,9 @@ impl Running {
 
     /// The next step, for futures and bodies written by hand.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        if let Some(batch) = &mut self.batch {
+            return batch.poll(cx);
+        }
         loop {
             let Some(state) = &mut self.state else { return Poll::Pending };
             let step = match std::task::ready!(state.poll(cx)) {
@@ -303,7 +317,8 @@ impl Drop for Running {
         }
         let deadline = self.deadline;
         self.left_behind.spawn(async move {
-            let mut running = Self { state: Some(state), deadline, left_behind: TaskTracker::new(), goes_on: false };
+            let left_behind = TaskTracker::new();
+            let mut running = Self { state: Some(state), batch: None, deadline, left_behind, goes_on: false };
             while matches!(running.next().await, Step::Event(_)) {}
         });
     }
