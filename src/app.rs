@@ -87,6 +87,7 @@ pub struct AppBuilder {
     runtimes: Vec<Box<dyn Runtime>>,
     transports: Vec<MakeTransport>,
     reload_from: Option<reload::Source>,
+    serves_http: bool,
 }
 
 type MakeTransport = Box<dyn FnOnce(Server) -> Box<dyn Transport> + Send>;
@@ -109,8 +110,8 @@ pub struct App {
 /// Where a gateway listens.
 #[derive(Debug, Clone)]
 pub struct Addresses {
-    /// The HTTP address.
-    pub http: std::net::SocketAddr,
+    /// The HTTP address, when it is served.
+    pub http: Option<std::net::SocketAddr>,
     /// The gRPC address, when it is served.
     pub grpc: Option<std::net::SocketAddr>,
     /// Whether it speaks HTTPS there.
@@ -146,6 +147,13 @@ impl AppBuilder {
         self
     }
 
+    /// Does not listen on HTTP.
+    #[must_use]
+    pub fn without_http(mut self) -> Self {
+        self.serves_http = false;
+        self
+    }
+
     /// Takes the configuration over anew, whenever this source is asked to be read or changes.
     #[must_use]
     pub fn reload_from(mut self, source: reload::Source) -> Self {
@@ -158,7 +166,7 @@ impl AppBuilder {
     /// # Errors
     /// [`BuildError`] for what the configuration asks and the machine refuses.
     pub async fn build(self) -> Result<App, BuildError> {
-        let Self { config, runtimes: more_runtimes, transports: more_transports, reload_from } = self;
+        let Self { config, runtimes: more_runtimes, transports: more_transports, reload_from, serves_http } = self;
         let stopping = CancellationToken::new();
         let http_runtime = HttpRuntime::new(upstreams(&config)?)?;
         let (http_control, mut peers_control) = (http_runtime.control(), None);
@@ -191,24 +199,28 @@ impl AppBuilder {
         let readiness = Readiness::new(stopping.clone());
 
         let auth = Auth::new(&config.http.client);
-        let tls = config.http.tls.as_ref().map(Tls::load).transpose()?;
-        let https = tls.is_some();
-        let http = Http::bind(&config, server.clone(), auth.clone(), readiness.clone())?.with_tls(tls);
+        let http = serves_http.then(|| bind_http(&config, &server, auth.clone(), readiness.clone())).transpose()?;
         let grpc = bind_grpc(&config, &server, auth.clone(), peers, readiness.clone())?;
-        let addresses = Addresses { http: http.address(), https, grpc: grpc.as_ref().map(Grpc::address), node: handle.clone() };
+        let addresses = Addresses {
+            http: http.as_ref().map(Http::address),
+            https: config.http.tls.is_some(),
+            grpc: grpc.as_ref().map(Grpc::address),
+            node: handle.clone(),
+        };
         let rules = rules(&config)?;
         let parts = reload::Parts {
             http: http_control,
             peers: peers_control,
             rules: catalog_builder.rules(),
-            entrance: http.entrance(),
+            entrance: http.as_ref().map(Http::entrance),
             auth,
             door,
             authority: Arc::clone(&rules.authority),
             server: server.clone(),
         };
         let reload = reload_from.map(|source| (Reloader::new(config.clone(), parts), source));
-        let mut transports: Vec<Box<dyn Transport>> = vec![Box::new(http)];
+        let mut transports: Vec<Box<dyn Transport>> = Vec::new();
+        transports.extend(http.map(|http| Box::new(http) as Box<dyn Transport>));
         transports.extend(grpc.map(|grpc| Box::new(grpc) as Box<dyn Transport>));
         if let (Some(handle), Some(incoming)) = (handle, incoming) {
             transports.push(Box::new(Libp2p::new(handle, incoming, rules, server.clone())));
@@ -235,7 +247,7 @@ impl App {
     /// Begins a gateway with this configuration, which was validated.
     #[must_use]
     pub fn builder(config: Config) -> AppBuilder {
-        AppBuilder { config, runtimes: Vec::new(), transports: Vec::new(), reload_from: None }
+        AppBuilder { config, runtimes: Vec::new(), transports: Vec::new(), reload_from: None, serves_http: true }
     }
 
     /// Where it listens.
@@ -352,6 +364,11 @@ async fn sweep(server: Server, cache: Cache, stop: CancellationToken) {
             }
         }
     }
+}
+
+fn bind_http(config: &Config, server: &Server, auth: Auth, readiness: Readiness) -> Result<Http, BuildError> {
+    let tls = config.http.tls.as_ref().map(Tls::load).transpose()?;
+    Ok(Http::bind(config, server.clone(), auth, readiness)?.with_tls(tls))
 }
 
 fn bind_grpc(

@@ -159,6 +159,11 @@ impl Server {
         self.shared.parked.clear();
     }
 
+    /// Lets something run that belongs to a client; a drain waits for it.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.shared.left_behind.spawn(task);
+    }
+
     /// Gives up what nobody came back for: idle sessions, and calls that wait for input.
     pub fn sweep(&self) {
         self.shared.sessions.sweep();
@@ -180,8 +185,10 @@ impl Server {
             ("logging/setLevel", Era::Legacy) => self.set_log_level(inbound, request, &spoken),
             ("tools/list", _) => self.list(Kind::Tool, inbound, request, &spoken),
             ("tools/call", _) => self.call(Method::ToolsCall, inbound, request, &spoken),
-            // Peers are given tools and nothing else: their grants name tools.
+            // Peers are given tools and nothing else: their grants name tools. They list anew by `ttlMs`, because what they may see is
+            // not known here for as long as they would listen.
             (method, era) if !inbound.scope.is_everything() => answer::unknown_method(request.id, method, era),
+            ("subscriptions/listen", Era::Modern) => self.listen(inbound, request),
             ("prompts/list", _) => self.list(Kind::Prompt, inbound, request, &spoken),
             ("prompts/get", _) => self.call(Method::PromptsGet, inbound, request, &spoken),
             ("resources/list", _) => self.list(Kind::Resource, inbound, request, &spoken),
@@ -190,8 +197,6 @@ impl Server {
             ("resources/subscribe", Era::Legacy) => self.subscribe(inbound, request, &spoken, true),
             ("resources/unsubscribe", Era::Legacy) => self.subscribe(inbound, request, &spoken, false),
             ("completion/complete", _) => self.call(Method::CompletionComplete, inbound, request, &spoken),
-            // Over a stream a peer lists anew by `ttlMs`: what it may see is not known here for as long as it listens.
-            ("subscriptions/listen", Era::Modern) if matches!(inbound.way, Way::Http { .. }) => self.listen(inbound, request),
             (method, era) => answer::unknown_method(request.id, method, era),
         };
         match answer {

@@ -2,9 +2,11 @@
 
 mod accept;
 pub(crate) mod auth;
+mod duplex;
 pub mod grpc;
 pub mod http;
 pub mod libp2p;
+pub mod stdio;
 pub mod tls;
 
 pub use accept::BindError;

@@ -89,13 +89,13 @@ impl Demo {
         let peer = peer.ok_or_else(|| Failure::failed("the far gateway has no libp2p address"))?;
         let (near, catalog) = cast.gateway(&near_config(folder, self.listen, near_tools, &peer)).await?;
         catalog.settled(STEP_TIMEOUT).await;
+        let near = near.http.ok_or_else(|| Failure::failed("the near gateway has no HTTP address"))?;
 
         output.say(&format!(
             "Running on loopback, in this process:\n  tool server   http://{near_tools}/mcp\n  far gateway   {peer}\n                \
-             with its own tool server http://{far_tools}/mcp\n  near gateway  http://{}/mcp",
-            near.http
+             with its own tool server http://{far_tools}/mcp\n  near gateway  http://{near}/mcp"
         ))?;
-        let endpoint = format!("http://{}", near.http).parse().map_err(|error: String| Failure::failed(error))?;
+        let endpoint = format!("http://{near}").parse().map_err(|error: String| Failure::failed(error))?;
         let client = Client::new(&endpoint, None, STEP_TIMEOUT, Trust::Machine)?;
         let hello = json!({ "text": "hello" });
         let sum = json!({ "a": 2, "b": 40 });
@@ -107,9 +107,8 @@ impl Demo {
             return Ok(());
         }
         output.say(&format!(
-            "\nConnect an MCP client to http://{0}/mcp, for example:\n  claude mcp add --transport http twinway http://{0}/mcp\n  \
-             twinway call --endpoint http://{0}/mcp --explain far.echo '{{\"text\":\"hello\"}}'",
-            near.http
+            "\nConnect an MCP client to http://{near}/mcp, for example:\n  claude mcp add --transport http twinway http://{near}/mcp\n  \
+             twinway call --endpoint http://{near}/mcp --explain far.echo '{{\"text\":\"hello\"}}'"
         ))?;
         Ok(())
     }

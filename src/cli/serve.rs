@@ -24,6 +24,7 @@ use crate::{
     app::{Addresses, App, BuildError},
     config::{Config, HttpUrl, Name, Upstream},
     reload, telemetry,
+    transports::stdio::Stdio,
 };
 
 /// Time to send the last spans; a collector that takes longer loses them.
@@ -37,6 +38,10 @@ pub(super) struct Serve {
     /// An MCP server to call tools on; may be repeated.
     #[arg(long = "upstream", value_name = "NAME=URL")]
     upstreams: Vec<QuickUpstream>,
+    /// Serve the client that started this program, over standard input and output, and end with it. Nothing listens on HTTP then, unless
+    /// `--listen` says where.
+    #[arg(long)]
+    stdio: bool,
     /// Where to listen, instead of what the configuration says.
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen_address)]
     listen: Option<SocketAddr>,
@@ -128,7 +133,18 @@ async fn run(config: Config, given: Serve, blame: &Blame, output: Output) -> Res
         warn!("{}", warning.what);
     }
     // What the configuration asks and the machine refuses, a port in use for example, is a matter of configuration.
+    let line_bytes_max = config.http.body_bytes_max.get();
+    let (stdio, quiet) = (given.stdio, given.stdio && given.listen.is_none());
     let mut app = App::builder(config);
+    // The client decides when it is over.
+    let gone = CancellationToken::new();
+    if stdio {
+        let gone = gone.clone();
+        app = app.transport(move |server| Box::new(Stdio::new(server, line_bytes_max, gone)));
+    }
+    if quiet {
+        app = app.without_http();
+    }
     if let Some(source) = given.source()? {
         app = app.reload_from(source);
     }
@@ -137,7 +153,10 @@ async fn run(config: Config, given: Serve, blame: &Blame, output: Output) -> Res
     let stop = CancellationToken::new();
     let mut parts = JoinSet::new();
     let ready = move || {
-        announce(&addresses, output);
+        // Standard output belongs to the messages.
+        if !stdio {
+            announce(&addresses, output);
+        }
         tell_manager(NotifyState::Ready);
     };
     parts.spawn(app.run(stop.clone(), ready));
@@ -155,6 +174,10 @@ async fn run(config: Config, given: Serve, blame: &Blame, output: Output) -> Res
                 }
             }
         }
+        () = gone.cancelled() => {
+            stop.cancel();
+            parts.join_next().await
+        }
         ended = parts.join_next() => ended,
     };
     match ended {
@@ -170,13 +193,14 @@ fn announce(addresses: &Addresses, output: Output) {
     let p2p: Vec<String> = node.map(node_addresses).unwrap_or_default();
     let scheme = if addresses.https { "https" } else { "http" };
     let ready = json!({ "ready": {
-        "http": addresses.http.to_string(),
+        "http": addresses.http.map(|http| http.to_string()),
         "https": addresses.https,
         "grpc": addresses.grpc.map(|grpc| grpc.to_string()),
         "p2p": p2p,
         "peer_id": node.map(|node| node.peer_id().to_string()),
     }});
-    let mut text = format!("twinway is ready\n  MCP   {scheme}://{}/mcp", addresses.http);
+    let mut text = "twinway is ready".to_owned();
+    addresses.http.iter().for_each(|http| text.push_str(&format!("\n  MCP   {scheme}://{http}/mcp")));
     addresses.grpc.iter().for_each(|grpc| text.push_str(&format!("\n  gRPC  http://{grpc}")));
     p2p.iter().for_each(|address| text.push_str(&format!("\n  peer  {address}")));
     drop(output.either(&ready, &text));

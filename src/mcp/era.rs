@@ -149,14 +149,16 @@ pub(super) fn session_of(inbound: &Inbound<'_>, sessions: &Sessions) -> Result<A
 /// The order of the MCP++ compatibility matrix: initialize, then `_meta`, then an open session, else ambiguous.
 fn stream(
     session: &Arc<Session>,
-    binding: Binding,
+    binding: Option<Binding>,
     inbound: &Inbound<'_>,
     request: &Request<'_>,
     meta: &RequestMeta<'_>,
     named: Option<&str>,
 ) -> Result<Spoken, Refused> {
     if request.method == "initialize" {
-        check_opening(binding, inbound, request, named)?;
+        if let Some(binding) = binding {
+            check_opening(binding, inbound, request, named)?;
+        }
         return Ok(Spoken::Opening);
     }
     if named.is_some() || request.method == "server/discover" {
@@ -166,6 +168,7 @@ fn stream(
     }
     match session.client() {
         Some(client) => Ok(Spoken::Legacy { session: Arc::clone(session), client }),
+        None if binding.is_none() => Err(not_initialized()),
         None => {
             Err(Refused::binding("path_ambiguous", -32602, "neither `_meta` of revision 2026-07-28 nor an initialized session"))
         }

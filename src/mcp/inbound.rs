@@ -40,8 +40,8 @@ pub enum Way<'a> {
     Stream {
         /// What belongs to this stream.
         session: &'a Arc<Session>,
-        /// The rules of the MCP++ bindings that apply.
-        binding: Binding,
+        /// The rules of the MCP++ bindings that apply; none for a stream of plain MCP.
+        binding: Option<Binding>,
         /// What carries it, as spans name it.
         transport: &'static str,
     },

@@ -83,7 +83,7 @@ impl Server {
     fn capabilities(&self, inbound: &Inbound<'_>, binding: &str) -> Option<String> {
         let offered = self.shared.catalog.load().view(inbound.view)?.capabilities;
         Some(match &inbound.way {
-            Way::Http { .. } => written(offered),
+            Way::Http { .. } | Way::Stream { binding: None, .. } => written(offered),
             Way::Stream { .. } => format!(
                 r#"{{"tools":{{}},"mcp++":{{"bindingId":"{binding}","bindingIds":["{MODERN_BINDING}","{LEGACY_BINDING}"],"profiles":["mcp++/p2p-transport"]}}}}"#
             ),

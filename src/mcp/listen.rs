@@ -19,7 +19,7 @@ use twinway_proto::{
 };
 
 use super::{
-    Answer, Inbound, Outgoing, Running, Server, Session, answer, era::Spoken, find, listing::unknown_view, running::Events,
+    Answer, Inbound, Outgoing, Running, Server, Session, Way, answer, era::Spoken, find, listing::unknown_view, running::Events,
 };
 use crate::catalog::{Capabilities, Catalog, Touched};
 
@@ -132,7 +132,11 @@ impl Server {
             let result = format!(r#"{{"resultType":"complete",{meta}}}"#);
             Outgoing::new(200, envelope::response(&id, result.into_bytes().into()))
         });
-        Answer::Running(Box::new(Running::new(answer, Some(Events::only(events)), deadline, self.shared.left_behind.clone())))
+        let running = Running::new(answer, Some(Events::only(events)), deadline, self.shared.left_behind.clone());
+        Answer::Running(Box::new(match &inbound.way {
+            Way::Stream { session, .. } => running.in_session(session, request.id).ends_with_its_holder(),
+            Way::Http { .. } => running,
+        }))
     }
 
     /// What of a filter is honoured.

@@ -24,7 +24,8 @@ pub(crate) struct Parts {
     /// None without a node.
     pub(crate) peers: Option<PeersControl>,
     pub(crate) rules: Rules,
-    pub(crate) entrance: Entrance,
+    /// None when nothing listens on HTTP.
+    pub(crate) entrance: Option<Entrance>,
     pub(crate) auth: Auth,
     pub(crate) door: Arc<Door>,
     pub(crate) authority: Arc<ArcSwap<Authority>>,
@@ -98,7 +99,7 @@ impl Reloader {
     fn apply(&mut self, plan: Plan, config: Config) {
         let Plan { http, peers, authority, seal } = plan;
         let config = Arc::new(config);
-        self.parts.entrance.replace(&config.http);
+        self.parts.entrance.iter().for_each(|entrance| entrance.replace(&config.http));
         self.parts.auth.replace(&config.http.client);
         self.parts.door.resize(Bounds::from(&config.admission));
         self.parts.authority.store(Arc::new(authority));

@@ -9,6 +9,7 @@ mod budget;
 mod guard;
 mod health;
 mod mcp;
+mod old_sse;
 mod read;
 mod rest;
 mod worker;
@@ -57,6 +58,7 @@ pub(crate) struct Front {
     limits: ArcSwap<Limits>,
     budget: Arc<Budget>,
     readiness: Readiness,
+    old_sse: Arc<old_sse::Streams>,
 }
 
 /// What a new configuration may change. Whoever looks takes what it needs at once and waits for nothing meanwhile.
@@ -102,8 +104,14 @@ impl Http {
         for _ in 1..workers {
             listeners.push(listen(address, false).map_err(refused)?);
         }
-        let front =
-            Front { server, auth, limits: ArcSwap::from_pointee(Limits::new(http, address)), budget: Arc::default(), readiness };
+        let front = Front {
+            server,
+            auth,
+            limits: ArcSwap::from_pointee(Limits::new(http, address)),
+            budget: Arc::default(),
+            readiness,
+            old_sse: Arc::new(old_sse::Streams::new(http.sessions_max.get())),
+        };
         Ok(Self { address, listeners, front: Arc::new(front), drain_timeout: http.drain_timeout, tls: None })
     }
 

@@ -20,7 +20,7 @@ use runtime_mcpp::{
 use tokio::{
     sync::mpsc,
     task::JoinSet,
-    time::{Instant, sleep_until, timeout_at},
+    time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -30,15 +30,13 @@ use twinway_proto::{
     rope::Rope,
 };
 
+use super::duplex::{FRAMES_WAITING_MAX, drive};
 use crate::{
     app::SETTLE,
     catalog::Entry,
-    mcp::{Answer, Binding, Inbound, Running, Scope, Server, Session, Step, Way},
+    mcp::{Answer, Binding, Inbound, Scope, Server, Session, Way},
     router::MCPP,
 };
-
-/// Frames that wait for a slow peer before its calls are held back.
-const FRAMES_WAITING_MAX: usize = 16;
 
 /// Serves the streams that peers open.
 #[derive(Debug)]
@@ -244,7 +242,7 @@ impl Conversation {
             message,
             view: "",
             principal: &self.principal,
-            way: Way::Stream { session: &self.session, binding: self.shared.binding, transport: self.transport },
+            way: Way::Stream { session: &self.session, binding: Some(self.shared.binding), transport: self.transport },
             scope: Scope::Only(&offered),
             answer_bytes_max: self.shared.frame_bytes_max,
             time_max: self.shared.request_timeout,
@@ -257,23 +255,6 @@ fn refusal(fault: &EnvelopeError) -> Refusal {
         EnvelopeError::Json(JsonError { fault: Fault::Utf8, .. }) => Refusal::InvalidUtf8,
         EnvelopeError::Json(_) => Refusal::InvalidJson,
         _ => Refusal::NotAMessage,
-    }
-}
-
-/// Sends a call's notifications and its answer. A peer that is gone drops the call.
-async fn drive(mut running: Running, frames: mpsc::Sender<Rope>) {
-    let given_up_at = running.given_up_at();
-    loop {
-        let (message, done) = match running.next().await {
-            Step::Event(message) => (message, false),
-            Step::Done(outgoing) => (outgoing.message, true),
-            Step::Withdrawn => return,
-        };
-        // A peer that does not read does not hold its call beyond the deadline.
-        let sent = timeout_at(given_up_at, frames.send(message)).await;
-        if done || !matches!(sent, Ok(Ok(()))) {
-            return;
-        }
     }
 }
 

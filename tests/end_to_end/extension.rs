@@ -107,7 +107,7 @@ impl Transport for Letterbox {
                     message,
                     view: "",
                     principal: &principal,
-                    way: Way::Stream { session: &session, binding: Binding::Baseline, transport: "pipe" },
+                    way: Way::Stream { session: &session, binding: Some(Binding::Baseline), transport: "pipe" },
                     scope: Scope::Everything,
                     answer_bytes_max: usize::MAX,
                     time_max: Duration::MAX,

@@ -16,6 +16,7 @@ use tokio::{
 };
 use twinway_proto::{rope::Rope, sse};
 
+use super::old_sse::Open;
 use crate::mcp::{Running, Step};
 
 /// Pause after which a silent stream says that it lives. Proxies usually cut after 30 or 60 seconds.
@@ -28,6 +29,8 @@ pub(super) enum Answer {
     Whole(Option<Rope>),
     /// Events as they come.
     Stream(Box<Stream>),
+    /// What is written to a client of HTTP+SSE.
+    Frames(Box<Frames>),
 }
 
 /// A call whose notifications go before its answer.
@@ -35,7 +38,41 @@ pub(super) enum Answer {
 pub(super) struct Stream {
     first: Option<Rope>,
     steps: Option<mpsc::Receiver<Step>>,
-    keep_alive: Pin<Box<Sleep>>,
+    keep_alive: KeepAlive,
+}
+
+/// The stream of a client of HTTP+SSE.
+#[derive(Debug)]
+pub(super) struct Frames {
+    first: Option<Bytes>,
+    frames: mpsc::Receiver<Rope>,
+    keep_alive: KeepAlive,
+    /// The client's session ends with its stream.
+    _open: Open,
+}
+
+/// Says that a silent stream lives.
+#[derive(Debug)]
+struct KeepAlive(Pin<Box<Sleep>>);
+
+impl KeepAlive {
+    fn new() -> Self {
+        Self(Box::pin(sleep(KEEP_ALIVE)))
+    }
+
+    /// Something was said.
+    fn reset(&mut self) {
+        self.0.as_mut().reset(Instant::now() + KEEP_ALIVE);
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Rope>> {
+        if self.0.as_mut().poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        self.reset();
+        let comment: Bytes = sse::comment("still here");
+        Poll::Ready(Some(comment.into()))
+    }
 }
 
 impl Answer {
@@ -45,15 +82,19 @@ impl Answer {
 
     /// A stream that begins with a notification, if there is one yet.
     pub(super) fn stream(first: Option<Rope>, running: Running) -> Self {
-        let keep_alive = Box::pin(sleep(KEEP_ALIVE));
         // The call must not depend on how fast this body is read.
         let steps = Some(running.into_steps());
-        Self::Stream(Box::new(Stream { first, steps, keep_alive }))
+        Self::Stream(Box::new(Stream { first, steps, keep_alive: KeepAlive::new() }))
+    }
+
+    /// What is written to a client of HTTP+SSE, behind a first event.
+    pub(super) fn frames(first: Bytes, frames: mpsc::Receiver<Rope>, open: Open) -> Self {
+        Self::Frames(Box::new(Frames { first: Some(first), frames, keep_alive: KeepAlive::new(), _open: open }))
     }
 
     /// A stream without any event.
     pub(super) fn silence() -> Self {
-        Self::Stream(Box::new(Stream { first: None, steps: None, keep_alive: Box::pin(sleep(KEEP_ALIVE)) }))
+        Self::Stream(Box::new(Stream { first: None, steps: None, keep_alive: KeepAlive::new() }))
     }
 }
 
@@ -65,7 +106,7 @@ impl Stream {
         let Some(steps) = &mut self.steps else { return Poll::Ready(None) };
         match steps.poll_recv(cx) {
             Poll::Ready(Some(Step::Event(message))) => {
-                self.keep_alive.as_mut().reset(Instant::now() + KEEP_ALIVE);
+                self.keep_alive.reset();
                 Poll::Ready(Some(sse::write_event(&message)))
             }
             Poll::Ready(Some(Step::Done(outgoing))) => {
@@ -76,17 +117,24 @@ impl Stream {
                 self.steps = None;
                 Poll::Ready(None)
             }
-            Poll::Pending => self.poll_keep_alive(cx),
+            Poll::Pending => self.keep_alive.poll(cx),
         }
     }
+}
 
-    fn poll_keep_alive(&mut self, cx: &mut Context<'_>) -> Poll<Option<Rope>> {
-        if self.keep_alive.as_mut().poll(cx).is_pending() {
-            return Poll::Pending;
+impl Frames {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Rope>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(first.into()));
         }
-        self.keep_alive.as_mut().reset(Instant::now() + KEEP_ALIVE);
-        let comment: Bytes = sse::comment("still here");
-        Poll::Ready(Some(comment.into()))
+        match self.frames.poll_recv(cx) {
+            Poll::Ready(Some(message)) => {
+                self.keep_alive.reset();
+                Poll::Ready(Some(sse::write_event(&message)))
+            }
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => self.keep_alive.poll(cx),
+        }
     }
 }
 
@@ -98,6 +146,7 @@ impl Body for Answer {
         match self.get_mut() {
             Self::Whole(rope) => Poll::Ready(rope.take().map(|rope| Ok(Frame::data(rope)))),
             Self::Stream(stream) => stream.poll(cx).map(|next| next.map(|rope| Ok(Frame::data(rope)))),
+            Self::Frames(frames) => frames.poll(cx).map(|next| next.map(|rope| Ok(Frame::data(rope)))),
         }
     }
 
@@ -108,7 +157,7 @@ impl Body for Answer {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(rope) => SizeHint::with_exact(rope.as_ref().map_or(0, |rope| rope.len() as u64)),
-            Self::Stream(_) => SizeHint::default(),
+            Self::Stream(_) | Self::Frames(_) => SizeHint::default(),
         }
     }
 }

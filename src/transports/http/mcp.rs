@@ -15,7 +15,7 @@ use twinway_proto::{
 use super::{
     Front, admin,
     body::Answer as Body,
-    health,
+    health, old_sse,
     read::{BodyFault, read},
     rest,
 };
@@ -50,6 +50,7 @@ pub(super) async fn handle(front: Arc<Front>, request: Request<Incoming>) -> Res
             None => unauthenticated(&front),
         },
         path if rest::is_ours(path) => rest::answer(&front, request).await,
+        path if old_sse::is_ours(path) => old_sse::answer(&front, request).await,
         _ => match path.strip_prefix("/mcp/").filter(|view| !view.is_empty() && !view.contains('/')) {
             Some(view) => {
                 let view = view.to_owned();
@@ -169,7 +170,7 @@ fn end_session(front: &Front, view: &str, principal: &Principal, headers: &Heade
 }
 
 /// Answers a request whose body cannot be taken.
-fn unreadable(front: &Front, fault: &BodyFault) -> Response<Body> {
+pub(super) fn unreadable(front: &Front, fault: &BodyFault) -> Response<Body> {
     let told = fault.told();
     front.server.metrics().request_refused(told.reason);
     with_hint(refusal(told.status, told.code, &told.message), told.code)
@@ -224,7 +225,7 @@ pub(super) fn message_response(outgoing: Outgoing) -> Response<Body> {
     response
 }
 
-fn stream(body: Body) -> Response<Body> {
+pub(super) fn stream(body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, EVENTS);
