@@ -77,7 +77,7 @@ impl Reloader {
 
     /// Says how it went.
     pub(super) fn report(&self, trigger: Trigger, outcome: Outcome) {
-        if trigger == Trigger::Start && matches!(outcome, Outcome::Unchanged { .. }) {
+        if trigger == Trigger::Start && matches!(&outcome, Outcome::Unchanged { needs_restart } if needs_restart.is_empty()) {
             return;
         }
         self.parts.server.metrics().reloaded(outcome.as_str());

@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod admin;
+mod batch;
 mod bench;
+mod bridge;
 mod cache;
 mod calls;
 mod cancel;

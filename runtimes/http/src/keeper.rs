@@ -26,11 +26,11 @@ const SWEEP: Duration = Duration::from_secs(5);
 
 /// Looks after one upstream until `stop`, or until it is retired and its last call has ended.
 pub(crate) async fn keep(target: Arc<Target>, board: Board, stop: CancellationToken) {
-    let interest = board.interest(&target.site.settings.target);
+    let interest = target.site.interest.get_or_init(|| board.interest(&target.site.settings.target));
     tokio::select! {
         biased;
         () = follow(&target, &board, &stop) => {}
-        never = target.listen(&interest) => match never {},
+        never = target.listen(interest) => match never {},
     }
     tokio::select! {
         biased;

@@ -14,6 +14,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -24,7 +25,10 @@ use runtime_mcp::{
     input::{self, wants_input},
     outgoing::{self, Hop},
 };
-use tokio::sync::watch;
+use tokio::{
+    sync::{oneshot, watch},
+    time::timeout,
+};
 use twinway_proto::{
     envelope,
     headers::{MCP_METHOD, MCP_NAME, MCP_PROTOCOL_VERSION, MCP_SESSION_ID, ParamHeaders, encode_value},
@@ -48,6 +52,9 @@ use crate::{
 
 /// What an answer may be.
 pub(crate) const ACCEPT: &str = "application/json, text/event-stream";
+
+/// How long the first call in a session waits for the session's stream. Most servers begin it at once; some only with its first event.
+const STREAM_PATIENCE: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
 pub(crate) struct McpServer {
@@ -201,10 +208,13 @@ impl McpServer {
     async fn open_for(&self, owner: &Owner) -> Result<Arc<Session>, CallError> {
         let session = Arc::new(self.open_session(owner.declared).await?);
         // The gateway listens in its own session for other things, and answers there.
-        if *owner != Owner::gateway() && !owner.declared.is_none() {
-            let endpoint = &self.site.endpoint;
-            let hearing = questions::hear(Arc::clone(endpoint), Arc::clone(&session), session.given_up());
-            endpoint.background.spawn(hearing);
+        let says_more = !owner.declared.is_none() || session.facts.has("logging");
+        if *owner != Owner::gateway() && says_more {
+            let (open, opened) = oneshot::channel();
+            let hearing = questions::hear(Arc::clone(&self.site), Arc::clone(&session), session.given_up(), open);
+            self.site.endpoint.background.spawn(hearing);
+            // What a server asks before there is a stream to ask on is lost with many of them.
+            drop(timeout(STREAM_PATIENCE, opened).await);
         }
         Ok(session)
     }
@@ -295,7 +305,7 @@ impl McpServer {
     }
 
     fn sse_reply<'a>(&'a self, caller: &'a Caller, session: Option<&'a Arc<Session>>, id: u64) -> SseReply<'a> {
-        SseReply { endpoint: &self.site.endpoint, session, caller, id, wake: &self.site.wake }
+        SseReply { site: &self.site, session, caller, id }
     }
 
     fn hop(&self, call: &Call, era: Era, id: u64) -> Hop {

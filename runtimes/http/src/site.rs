@@ -1,11 +1,19 @@
 //! What targets of every kind share: where they are, and when to look at them anew.
 
-use std::sync::Arc;
+use std::{
+    borrow::Cow,
+    sync::{Arc, OnceLock},
+};
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use runtime_api::{CallError, ErrorCode, TraceContext};
+use runtime_api::{CallError, ErrorCode, Interest, TraceContext};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::task::TaskTracker;
+use twinway_proto::{
+    envelope::{Notification, ParamsIndex},
+    json,
+};
 
 use crate::{
     connect::Origin,
@@ -27,6 +35,8 @@ pub(crate) struct Site {
     pub(crate) slots: Slots,
     /// Something happened that makes it worth while to look at the upstream now.
     pub(crate) wake: Notify,
+    /// Which of its resources somebody wants to hear of; known once somebody looks after it.
+    pub(crate) interest: OnceLock<Interest>,
 }
 
 impl Site {
@@ -42,8 +52,31 @@ impl Site {
             answer_bytes_max: settings.answer_bytes_max,
         };
         let slots = Slots::new(settings.concurrency);
-        Ok(Self { endpoint: Arc::new(endpoint), slots, wake: Notify::new(), settings })
+        Ok(Self { endpoint: Arc::new(endpoint), slots, wake: Notify::new(), interest: OnceLock::new(), settings })
     }
+}
+
+impl Site {
+    /// Takes note of what an MCP server says of changes, on whatever stream: servers tell the session in which something changed.
+    pub(crate) fn heard(&self, message: &Bytes, notification: &Notification<'_>) {
+        match &*notification.method {
+            "notifications/tools/list_changed"
+            | "notifications/prompts/list_changed"
+            | "notifications/resources/list_changed" => self.wake.notify_one(),
+            "notifications/resources/updated" => {
+                let uri = updated_uri(message, notification.params.as_ref());
+                uri.zip(self.interest.get()).into_iter().for_each(|(uri, interest)| interest.updated(&uri));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The URI that a notification of an update names.
+fn updated_uri<'m>(message: &'m [u8], params: Option<&ParamsIndex>) -> Option<Cow<'m, str>> {
+    let params = params?;
+    let raw = &message[params.range.clone()][params.uri.clone()?];
+    json::string(std::str::from_utf8(raw).ok()?)
 }
 
 /// Tells the upstream which trace a call belongs to.

@@ -96,6 +96,7 @@ impl Mcp {
             id: "1".to_owned(),
             members: String::new(),
             meta: String::new(),
+            capabilities: "{}".to_owned(),
             name: None,
             headers: Vec::new(),
         }
@@ -160,6 +161,8 @@ pub(crate) struct Ask<'a> {
     id: String,
     members: String,
     meta: String,
+    /// The raw capabilities of a modern client.
+    capabilities: String,
     name: Option<String>,
     headers: Vec<(HeaderName, Option<HeaderValue>)>,
 }
@@ -178,6 +181,11 @@ impl Ask<'_> {
     /// Raw members of `_meta` beside those that the era wants.
     pub(crate) fn meta(self, members: &str) -> Self {
         Self { meta: members.to_owned(), ..self }
+    }
+
+    /// The raw capabilities that a modern client declares with it.
+    pub(crate) fn declares(self, capabilities: &str) -> Self {
+        Self { capabilities: capabilities.to_owned(), ..self }
     }
 
     /// Another header, in place of the client's own of that name.
@@ -211,8 +219,8 @@ impl Ask<'_> {
     pub(crate) fn body(&self) -> String {
         let own = match self.client.era {
             Era::Modern => format!(
-                r#""io.modelcontextprotocol/protocolVersion":"{}","io.modelcontextprotocol/clientInfo":{{"name":"raw","version":"1"}},"io.modelcontextprotocol/clientCapabilities":{{}}"#,
-                self.client.revision
+                r#""io.modelcontextprotocol/protocolVersion":"{}","io.modelcontextprotocol/clientInfo":{{"name":"raw","version":"1"}},"io.modelcontextprotocol/clientCapabilities":{}"#,
+                self.client.revision, self.capabilities
             ),
             Era::Legacy => String::new(),
         };

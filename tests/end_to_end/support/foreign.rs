@@ -56,6 +56,20 @@ pub(crate) fn python_client(arguments: &[&str]) -> Result<Program, String> {
     Ok(Program::start(command))
 }
 
+/// A server of one era, `legacy` or `modern`, that asks its client, and its URL.
+pub(crate) async fn asking_server(era: &str) -> Result<(Program, String), String> {
+    let mut command = python_program("asking_server.py")?;
+    command.args(["--until-stdin-closes", "--only", era]);
+    Ok(serve(command).await)
+}
+
+/// The Python SDK's client that answers questions.
+pub(crate) fn asked_client(arguments: &[&str]) -> Result<Program, String> {
+    let mut command = python_program("asked_client.py")?;
+    command.args(arguments);
+    Ok(Program::start(command))
+}
+
 /// `@modelcontextprotocol/server-everything` and its URL.
 pub(crate) async fn everything() -> Result<(Program, String), String> {
     let mut command = node("everything.mjs")?;

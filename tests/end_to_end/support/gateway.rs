@@ -70,6 +70,11 @@ impl Gateway {
         Mcp::legacy(self.address).open(LATEST_LEGACY).await
     }
 
+    /// The same at the view of one upstream.
+    pub(crate) async fn legacy_at(&self, upstream: &str) -> Mcp {
+        Mcp::legacy(self.address).at(upstream).open(LATEST_LEGACY).await
+    }
+
     /// A client of that era.
     pub(crate) async fn client(&self, era: Era) -> Mcp {
         match era {

@@ -1,7 +1,7 @@
 //! Hears from a server when a list of its is another, so that nobody has to wait for the next refresh, and when a resource is that
 //! some client wants to hear of: `subscriptions/listen` (2026-07-28), or the stream of a session (2025-11-25, transports).
 
-use std::{borrow::Cow, collections::BTreeSet, convert::Infallible, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, convert::Infallible, sync::Arc, time::Duration};
 
 use http::{Method, StatusCode};
 use runtime_api::{CallError, Caller, Era, Interest, Kind};
@@ -15,8 +15,8 @@ use tokio::{
 };
 use tracing::debug;
 use twinway_proto::{
-    envelope::{self, Message, ParamsIndex},
-    json::{self, write_string},
+    envelope::{self, Message},
+    json::write_string,
     rope::Rope,
     sse::Decoder,
 };
@@ -26,7 +26,7 @@ use super::{
     fault::AskError,
     questions::refuse,
     session::{Owner, Session},
-    sse_reply::{is_list_changed, unreadable},
+    sse_reply::unreadable,
 };
 use crate::{
     exchange::{Content, content, next_data, refused_by},
@@ -34,7 +34,6 @@ use crate::{
 };
 
 const LISTEN: &str = "subscriptions/listen";
-const RESOURCE_UPDATED: &str = "notifications/resources/updated";
 
 /// Pauses before a stream that was lost is opened anew. The refresh goes on meanwhile, so there is no hurry.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
@@ -162,7 +161,7 @@ impl McpServer {
         loop {
             tokio::select! {
                 biased;
-                over = self.follow(&mut exchange, id, None, interest) => return over,
+                over = self.follow(&mut exchange, id, None) => return over,
                 () = changes(&mut wanted), if told.updates => {}
             }
             // The new one before the old one is closed, so that nothing goes by between them.
@@ -205,7 +204,7 @@ impl McpServer {
         };
         tokio::select! {
             biased;
-            over = self.follow(&mut exchange, 0, Some(&session), interest) => over,
+            over = self.follow(&mut exchange, 0, Some(&session)) => over,
             over = subscribing => over,
         }
     }
@@ -245,27 +244,15 @@ impl McpServer {
     }
 
     /// Reads the stream to its end.
-    async fn follow(
-        &self,
-        exchange: &mut Exchange,
-        id: u64,
-        session: Option<&Arc<Session>>,
-        interest: &Interest,
-    ) -> Result<(), Over> {
+    async fn follow(&self, exchange: &mut Exchange, id: u64, session: Option<&Arc<Session>>) -> Result<(), Over> {
         let mut decoder = Decoder::new(self.site.settings.answer_bytes_max);
         loop {
             while let Some(event) = decoder.next_event().map_err(unreadable)? {
                 match envelope::parse(&event.data) {
-                    Ok(Message::Notification(notification)) if is_list_changed(&notification.method) => {
-                        self.site.wake.notify_one();
-                    }
-                    Ok(Message::Notification(notification)) if notification.method == RESOURCE_UPDATED => {
-                        let uri = updated_uri(&event.data, notification.params.as_ref());
-                        uri.into_iter().for_each(|uri| interest.updated(&uri));
-                    }
+                    Ok(Message::Notification(notification)) => self.site.heard(&event.data, &notification),
                     Ok(Message::Request(request)) => refuse(&self.site.endpoint, session.map(|session| &**session), &request),
                     Ok(Message::Response(response)) if is_number(response.id, id) => return Ok(()),
-                    // Other notifications are of what is not offered here; an event without data keeps the stream alive.
+                    // An event without data keeps the stream alive.
                     _ => {}
                 }
             }
@@ -273,13 +260,6 @@ impl McpServer {
             decoder.push(data);
         }
     }
-}
-
-/// The URI that a notification of an update names.
-fn updated_uri<'m>(message: &'m [u8], params: Option<&ParamsIndex>) -> Option<Cow<'m, str>> {
-    let params = params?;
-    let raw = &message[params.range.clone()][params.uri.clone()?];
-    json::string(std::str::from_utf8(raw).ok()?)
 }
 
 /// Waits until one of them changes. They fail only without their senders, and this server holds both.

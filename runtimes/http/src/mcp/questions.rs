@@ -2,7 +2,7 @@
 //!
 //! A question may come on the stream of the call that it belongs to, or on the stream of the session, where nobody says which call
 //! is meant. Then it goes to the only call in flight whose client takes it; where there are several, nobody is asked, because no
-//! client must be asked for another's.
+//! client must be asked for another's. So it is with log lines.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -10,20 +10,24 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use http::{Method, StatusCode};
 use parking_lot::Mutex;
-use runtime_api::{CallError, Caller, Declared, Delivery};
+use runtime_api::{CallError, Caller, Declared, Delivery, Wants};
 use runtime_mcp::client;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 use twinway_proto::{
-    envelope::{self, Message, Request},
+    envelope::{self, Message, Notification, Request},
     rope::Rope,
     sse::Decoder,
 };
 
 use super::session::Session;
-use crate::exchange::{Content, Endpoint, content, next_data, refused_by};
+use crate::{
+    exchange::{Content, Endpoint, content, next_data, refused_by},
+    site::Site,
+};
 
-/// The calls of a session that are out, by their ids: only those whose clients take requests.
+/// The calls of a session that are out, by their ids: only those whose clients take anything beside the reply.
 #[derive(Debug, Default)]
 pub(super) struct Asking(Mutex<HashMap<u64, Caller>>);
 
@@ -35,20 +39,38 @@ pub(super) struct Out<'a> {
 }
 
 impl Asking {
-    /// A call goes out; until this is dropped its client can be asked.
+    /// A call goes out; until this is dropped its client can be reached.
     pub(super) fn enter(&self, id: u64, caller: &Caller) -> Option<Out<'_>> {
-        if caller.wants().requests.is_none() {
+        if caller.wants().is_nothing() {
             return None;
         }
         self.0.lock().insert(id, caller.clone());
         Some(Out { asking: self, id })
     }
 
-    fn only(&self, needed: Declared) -> Option<Caller> {
+    fn only(&self, takes: impl Fn(&Wants) -> bool) -> Option<Caller> {
         let calls = self.0.lock();
-        let mut callers = calls.values().filter(|caller| caller.wants().requests.has(needed));
+        let mut callers = calls.values().filter(|caller| takes(&caller.wants()));
         let caller = callers.next()?.clone();
         callers.next().is_none().then_some(caller)
+    }
+
+    /// Whom a notification is for that does not come on the stream of its call.
+    fn meant_by(&self, message: &Bytes, notification: &Notification<'_>) -> Option<(Caller, Bytes)> {
+        let params = notification.params.as_ref()?;
+        let raw = message.slice(params.range.clone());
+        let caller = match &*notification.method {
+            "notifications/progress" => {
+                let token: u64 = std::str::from_utf8(&raw[params.progress_token.clone()?]).ok()?.parse().ok()?;
+                self.0.lock().get(&token).filter(|caller| caller.wants().progress).cloned()
+            }
+            "notifications/message" => {
+                let level = client::log_level(&raw);
+                self.only(|wants| wants.logging.wants(level))
+            }
+            _ => None,
+        }?;
+        Some((caller, raw))
     }
 }
 
@@ -110,8 +132,10 @@ pub(super) fn refuse(endpoint: &Arc<Endpoint>, session: Option<&Session>, reques
     endpoint.tell(head, message);
 }
 
-/// Hears what is asked on the stream of a client's session, until the session is given up or the server has no such stream.
-pub(super) async fn hear(endpoint: Arc<Endpoint>, session: Arc<Session>, given_up: CancellationToken) {
+/// Hears what is asked on the stream of a client's session, until the session is given up or the server has no such stream. `open` is
+/// dropped once the stream is there, or is known not to come.
+pub(super) async fn hear(site: Arc<Site>, session: Arc<Session>, given_up: CancellationToken, open: oneshot::Sender<()>) {
+    let endpoint = &site.endpoint;
     // The session must not be kept by its own listener.
     let (headers, session) = (session.listening_headers(), Arc::downgrade(&session));
     let hearing = async {
@@ -119,20 +143,31 @@ pub(super) async fn hear(endpoint: Arc<Endpoint>, session: Arc<Session>, given_u
         if content(&exchange.head) != Content::Events || exchange.head.status != StatusCode::OK {
             return endpoint.body(exchange).await.map(|_| ());
         }
+        drop(open);
         let mut exchange = exchange;
         let mut decoder = Decoder::new(endpoint.answer_bytes_max);
         let mut questions = FuturesUnordered::new();
         loop {
             while let Ok(Some(event)) = decoder.next_event() {
                 let Some(session) = session.upgrade() else { return Ok(()) };
-                let Ok(Message::Request(request)) = envelope::parse(&event.data) else { continue };
+                let request = match envelope::parse(&event.data) {
+                    Ok(Message::Request(request)) => request,
+                    Ok(Message::Notification(notification)) => {
+                        site.heard(&event.data, &notification);
+                        if let Some((caller, params)) = session.asking.meant_by(&event.data, &notification) {
+                            // A client that is gone has dropped its call already, or will.
+                            caller.notify(&notification.method, params).await.ok();
+                        }
+                        continue;
+                    }
+                    _ => continue,
+                };
                 let question = Question::new(&event.data, &request);
-                match question.needs().and_then(|needed| session.asking.only(needed)) {
+                match question.needs().and_then(|needed| session.asking.only(|wants| wants.requests.has(needed))) {
                     Some(caller) => {
-                        let endpoint = &endpoint;
                         questions.push(async move { question.ask(caller, endpoint, &session).await });
                     }
-                    None => refuse(&endpoint, Some(&session), &request),
+                    None => refuse(endpoint, Some(&session), &request),
                 }
             }
             tokio::select! {

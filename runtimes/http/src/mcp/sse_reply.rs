@@ -10,7 +10,6 @@ use runtime_mcp::{
     Incoming, client,
     incoming::{is_number, off_protocol},
 };
-use tokio::sync::Notify;
 use twinway_proto::{
     envelope::{self, Message, Notification, Request},
     rope::Rope,
@@ -22,21 +21,13 @@ use super::{
     session::Session,
 };
 use crate::{
-    exchange::{Content, Endpoint, content, next_data, value},
+    exchange::{Content, content, next_data, value},
     h1::Exchange,
     pool::broken,
+    site::Site,
 };
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-
-/// Whether a notification says that a list is another. Servers say it on a stream of its own, or beside the answer to the call
-/// that changed it.
-pub(super) fn is_list_changed(method: &str) -> bool {
-    matches!(
-        method,
-        "notifications/tools/list_changed" | "notifications/prompts/list_changed" | "notifications/resources/list_changed"
-    )
-}
 
 /// Bytes that are read after the reply in the hope that the stream ends and the connection can be used again. A stream
 /// that goes on is not worth more than a new connection costs.
@@ -51,13 +42,11 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 /// One stream that shall bring the answer to the request `id`.
 #[derive(Debug)]
 pub(crate) struct SseReply<'a> {
-    pub(crate) endpoint: &'a Arc<Endpoint>,
+    pub(crate) site: &'a Site,
     /// The legacy session, if there is one.
     pub(crate) session: Option<&'a Arc<Session>>,
     pub(crate) caller: &'a Caller,
     pub(crate) id: u64,
-    /// Told of changes that the server mentions beside the answer.
-    pub(crate) wake: &'a Notify,
 }
 
 /// What an event amounts to.
@@ -71,7 +60,7 @@ enum Heard<'a> {
 impl<'a> SseReply<'a> {
     /// Reads until the answer is there. Dropping the future closes the connection.
     pub(crate) async fn read(&self, mut exchange: Exchange) -> Result<Incoming, CallError> {
-        let mut decoder = Decoder::new(self.endpoint.answer_bytes_max);
+        let mut decoder = Decoder::new(self.site.endpoint.answer_bytes_max);
         let mut questions = FuturesUnordered::new();
         let mut resumes = 0;
         let mut last_event_id = Box::<str>::default();
@@ -116,7 +105,7 @@ impl<'a> SseReply<'a> {
                 }
                 None => return Err(lost),
             };
-            decoder = Decoder::new(self.endpoint.answer_bytes_max);
+            decoder = Decoder::new(self.site.endpoint.answer_bytes_max);
         }
     }
 
@@ -124,7 +113,7 @@ impl<'a> SseReply<'a> {
     async fn resume(&self, session: &Session, last_event_id: &str, lost: CallError) -> Result<Exchange, CallError> {
         let mut headers = session.listening_headers();
         headers.insert(LAST_EVENT_ID, value(last_event_id)?);
-        let exchange = self.endpoint.send(&Method::GET, &headers, Rope::default()).await;
+        let exchange = self.site.endpoint.send(&Method::GET, &headers, Rope::default()).await;
         match exchange {
             Ok(exchange) if exchange.head.status == StatusCode::OK && content(&exchange.head) == Content::Events => Ok(exchange),
             _ => Err(lost),
@@ -153,9 +142,8 @@ impl<'a> SseReply<'a> {
 
     /// Passes progress and log messages on; waits for a slow client, so that nothing piles up here.
     async fn notification(&self, data: &Bytes, notification: Notification<'_>) {
-        if is_list_changed(&notification.method) {
-            self.wake.notify_one();
-        }
+        // Servers tell of changes beside the answer to the call that made them, too.
+        self.site.heard(data, &notification);
         let Some(params) = notification.params else { return };
         let raw = data.slice(params.range);
         let wanted = match &*notification.method {
@@ -175,7 +163,7 @@ impl<'a> SseReply<'a> {
     /// A request of the server: for the client, if it takes it.
     fn asked(&self, data: &Bytes, request: &Request<'_>) -> Heard<'a> {
         let question = Question::new(data, request);
-        let (caller, endpoint) = (self.caller, self.endpoint);
+        let (caller, endpoint) = (self.caller, &self.site.endpoint);
         match (self.session, question.needs()) {
             (Some(session), Some(needed)) if caller.wants().requests.has(needed) => {
                 Heard::Question(Box::pin(question.ask(caller.clone(), endpoint, session)))
@@ -190,11 +178,11 @@ impl<'a> SseReply<'a> {
     /// Gives the connection back when the stream ends now or soon.
     fn finish(&self, mut exchange: Exchange) {
         match next_data(&mut exchange).now_or_never() {
-            Some(Ok(None)) => self.endpoint.pool.give_back(exchange),
+            Some(Ok(None)) => self.site.endpoint.pool.give_back(exchange),
             Some(Err(_)) => {}
             Some(Ok(Some(_))) | None => {
-                let endpoint = Arc::clone(self.endpoint);
-                self.endpoint.background.spawn(async move {
+                let endpoint = Arc::clone(&self.site.endpoint);
+                self.site.endpoint.background.spawn(async move {
                     let drained = tokio::time::timeout(Duration::from_secs(1), drain(&mut exchange)).await;
                     if matches!(drained, Ok(true)) {
                         endpoint.pool.give_back(exchange);

@@ -1,0 +1,130 @@
+"""An MCP client that answers questions: the official Python SDK.
+
+    python asked_client.py --url URL [--era {legacy,modern}] [--transport {http,sse}] [--log-level LEVEL] COMMAND...
+    python asked_client.py --stdio '["PROGRAM", "ARGUMENT", ...]' [--era ...] COMMAND...
+
+Each COMMAND is one of `tool|NAME`, `prompt|NAME|WHOM`, `read|URI`, `complete|NAME|VALUE`, `template|URI|VALUE`, `lists`. Prints one line
+each: {"result": ...} or {"refused": ...}, and {"asked": METHOD} and {"logged": ...} in between. A form is filled with a name that no
+default has, a completion is "forty-two", and there is one root.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+import warnings
+from contextlib import AsyncExitStack
+from typing import Any
+
+import mcp_types as types
+from mcp import Client
+from mcp.client.sse import sse_client
+from mcp.client.stdio import StdioServerParameters, stdio_client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.exceptions import MCPError
+
+from events import emit, first_cause
+
+
+def plain(model: Any) -> Any:
+    return model.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+async def fill(_: Any, params: Any) -> types.ElicitResult:
+    emit(asked="elicitation/create", message=params.message)
+    return types.ElicitResult(action="accept", content={"name": "Grace", "age": 85})
+
+
+async def sample(_: Any, params: Any) -> types.CreateMessageResult:
+    emit(asked="sampling/createMessage", text=params.messages[0].content.text)
+    content = types.TextContent(type="text", text="forty-two")
+    return types.CreateMessageResult(role="assistant", content=content, model="a-person")
+
+
+async def list_roots(_: Any) -> types.ListRootsResult:
+    emit(asked="roots/list")
+    return types.ListRootsResult(roots=[types.Root(uri="file:///srv/attic", name="attic")])
+
+
+async def log(params: Any) -> None:
+    emit(logged={"level": params.level, "data": params.data})
+
+
+async def run_one(client: Client, command: str) -> Any:
+    kind, *rest = command.split("|")
+    match kind:
+        case "tool":
+            return await client.call_tool(rest[0], {})
+        case "prompt":
+            return await client.get_prompt(rest[0], {"whom": rest[1]})
+        case "read":
+            return await client.read_resource(rest[0])
+        case "complete":
+            reference = types.PromptReference(type="ref/prompt", name=rest[0])
+            return await client.complete(reference, {"name": "whom", "value": rest[1]})
+        case "template":
+            reference = types.ResourceTemplateReference(type="ref/resource", uri=rest[0])
+            return await client.complete(reference, {"name": "n", "value": rest[1]})
+    raise ValueError(f"unknown command {command}")
+
+
+async def lists(client: Client) -> dict[str, list[str]]:
+    return {
+        "tools": [tool.name for tool in (await client.list_tools()).tools],
+        "prompts": [prompt.name for prompt in (await client.list_prompts()).prompts],
+        "resources": [str(resource.uri) for resource in (await client.list_resources()).resources],
+        "templates": [one.uri_template for one in (await client.list_resource_templates()).resource_templates],
+    }
+
+
+async def run(options: argparse.Namespace) -> None:
+    async with AsyncExitStack() as stack:
+        if options.stdio:
+            program, *arguments = options.stdio
+            transport = stdio_client(StdioServerParameters(command=program, args=arguments))
+        elif options.transport == "sse":
+            transport = sse_client(options.url)
+        else:
+            transport = streamable_http_client(options.url)
+        client = await stack.enter_async_context(
+            Client(
+                transport,
+                mode={"legacy": "legacy", "modern": "auto"}[options.era],
+                elicitation_callback=fill,
+                sampling_callback=sample,
+                list_roots_callback=list_roots,
+                logging_callback=log,
+                log_level=options.log_level,
+            )
+        )
+        emit(connected=client.protocol_version)
+        if options.log_level and options.era == "legacy":
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # deprecated, and here to be bridged
+                await client.set_logging_level(options.log_level)
+        for command in options.commands:
+            try:
+                emit(result=await lists(client) if command == "lists" else plain(await run_one(client, command)))
+            except MCPError as error:
+                emit(refused={"code": error.code, "message": error.message, "data": error.data})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--url")
+    parser.add_argument("--stdio", metavar="JSON", type=json.loads, help="the program to start and its arguments")
+    parser.add_argument("--era", choices=["legacy", "modern"], default="modern")
+    parser.add_argument("--transport", choices=["http", "sse"], default="http")
+    parser.add_argument("--log-level")
+    parser.add_argument("commands", nargs="+", metavar="COMMAND")
+    options = parser.parse_args()
+    try:
+        asyncio.run(run(options))
+    except Exception as error:  # whatever went wrong is what the test wants to see
+        cause = first_cause(error)
+        emit(error={"message": f"{type(cause).__name__}: {cause}"})
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
