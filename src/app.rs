@@ -7,6 +7,7 @@ use http::{HeaderName, HeaderValue, header};
 use runtime_api::{PartError, Runtime, TargetId, Transport};
 use runtime_http::{HttpRuntime, Upstream};
 use runtime_mcpp::{Authority, Identity, McppRuntime, Node, NodeHandle};
+use runtime_stdio::StdioRuntime;
 use thiserror::Error;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -14,7 +15,7 @@ use tracing::{info, warn};
 
 use crate::{
     catalog::{self, Catalog},
-    config::{self, Config, EraChoice, Kind, Trust},
+    config::{self, Config, EraChoice, Kind, Share, Trust},
     layers::{self, Cache},
     mcp::{Binding, SealError, Server},
     peers::Peers,
@@ -170,7 +171,9 @@ impl AppBuilder {
         let stopping = CancellationToken::new();
         let http_runtime = HttpRuntime::new(upstreams(&config)?)?;
         let (http_control, mut peers_control) = (http_runtime.control(), None);
-        let mut runtimes: Vec<Box<dyn Runtime>> = vec![Box::new(http_runtime)];
+        let stdio_runtime = StdioRuntime::new(servers(&config));
+        let stdio_control = stdio_runtime.control();
+        let mut runtimes: Vec<Box<dyn Runtime>> = vec![Box::new(http_runtime), Box::new(stdio_runtime)];
         let node = bind_node(&config).await?;
         let handle = node.as_ref().map(|(node, _)| node.handle());
         let metrics = Metrics::new(handle.as_ref().map(|handle| NodeRefusals(handle.refusals())));
@@ -210,6 +213,7 @@ impl AppBuilder {
         let rules = rules(&config)?;
         let parts = reload::Parts {
             http: http_control,
+            stdio: stdio_control,
             peers: peers_control,
             rules: catalog_builder.rules(),
             entrance: http.as_ref().map(Http::entrance),
@@ -407,15 +411,43 @@ fn rules(config: &Config) -> Result<Rules, BuildError> {
 
 /// What the HTTP runtime is told of the configured upstreams.
 pub(crate) fn upstreams(config: &Config) -> Result<Vec<Upstream>, BuildError> {
-    config.upstream.iter().map(upstream).collect()
+    let over_http = config.upstream.iter().filter_map(|upstream| Some((upstream, upstream.url.as_ref()?)));
+    over_http.map(|(config, url)| upstream(config, url)).collect()
 }
 
-fn upstream(config: &config::Upstream) -> Result<Upstream, BuildError> {
+/// What the stdio runtime is told of them.
+pub(crate) fn servers(config: &Config) -> Vec<runtime_stdio::Server> {
+    config.upstream.iter().filter_map(|upstream| server(upstream, config.http.body_bytes_max.get())).collect()
+}
+
+fn server(config: &config::Upstream, line_bytes_max: usize) -> Option<runtime_stdio::Server> {
+    let command = config.command.as_ref().filter(|_| config.kind == Kind::Stdio)?;
+    let mut server = runtime_stdio::Server::new(TargetId::from(config.name.as_str()), command);
+    server.args.clone_from(&config.args);
+    server.env = config.env.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect();
+    if let Some(inherit) = &config.inherit {
+        server.inherit.clone_from(inherit);
+    }
+    server.cwd.clone_from(&config.cwd);
+    server.share = match config.share.unwrap_or_default() {
+        Share::All => runtime_stdio::Share::All,
+        Share::Principal => runtime_stdio::Share::Principal,
+    };
+    server.trusted = config.trust == Trust::Hints;
+    server.list_timeout = config.list_timeout;
+    server.refresh = config.refresh;
+    server.concurrency = config.concurrency.get();
+    server.line_bytes_max = line_bytes_max;
+    Some(server)
+}
+
+fn upstream(config: &config::Upstream, url: &config::HttpUrl) -> Result<Upstream, BuildError> {
     let target = TargetId::from(config.name.as_str());
-    let mut upstream = Upstream::new(target, config.url.as_url().clone());
+    let mut upstream = Upstream::new(target, url.as_url().clone());
     upstream.headers = headers(config)?;
     upstream.kind = match config.kind {
-        Kind::Mcp => runtime_http::Kind::Mcp { era: era(config.era) },
+        // A program has no url.
+        Kind::Mcp | Kind::Stdio => runtime_http::Kind::Mcp { era: era(config.era) },
         Kind::ToolServer => runtime_http::Kind::ToolServer,
         Kind::OpenApi => runtime_http::Kind::OpenApi(Box::new(config.openapi.clone().unwrap_or_default().to_runtime())),
     };

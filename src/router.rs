@@ -31,6 +31,9 @@ use crate::{
 
 /// The name of the runtime that `http` means in a rule.
 pub const HTTP: &str = "http";
+/// The name of the runtime of servers that the gateway starts itself. A rule that wants `http` takes it too: both call servers of the
+/// user's own.
+pub const STDIO: &str = "stdio";
 /// The name of the runtime that `mcpp` means in a rule, and that `requires_p2p` asks for.
 pub const MCPP: &str = "mcpp";
 
@@ -137,7 +140,7 @@ impl Reason {
 /// The runtime that the metadata demands and nobody has.
 pub fn choose(name: &str, metadata: &Metadata, runtimes: &[&str], routing: &Routing) -> Result<Route, &'static str> {
     let only = |wanted: &'static str, reason| {
-        let (of_it, _) = split(runtimes, |runtime| runtime == wanted);
+        let (of_it, _) = split(runtimes, |runtime| is(runtime, wanted));
         route_of(of_it, Vec::new(), reason).ok_or(wanted)
     };
     match metadata.runtime {
@@ -164,10 +167,15 @@ pub fn choose(name: &str, metadata: &Metadata, runtimes: &[&str], routing: &Rout
         };
         (default, Reason::Default)
     };
-    let (preferred, fallback) = split(runtimes, |runtime| wanted.is_none_or(|wanted| runtime == wanted));
+    let (preferred, fallback) = split(runtimes, |runtime| wanted.is_none_or(|wanted| is(runtime, wanted)));
     // Where the default runtime has none of them, all are equal.
     let (preferred, fallback) = if preferred.is_empty() { (fallback, preferred) } else { (preferred, fallback) };
     Ok(route_of(preferred, fallback, reason).expect("a tool has a candidate"))
+}
+
+/// Whether a runtime is the one that a rule names.
+fn is(runtime: &str, wanted: &str) -> bool {
+    runtime == wanted || (wanted == HTTP && runtime == STDIO)
 }
 
 fn split(runtimes: &[&str], belongs: impl Fn(&str) -> bool) -> (Vec<usize>, Vec<usize>) {
@@ -323,7 +331,7 @@ mod tests {
     fn each_reason_decides_where_the_ones_before_it_do_not() {
         use RuntimeChoice::{Auto, Http, Mcpp};
         let both = [HTTP, MCPP];
-        let cases: [(&str, RuntimeChoice, bool, &[&str], Expected); 14] = [
+        let cases: [(&str, RuntimeChoice, bool, &[&str], Expected); 16] = [
             ("t", Http, false, &both, Ok((&[0], &[], Reason::Explicit))),
             ("t", Mcpp, false, &both, Ok((&[1], &[], Reason::Explicit))),
             ("t", Mcpp, false, &[MCPP, HTTP, MCPP], Ok((&[0, 2], &[], Reason::Explicit))),
@@ -338,6 +346,8 @@ mod tests {
             ("p2p_echo", Auto, false, &[HTTP, HTTP], Ok((&[0, 1], &[], Reason::Default))),
             ("t", Auto, false, &["other"], Ok((&[0], &[], Reason::OnlyCandidate))),
             ("t", Auto, false, &[MCPP, HTTP], Ok((&[1], &[0], Reason::Default))),
+            ("t", Http, false, &[MCPP, STDIO], Ok((&[1], &[], Reason::Explicit))),
+            ("t", Auto, false, &[MCPP, STDIO], Ok((&[1], &[0], Reason::Default))),
         ];
         for (name, runtime, requires_p2p, runtimes, expected) in cases {
             let found = chosen(name, &metadata(runtime, requires_p2p), runtimes, &Routing::default());

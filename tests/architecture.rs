@@ -22,7 +22,8 @@ const DIRECTIONS: &[(&str, &[&str])] = &[
     ("runtime-mcp", &["runtime-api", "twinway-proto"]),
     ("runtime-http", &["runtime-api", "runtime-mcp", "twinway-proto"]),
     ("runtime-mcpp", &["runtime-api", "runtime-mcp", "twinway-proto"]),
-    ("twinway", &["runtime-api", "runtime-http", "runtime-mcp", "runtime-mcpp", "twinway-proto"]),
+    ("runtime-stdio", &["runtime-api", "runtime-mcp", "twinway-proto"]),
+    ("twinway", &["runtime-api", "runtime-http", "runtime-mcp", "runtime-mcpp", "runtime-stdio", "twinway-proto"]),
 ];
 
 /// Folders whose Rust files say their job in the first line.

@@ -1,6 +1,6 @@
 //! `[[upstream]]`: a server to call tools on.
 
-use std::{collections::BTreeMap, num::NonZeroUsize, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -16,8 +16,9 @@ pub struct Upstream {
     /// What it speaks.
     #[serde(default)]
     pub kind: Kind,
-    /// Where it is.
-    pub url: HttpUrl,
+    /// Where it is; with every kind but `stdio`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<HttpUrl>,
     /// Whether its tools carry its name in the merged view.
     #[serde(default)]
     pub prefix: Prefix,
@@ -63,6 +64,24 @@ pub struct Upstream {
     /// How its OpenAPI document becomes tools; with `kind = "openapi"` only.
     #[serde(default)]
     pub openapi: Option<OpenApi>,
+    /// The program to start, with `kind = "stdio"`: a path, or a name that is looked for in `PATH`. No shell reads it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    /// Its arguments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
+    /// Its environment, beside what it inherits.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, HeaderText>,
+    /// Variables of the gateway's environment that it gets; others it does not see. Absent: `PATH` and `HOME`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inherit: Option<Vec<String>>,
+    /// The folder it runs in. Absent: that of the gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cwd: Option<PathBuf>,
+    /// Who shares a process of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<Share>,
     /// Retries for each hundred calls of its tools that have a retry policy, 0 to 100.
     #[serde(default = "limits::default::retry_budget_percent")]
     #[schemars(range(max = 100))]
@@ -76,7 +95,7 @@ impl Upstream {
         Self {
             name,
             kind: Kind::default(),
-            url,
+            url: Some(url),
             prefix: Prefix::default(),
             trust: Trust::default(),
             era: EraChoice::default(),
@@ -91,6 +110,12 @@ impl Upstream {
             io_intensive: limits::default::io_intensive(),
             breaker: Breaker::default(),
             openapi: None,
+            command: None,
+            args: Vec::new(),
+            env: BTreeMap::new(),
+            inherit: None,
+            cwd: None,
+            share: None,
             retry_budget_percent: limits::default::retry_budget_percent(),
         }
     }
@@ -146,6 +171,19 @@ pub enum Kind {
     /// HTTP, as an OpenAPI document describes it: a FastAPI application, for example. `url` is where its paths begin.
     #[serde(rename = "openapi")]
     OpenApi,
+    /// MCP over standard input and output of a program that the gateway starts.
+    Stdio,
+}
+
+/// Who shares a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Share {
+    /// Everybody.
+    #[default]
+    All,
+    /// Each principal has a process to itself, for servers that keep something of their client.
+    Principal,
 }
 
 impl Kind {
@@ -156,6 +194,7 @@ impl Kind {
             Self::Mcp => "mcp",
             Self::ToolServer => "tool-server",
             Self::OpenApi => "openapi",
+            Self::Stdio => "stdio",
         }
     }
 }

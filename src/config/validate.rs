@@ -396,8 +396,8 @@ impl Upstream {
             let what = "the table `openapi` is for upstreams with `kind = \"openapi\"`";
             return Err(Invalid::new(format!("upstream.{index}.openapi"), what));
         }
-        if let Some(document) = self.openapi.as_ref().and_then(|openapi| openapi.document.as_deref())
-            && let Err(what) = runtime_http::document_address(self.url.as_url(), Some(document))
+        if let (Some(url), Some(document)) = (&self.url, self.openapi.as_ref().and_then(|openapi| openapi.document.as_deref()))
+            && let Err(what) = runtime_http::document_address(url.as_url(), Some(document))
         {
             return Err(Invalid::new(format!("upstream.{index}.openapi.document"), what));
         }
@@ -426,11 +426,55 @@ impl Upstream {
         if self.kind != Kind::Mcp && self.era != EraChoice::default() {
             return wrong("era", format!("`era` is for `kind = \"mcp\"`, and this upstream is `kind = \"{kind}\"`"));
         }
-        if self.kind == Kind::ToolServer && self.url.as_url().query().is_some() {
+        if self.kind == Kind::ToolServer && self.url.as_ref().is_some_and(|url| url.as_url().query().is_some()) {
             return wrong("url", "the url of a tool server has no query: paths are added to it".to_owned());
         }
-        Ok(())
+        match self.kind {
+            Kind::Stdio => self.validate_program(index),
+            _ => self.validate_address(index),
+        }
     }
+
+    /// What is reached over HTTP has a url and nothing of a program.
+    fn validate_address(&self, index: usize) -> Result<(), Invalid> {
+        if self.url.is_none() {
+            return Err(Invalid::new(format!("upstream.{index}"), "missing field `url`"));
+        }
+        let of_a_program = [
+            ("command", self.command.is_some()),
+            ("args", !self.args.is_empty()),
+            ("env", !self.env.is_empty()),
+            ("inherit", self.inherit.is_some()),
+            ("cwd", self.cwd.is_some()),
+            ("share", self.share.is_some()),
+        ];
+        only_for("is for `kind = \"stdio\"`", index, self.kind, of_a_program)
+    }
+
+    /// What is started here has a command and nothing of an address.
+    fn validate_program(&self, index: usize) -> Result<(), Invalid> {
+        if self.command.as_ref().is_none_or(|command| command.trim().is_empty()) {
+            return Err(Invalid::new(format!("upstream.{index}"), "missing field `command`: the program to start"));
+        }
+        for name in self.env.keys().chain(self.inherit.iter().flatten()) {
+            if name.is_empty() || name.contains(['=', '\0']) {
+                let path = format!("upstream.{index}.env");
+                return Err(Invalid::new(path, format!("`{name}` is not the name of an environment variable")));
+            }
+        }
+        let of_an_address =
+            [("url", self.url.is_some()), ("bearer", self.bearer.is_some()), ("headers", !self.headers.is_empty())];
+        only_for("is for upstreams that are reached over HTTP", index, self.kind, of_an_address)
+    }
+}
+
+/// Complains at the first of these keys that is set.
+fn only_for<const N: usize>(of: &str, index: usize, kind: Kind, keys: [(&str, bool); N]) -> Result<(), Invalid> {
+    let set = keys.into_iter().find(|(_, is_set)| *is_set);
+    set.map_or(Ok(()), |(key, _)| {
+        let what = format!("`{key}` {of}, and this upstream is `kind = \"{}\"`", kind.as_str());
+        Err(Invalid::new(format!("upstream.{index}.{key}"), what))
+    })
 }
 
 /// Complains at the second use of a name.

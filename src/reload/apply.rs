@@ -6,11 +6,12 @@ use arc_swap::ArcSwap;
 use runtime_api::BoxError;
 use runtime_http::HttpControl;
 use runtime_mcpp::{Authority, PeersControl, PeersPlan};
+use runtime_stdio::StdioControl;
 use thiserror::Error;
 
 use super::status::{Outcome, Trigger};
 use crate::{
-    app::upstreams,
+    app::{servers, upstreams},
     catalog::Rules,
     config::{self, Change, Config, Effect},
     layers::{Bounds, Door},
@@ -21,6 +22,7 @@ use crate::{
 /// The parts of a gateway that can be changed while it runs.
 pub(crate) struct Parts {
     pub(crate) http: HttpControl,
+    pub(crate) stdio: StdioControl,
     /// None without a node.
     pub(crate) peers: Option<PeersControl>,
     pub(crate) rules: Rules,
@@ -49,6 +51,7 @@ struct NeedsRestart {
 /// Everything that was checked.
 struct Plan {
     http: runtime_http::Plan,
+    stdio: runtime_stdio::Plan,
     peers: Option<PeersPlan>,
     authority: Authority,
     seal: Option<Seal>,
@@ -90,6 +93,7 @@ impl Reloader {
         let seal_changed = changes.iter().any(|change| change.key.starts_with("http.seal_key"));
         Ok(Plan {
             http: self.parts.http.plan(upstreams(config)?)?,
+            stdio: self.parts.stdio.plan(servers(config)),
             peers: self.parts.peers.as_ref().map(|control| control.plan(&peers)).transpose()?,
             authority: Authority::new(&config.p2p.clone().unwrap_or_default())?,
             seal: seal_changed.then(|| Seal::new(&config.http)).transpose()?,
@@ -97,7 +101,7 @@ impl Reloader {
     }
 
     fn apply(&mut self, plan: Plan, config: Config) {
-        let Plan { http, peers, authority, seal } = plan;
+        let Plan { http, stdio, peers, authority, seal } = plan;
         let config = Arc::new(config);
         self.parts.entrance.iter().for_each(|entrance| entrance.replace(&config.http));
         self.parts.auth.replace(&config.http.client);
@@ -108,6 +112,7 @@ impl Reloader {
         }
         self.parts.rules.change(Arc::clone(&config), || {
             self.parts.http.apply(http);
+            self.parts.stdio.apply(stdio);
             if let (Some(control), Some(plan)) = (&self.parts.peers, peers) {
                 control.apply(plan);
             }

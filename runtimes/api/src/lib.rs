@@ -24,6 +24,7 @@ mod reply;
 mod roster;
 mod runtime;
 mod service;
+mod slots;
 mod trace;
 
 pub use arrivals::Arrivals;
@@ -38,4 +39,5 @@ pub use reply::Reply;
 pub use roster::{Member, Roster, RosterPlan};
 pub use runtime::{PartError, Runtime, RuntimeId, Transport};
 pub use service::{CallFuture, CallService, erase};
+pub use slots::Slots;
 pub use trace::TraceContext;

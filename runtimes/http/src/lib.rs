@@ -20,7 +20,6 @@ mod pool;
 mod runtime;
 mod settings;
 mod site;
-mod slots;
 mod target;
 pub mod tls;
 mod tool_result;

@@ -243,7 +243,7 @@ impl McpServer {
     /// Has a session's log lines sent from this level on, or from a lower one that somebody else wants. The gateway's own filter
     /// takes out what a client does not want.
     async fn set_log_level(&self, session: &Arc<Session>, level: LogLevel) -> Result<(), AskError> {
-        if !session.facts.has("logging") || !session.lowers_log_level(level) {
+        if !session.facts.has("logging") || !session.log_floor.lowers(level) {
             return Ok(());
         }
         let id = self.next_id();

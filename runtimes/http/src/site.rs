@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use runtime_api::{CallError, ErrorCode, Interest, TraceContext};
+use runtime_api::{CallError, ErrorCode, Interest, Slots, TraceContext};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::task::TaskTracker;
 use twinway_proto::{
@@ -21,7 +21,6 @@ use crate::{
     h1::RequestHead,
     pool::Pool,
     settings::Upstream,
-    slots::Slots,
 };
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");

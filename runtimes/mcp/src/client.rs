@@ -1,6 +1,9 @@
 //! What clients declare, and what servers ask of them: the same in both eras but for how it travels.
 
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    sync::atomic::{AtomicU8, Ordering},
+};
 
 use runtime_api::{Declared, LogLevel};
 use twinway_proto::json::{self, members};
@@ -66,6 +69,25 @@ pub fn needs(method: &str, params: &str) -> Option<Declared> {
     })
 }
 
+/// From which level on a server sends log lines to a session that several clients share.
+#[derive(Debug)]
+pub struct LogFloor(AtomicU8);
+
+impl Default for LogFloor {
+    /// Nobody has said.
+    fn default() -> Self {
+        Self(AtomicU8::new(u8::MAX))
+    }
+}
+
+impl LogFloor {
+    /// Notes that somebody wants lines from this level on; whether the server has to be told.
+    pub fn lowers(&self, level: LogLevel) -> bool {
+        let level = level as u8;
+        self.0.fetch_min(level, Ordering::Relaxed) > level
+    }
+}
+
 /// The level of a log line, from its raw parameters.
 #[must_use]
 pub fn log_level(params: &[u8]) -> Option<LogLevel> {
@@ -109,6 +131,14 @@ mod tests {
         for (method, params, expected) in cases {
             assert_eq!(needs(method, params), expected, "{method} {params}");
         }
+    }
+
+    #[test]
+    fn a_server_is_told_of_a_level_only_when_it_is_lower() {
+        let floor = LogFloor::default();
+        let told = [LogLevel::Warning, LogLevel::Error, LogLevel::Warning, LogLevel::Debug].map(|level| floor.lowers(level));
+
+        assert_eq!(told, [true, false, false, true]);
     }
 
     #[test]

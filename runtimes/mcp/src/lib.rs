@@ -4,6 +4,7 @@
 //! ways to begin, [`era`] tells which of them a server understands, [`listing`] collects its tools, and [`stream`] is the
 //! whole conversation over any duplex of messages.
 
+pub mod backoff;
 pub mod client;
 pub mod era;
 pub mod handshake;

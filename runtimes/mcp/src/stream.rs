@@ -13,6 +13,7 @@
 
 mod changes;
 mod connection;
+pub mod listening;
 pub mod opening;
 mod outbox;
 mod pending;

@@ -5,7 +5,6 @@
 //! another: an open stream is no session, and a PeerId is no permission.
 
 pub mod authority;
-mod backoff;
 mod behaviour;
 mod carrier;
 pub mod config;

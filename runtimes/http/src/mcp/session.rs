@@ -4,15 +4,15 @@ use std::{
     future::Future,
     sync::{
         Arc,
-        atomic::{AtomicU8, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use dashmap::DashMap;
 use http::{HeaderMap, HeaderValue, header};
-use runtime_api::{Call, CallError, Declared, ErrorCode, LogLevel, Principal};
-use runtime_mcp::handshake::ServerFacts;
+use runtime_api::{Call, CallError, Declared, ErrorCode, Principal};
+use runtime_mcp::{client::LogFloor, handshake::ServerFacts};
 use tokio::{sync::OnceCell, time::Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use twinway_proto::headers::{MCP_PROTOCOL_VERSION, MCP_SESSION_ID};
@@ -61,8 +61,8 @@ pub(crate) struct Session {
     pub(super) asking: Asking,
     /// Cancelled when nobody has the session any more.
     given_up: DropGuard,
-    /// From which level on log lines are sent, as a place in [`LogLevel::ALL`]; beyond it nobody has said.
-    log_level: AtomicU8,
+    /// From which level on log lines are sent.
+    pub(super) log_floor: LogFloor,
 }
 
 impl Session {
@@ -78,18 +78,12 @@ impl Session {
 
     fn with(head: RequestHead, headers: HeaderMap, facts: ServerFacts) -> Self {
         let (asking, given_up) = (Asking::default(), CancellationToken::new().drop_guard());
-        Self { headers, head, facts, asking, given_up, log_level: AtomicU8::new(u8::MAX) }
+        Self { headers, head, facts, asking, given_up, log_floor: LogFloor::default() }
     }
 
     /// Cancelled when nobody has the session any more.
     pub(super) fn given_up(&self) -> CancellationToken {
         self.given_up.token().clone()
-    }
-
-    /// Notes that somebody wants log lines from this level on; whether the upstream has to be told.
-    pub(crate) fn lowers_log_level(&self, level: LogLevel) -> bool {
-        let level = level as u8;
-        self.log_level.fetch_min(level, Ordering::Relaxed) > level
     }
 
     /// The headers of a GET that opens a stream of the session.
@@ -214,15 +208,6 @@ mod tests {
         let with_roots = sessions.get(&asked, || open("2")).await.expect("opens");
 
         assert!(!Arc::ptr_eq(&plain, &with_roots));
-    }
-
-    #[tokio::test]
-    async fn an_upstream_is_told_of_a_log_level_only_when_it_is_lower() {
-        let session = open("1").await.expect("opens");
-        let told =
-            [LogLevel::Warning, LogLevel::Error, LogLevel::Warning, LogLevel::Debug].map(|level| session.lowers_log_level(level));
-
-        assert_eq!(told, [true, false, false, true]);
     }
 
     #[tokio::test]

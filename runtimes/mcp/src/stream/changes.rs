@@ -1,10 +1,14 @@
-//! Tells that lists of the other side have changed.
+//! Tells that lists of the other side have changed, and which of its resources.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU8, Ordering},
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
 };
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 const TOOLS: u8 = 1;
@@ -12,13 +16,28 @@ const PROMPTS: u8 = 2;
 const RESOURCES: u8 = 4;
 const ENDED: u8 = 8;
 
-/// Which lists have changed since they were last asked about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[expect(missing_docs, reason = "each field is the list of the same name")]
+/// Resources that may have been updated before somebody asks. A server that updates more at once is not believed in all of it.
+const UPDATED_MAX: usize = 10_000;
+
+/// What has changed since this was last asked about.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Changed {
+    /// The list of tools.
     pub tools: bool,
+    /// The list of prompts.
     pub prompts: bool,
+    /// The list of resources.
     pub resources: bool,
+    /// Single resources, by their URIs.
+    pub updated: BTreeSet<String>,
+}
+
+impl Changed {
+    /// Whether a list is another.
+    #[must_use]
+    pub const fn lists(&self) -> bool {
+        self.tools || self.prompts || self.resources
+    }
 }
 
 /// The changes of one conversation. Many notifications become one change; none is lost, and none waits in a queue.
@@ -30,6 +49,7 @@ pub struct Changes {
 #[derive(Debug, Default)]
 struct State {
     flags: AtomicU8,
+    updated: Mutex<BTreeSet<String>>,
     changed: Notify,
 }
 
@@ -38,7 +58,9 @@ impl Changes {
     pub async fn next(&self) -> Option<Changed> {
         loop {
             let flags = self.state.flags.fetch_and(ENDED, Ordering::AcqRel);
-            let changed = Changed { tools: flags & TOOLS != 0, prompts: flags & PROMPTS != 0, resources: flags & RESOURCES != 0 };
+            let updated = std::mem::take(&mut *self.state.updated.lock());
+            let is = |flag| flags & flag != 0;
+            let changed = Changed { tools: is(TOOLS), prompts: is(PROMPTS), resources: is(RESOURCES), updated };
             if changed != Changed::default() {
                 return Some(changed);
             }
@@ -61,6 +83,16 @@ impl Changes {
         true
     }
 
+    /// Takes note of a resource that was updated.
+    pub(super) fn note_update(&self, uri: String) {
+        let mut updated = self.state.updated.lock();
+        if updated.len() < UPDATED_MAX {
+            updated.insert(uri);
+        }
+        drop(updated);
+        self.state.changed.notify_one();
+    }
+
     pub(super) fn end(&self) {
         self.raise(ENDED);
     }
@@ -81,8 +113,10 @@ mod tests {
         (0..1000).for_each(|_| assert!(changes.note("notifications/tools/list_changed")));
         changes.note("notifications/prompts/list_changed");
         assert!(!changes.note("notifications/message"));
+        (0..1000).for_each(|_| changes.note_update("x:1".to_owned()));
 
-        assert_eq!(changes.next().await, Some(Changed { tools: true, prompts: true, resources: false }));
+        let updated = BTreeSet::from(["x:1".to_owned()]);
+        assert_eq!(changes.next().await, Some(Changed { tools: true, prompts: true, resources: false, updated }));
         changes.end();
         assert_eq!(changes.next().await, None);
     }

@@ -91,6 +91,12 @@ impl Shared {
             if !notification.params.as_ref().is_some_and(|params| self.log_line(message, params)) {
                 self.fault(Fault::NotificationIgnored);
             }
+        } else if &*notification.method == "notifications/resources/updated" {
+            let uri = notification.params.as_ref().and_then(|params| {
+                let raw = &message[params.range.clone()][params.uri.clone()?];
+                json::string(std::str::from_utf8(raw).ok()?).map(Into::into)
+            });
+            uri.into_iter().for_each(|uri| self.changes.note_update(uri));
         } else if !self.changes.note(&notification.method) {
             self.fault(Fault::NotificationIgnored);
         }

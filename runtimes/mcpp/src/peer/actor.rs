@@ -3,9 +3,12 @@
 use std::{error::Error as _, sync::Arc, time::Duration};
 
 use runtime_api::{Board, CallError, Eras, ErrorCode, Heard, Items, Support};
-use runtime_mcp::stream::{
-    Connection,
-    opening::{Listed, list},
+use runtime_mcp::{
+    backoff::Backoff,
+    stream::{
+        Connection,
+        opening::{Listed, list},
+    },
 };
 use tokio::{
     runtime::Handle,
@@ -14,7 +17,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Executor, Peer, State, handshake::Terms};
-use crate::{Carrier, backoff::Backoff};
+use crate::Carrier;
 
 /// Dialling, handshake and listing together: a peer that needs longer counts as down, and is tried again.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -192,7 +195,7 @@ impl Actor {
         if begun.elapsed() >= STEADY_AFTER {
             return self.backoff.reset();
         }
-        match self.backoff.next() {
+        match self.backoff.wait() {
             wait if wait < DIAL_INTERVAL_MIN => {
                 self.peer.state.send_replace(State::Dialling);
                 sleep(wait).await;
@@ -202,7 +205,7 @@ impl Actor {
     }
 
     async fn down(&mut self, reason: &str) {
-        let wait = self.backoff.next();
+        let wait = self.backoff.wait();
         self.down_for(reason, wait).await;
     }
 

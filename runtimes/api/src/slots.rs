@@ -1,21 +1,23 @@
-//! Places among the calls in flight to one upstream.
+//! Places among the calls in flight to one target.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
-use runtime_api::{CallError, Delivery, ErrorCode};
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
     time::{Instant, timeout_at},
 };
 
+use crate::{CallError, Delivery, ErrorCode};
+
 /// When whoever finds an upstream busy may come back: short calls are over by then.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// Places among the calls in flight to one target.
 #[derive(Debug)]
-pub(crate) struct Slots {
+pub struct Slots {
     count: usize,
     permits: Semaphore,
     waiting: Semaphore,
@@ -23,13 +25,18 @@ pub(crate) struct Slots {
 }
 
 impl Slots {
-    pub(crate) fn new(count: usize) -> Self {
+    /// So many.
+    #[must_use]
+    pub fn new(count: usize) -> Self {
         Self { count, permits: Semaphore::new(count), waiting: Semaphore::new(count), closing: AtomicBool::new(false) }
     }
 
     /// A place among the calls in flight. As many may wait as may be in flight: whoever would stand further back is refused
     /// at once, so that one slow upstream does not hold up the whole gateway.
-    pub(crate) async fn enter(&self, deadline: Instant) -> Result<SemaphorePermit<'_>, CallError> {
+    ///
+    /// # Errors
+    /// `Overloaded`, `DeadlineExceeded`, or `Unavailable` once it drains. Nothing was sent.
+    pub async fn enter(&self, deadline: Instant) -> Result<SemaphorePermit<'_>, CallError> {
         if let Ok(permit) = self.permits.try_acquire() {
             return Ok(permit);
         }
@@ -53,7 +60,7 @@ impl Slots {
 
     /// Waits until everybody who is in, or waits to get in, has left; from then on nobody gets in. Each call has a deadline,
     /// so this ends.
-    pub(crate) async fn drain(&self) {
+    pub async fn drain(&self) {
         self.closing.store(true, Ordering::Release);
         let everyone = u32::try_from(self.count).unwrap_or(u32::MAX);
         drop(self.permits.acquire_many(everyone).await);
