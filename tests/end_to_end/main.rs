@@ -33,6 +33,7 @@ mod recovery;
 mod reload;
 mod rest;
 mod rest_entrance;
+mod stdio;
 mod support;
 mod trace;
 mod vanish;

@@ -63,6 +63,27 @@ pub(crate) async fn asking_server(era: &str) -> Result<(Program, String), String
     Ok(serve(command).await)
 }
 
+/// The same server over stdio: the program and its arguments.
+pub(crate) fn asking_program(era: &str) -> Result<Vec<String>, String> {
+    let mut command = python_program("asking_server.py")?;
+    command.args(["--stdio", "--only", era]);
+    Ok(words(&command))
+}
+
+/// `@modelcontextprotocol/server-everything` over stdio: the program and its arguments.
+pub(crate) fn everything_program() -> Result<Vec<String>, String> {
+    let node = toolchain("TWINWAY_TEST_NODE", "tests/interop/node/node_modules/.bin/node")?;
+    let modules = toolchain("TWINWAY_TEST_NODE_MODULES", "tests/interop/node/node_modules")?;
+    let mut command = Command::new(node);
+    command.arg(modules.join("@modelcontextprotocol/server-everything/dist/index.js")).arg("stdio");
+    Ok(words(&command))
+}
+
+fn words(command: &Command) -> Vec<String> {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| word.to_string_lossy().into_owned()).collect()
+}
+
 /// The Python SDK's client that answers questions.
 pub(crate) fn asked_client(arguments: &[&str]) -> Result<Program, String> {
     let mut command = python_program("asked_client.py")?;

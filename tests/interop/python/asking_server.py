@@ -1,25 +1,31 @@
-"""An MCP server of one era that asks its client: the official Python SDK over Streamable HTTP.
+"""An MCP server of one era that asks its client: the official Python SDK over Streamable HTTP, or over stdio.
 
-    python asking_server.py --only {legacy,modern} [--port N]
+    python asking_server.py --only {legacy,modern} [--port N | --stdio]
 
 Tools: `form` asks a person to fill a form, `model` asks for a completion, `roots` for the client's roots, `all` for all three: one
 after the other in the legacy era, in one round in the modern one. Each returns what it was told. Beside them a prompt with a
 completable argument, a resource, a template, a tool `note` that logs at three levels, and a tool `touch` that says that the resource
-was updated.
+was updated. For whoever started it: `about` tells its process id and the names in its environment, and `die` ends it in the middle of the
+call.
 
 A filter before the SDK, which serves both eras, refuses the other one as a server refuses it that does not know it.
 Prints {"ready": {"port": N, "url": "http://127.0.0.1:N/mcp"}} once it listens.
 """
 
 import argparse
+import asyncio
 import json
+import os
+import sys
 import warnings
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import anyio
 import mcp_types as types
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
+from mcp.server.stdio import stdio_server
 from mcp.shared.exceptions import MCPError
 
 from serving import serve
@@ -95,9 +101,19 @@ async def touch(context: ServerRequestContext) -> types.CallToolResult:
     return types.CallToolResult(content=[types.TextContent(type="text", text="touched")])
 
 
+def about() -> types.CallToolResult:
+    said = {"pid": os.getpid(), "environment": sorted(os.environ)}
+    return types.CallToolResult(content=[types.TextContent(type="text", text=json.dumps(said))])
+
+
 async def call_tool(context: ServerRequestContext, params: types.CallToolRequestParams) -> Any:
     if params.name == "touch":
         return await touch(context)
+    if params.name == "about":
+        return about()
+    if params.name == "die":
+        print("these are my last words", file=sys.stderr, flush=True)
+        os._exit(7)
     if params.name == "note":
         return await note(context)
     if params.name not in ASKS:
@@ -107,7 +123,7 @@ async def call_tool(context: ServerRequestContext, params: types.CallToolRequest
 
 async def list_tools(_: ServerRequestContext, __: Any) -> types.ListToolsResult:
     nothing = {"type": "object", "properties": {}}
-    return types.ListToolsResult(tools=[types.Tool(name=name, input_schema=nothing) for name in [*ASKS, "note", "touch"]])
+    return types.ListToolsResult(tools=[types.Tool(name=name, input_schema=nothing) for name in [*ASKS, "note", "touch", "about", "die"]])
 
 
 async def list_prompts(_: ServerRequestContext, __: Any) -> types.ListPromptsResult:
@@ -196,12 +212,35 @@ def only(era: str, app: Asgi) -> Asgi:
     return filtered
 
 
+class WithoutDiscovery:
+    """Lines of standard input, without requests that a server of the legacy era does not know: those are answered with an error."""
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        async for line in anyio.wrap_file(sys.stdin):
+            if '"server/discover"' not in line:
+                yield line
+                continue
+            error = {"code": -32601, "message": "Method not found"}
+            print(json.dumps({"jsonrpc": "2.0", "id": json.loads(line)["id"], "error": error}), flush=True)
+
+
+async def stdio(era: str) -> None:
+    """Serves over standard input and output."""
+    server = build()
+    explicit = (WithoutDiscovery(), anyio.wrap_file(sys.stdout)) if era == "legacy" else ()
+    async with stdio_server(*explicit) as (read, write):
+        await server.run(read, write, server.create_initialization_options())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=["legacy", "modern"], required=True, help="the era that is served")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free port")
+    parser.add_argument("--stdio", action="store_true", help="serve over standard input and output")
     parser.add_argument("--until-stdin-closes", action="store_true", help="end when stdin closes")
     options = parser.parse_args()
+    if options.stdio:
+        return asyncio.run(stdio(options.only))
     app = only(options.only, build().streamable_http_app())
     serve(app, options.port, "/mcp", options.until_stdin_closes)
 

@@ -1,0 +1,203 @@
+//! Servers that the gateway starts itself.
+
+use std::{fs, path::Path};
+
+use serde_json::{Value, json};
+
+use crate::support::{Gateway, Mcp, Setup, asked_client, asking_program, everything_program, skip, until};
+
+/// An upstream that is a program, with further lines in its table.
+fn program(name: &str, command: &[String], lines: &str) -> String {
+    let (program, arguments) = command.split_first().unwrap();
+    format!("[[upstream]]\nname = \"{name}\"\nkind = \"stdio\"\ncommand = {program:?}\nargs = {arguments:?}\n{lines}\n")
+}
+
+async fn gateway(tables: &str, targets: &[&str]) -> Gateway {
+    let gateway = Gateway::start(Setup::new().tables(tables)).await;
+    for target in targets {
+        gateway.target_is(target, "ready").await;
+    }
+    gateway
+}
+
+/// What the tool `about` tells of the process that answers.
+async fn about(client: &Mcp, tool: &str) -> Value {
+    serde_json::from_str(&client.call(tool, "{}").await.content()).unwrap()
+}
+
+/// Whether a process is there, and is not just waiting to be forgotten.
+fn lives(pid: u64) -> bool {
+    let state = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    state.rsplit(')').next().is_some_and(|rest| !rest.trim_start().starts_with('Z') && !rest.is_empty())
+}
+
+async fn gone(pid: u64) {
+    until(&format!("process {pid} to be gone"), || async { (!lives(pid)).then_some(()) }).await;
+}
+
+#[tokio::test]
+async fn servers_of_either_era_and_one_of_another_make_give_clients_of_either_era_everything() {
+    let test = async {
+        let tables = [
+            program("legacy", &asking_program("legacy")?, ""),
+            program("modern", &asking_program("modern")?, ""),
+            program("everything", &everything_program()?, ""),
+        ];
+        let gateway = gateway(&tables.concat(), &["legacy", "modern", "everything"]).await;
+        let url = format!("http://{}/mcp", gateway.address);
+        for era in ["legacy", "modern"] {
+            let commands = ["--url", &url, "--era", era, "--log-level", "info"];
+            let more = [
+                "tool|legacy.all",
+                "tool|modern.all",
+                "tool|legacy.note",
+                "tool|modern.note",
+                "tool|everything.get-roots-list",
+                "prompt|legacy.greet|Bo",
+                "read|asking://one",
+                "complete|modern.greet|x",
+            ];
+            let mut client = asked_client(&[&commands[..], &more].concat())?;
+            let events = client.events().await;
+
+            let results: Vec<_> = events.iter().filter_map(|event| event.get("result")).collect();
+            assert_eq!(results.len(), 8, "{era}: {events:?}");
+            for result in &results[..2] {
+                let told: Value = serde_json::from_str(result["content"][0]["text"].as_str().unwrap()).unwrap();
+                assert_eq!(told["who"]["content"]["name"], "Grace", "{era}");
+                assert_eq!(told["answer"]["content"]["text"], "forty-two", "{era}");
+                assert_eq!(told["where"]["roots"][0]["uri"], "file:///srv/attic", "{era}");
+            }
+            let logged = |event: &&Value| event["logged"]["data"] == json!({"said": "error"});
+            assert_eq!(events.iter().filter(logged).count(), 2, "{era}: {events:?}");
+            assert!(results[4].to_string().contains("file:///srv/attic"), "{era}");
+            assert_eq!(results[5]["messages"][0]["content"]["text"], "Say hello to Bo", "{era}");
+            assert_eq!(results[6]["contents"][0]["text"], "text of asking://one", "{era}");
+            assert_eq!(results[7]["completion"]["values"], json!(["greet: x!"]), "{era}");
+        }
+        Ok::<_, String>(())
+    };
+    if let Err(reason) = test.await {
+        skip("stdio::servers_of_either_era_and_one_of_another_make_give_clients_of_either_era_everything", &reason);
+    }
+}
+
+#[tokio::test]
+async fn a_server_sees_only_the_variables_that_are_named_and_is_gone_with_the_gateway() {
+    let test = async {
+        let lines =
+            "env = { GREETING = \"hello\", TOKEN = \"env:TOKEN_OF_THE_SERVER\" }\ninherit = [\"PATH\", \"LANGUAGE_OF_MINE\"]";
+        let setup = Setup::new().tables(&program("up", &asking_program("modern")?, lines));
+        let setup = setup.variable("TOKEN_OF_THE_SERVER", "very-secret-token").variable("LANGUAGE_OF_MINE", "de");
+        let mut gateway = Gateway::start(setup).await;
+        gateway.target_is("up", "ready").await;
+
+        let told = about(&gateway.modern(), "up.about").await;
+        gateway.program.terminate();
+        gateway.program.events().await;
+
+        // Python adds LC_CTYPE for itself.
+        let names: Vec<_> = told["environment"].as_array().unwrap().iter().filter(|name| *name != "LC_CTYPE").collect();
+        assert_eq!(names, ["GREETING", "LANGUAGE_OF_MINE", "PATH", "TOKEN"]);
+        assert!(!lives(told["pid"].as_u64().unwrap()), "it ends before the gateway does");
+        assert!(!gateway.program.log().contains("very-secret-token"));
+        Ok::<_, String>(())
+    };
+    if let Err(reason) = test.await {
+        skip("stdio::a_server_sees_only_the_variables_that_are_named_and_is_gone_with_the_gateway", &reason);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_dies_in_a_call_is_started_again_and_the_next_call_does_not_notice() {
+    let test = async {
+        let gateway = gateway(&program("up", &asking_program("modern")?, ""), &["up"]).await;
+        let client = gateway.modern();
+        let first = about(&client, "up.about").await["pid"].as_u64().unwrap();
+
+        let died = client.call("up.die", "{}").await.error();
+        let second = about(&client, "up.about").await["pid"].as_u64().unwrap();
+
+        assert_eq!((&died["data"]["code"], &died["data"]["delivery"]), (&json!("disconnected"), &json!("unknown")));
+        assert_ne!(first, second);
+        gone(first).await;
+        gateway.program.logs("exit status: 7; its last words: these are my last words").await;
+        Ok::<_, String>(())
+    };
+    if let Err(reason) = test.await {
+        skip("stdio::a_server_that_dies_in_a_call_is_started_again_and_the_next_call_does_not_notice", &reason);
+    }
+}
+
+#[tokio::test]
+async fn principals_share_a_process_or_have_one_each_as_configured() {
+    let test = async {
+        let (ann, bob) = ("token-of-ann-0123456789", "token-of-bob-0123456789");
+        let command = asking_program("modern")?;
+        let tables = [program("shared", &command, ""), program("own", &command, "share = \"principal\"")].concat();
+        let setup = Setup::new().client("ann", ann).client("bob", bob).tables(&tables);
+        let gateway = Gateway::start(setup).await;
+        let [ann, bob] = [ann, bob].map(|token| Mcp::modern(gateway.address).bearer(token));
+        for target in ["shared", "own"] {
+            gateway.target_is(target, "ready").await;
+        }
+
+        let pid = async |client: &Mcp, tool: &str| about(client, tool).await["pid"].as_u64().unwrap();
+
+        assert_eq!(pid(&ann, "shared.about").await, pid(&bob, "shared.about").await);
+        let (of_ann, of_bob) = (pid(&ann, "own.about").await, pid(&bob, "own.about").await);
+        assert_ne!(of_ann, of_bob);
+        assert_eq!(pid(&ann, "own.about").await, of_ann);
+        Ok::<_, String>(())
+    };
+    if let Err(reason) = test.await {
+        skip("stdio::principals_share_a_process_or_have_one_each_as_configured", &reason);
+    }
+}
+
+/// Processes whose command line has this word.
+fn with_word(word: &str) -> Vec<u64> {
+    let pids = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let says = |pid: &u64| {
+        let words = fs::read(Path::new("/proc").join(pid.to_string()).join("cmdline")).unwrap_or_default();
+        words.split(|byte| *byte == 0).any(|one| one == word.as_bytes())
+    };
+    pids.filter(says).filter(|pid| lives(*pid)).collect()
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_want_to_end_goes_with_everything_that_it_started() {
+    // The number is this test's own, to find the processes by.
+    let number = format!("{}", 1_000_000 + std::process::id());
+    let script = format!("trap '' TERM HUP; sleep {number} & echo ready to stay >&2; while :; do sleep {number}; done");
+    let command = ["sh".to_owned(), "-c".to_owned(), script];
+    let mut gateway = gateway(&program("stubborn", &command, ""), &[]).await;
+    gateway.program.logs("ready to stay").await;
+    until("both sleepers", || async { (with_word(&number).len() == 2).then_some(()) }).await;
+
+    gateway.program.terminate();
+    gateway.program.events().await;
+
+    assert_eq!(with_word(&number), Vec::<u64>::new());
+}
+
+#[tokio::test]
+async fn a_program_that_is_not_there_is_named_and_one_that_comes_with_a_reload_is_started() {
+    let test = async {
+        let missing = program("missing", &["/no/such/program".to_owned()], "");
+        let gateway = gateway(&missing, &[]).await;
+        gateway.target_is("missing", "failed").await;
+        assert!(gateway.target("missing").await["reason"].as_str().unwrap().contains("`/no/such/program` cannot be started"));
+
+        let both = [missing, program("up", &asking_program("legacy")?, "")].concat();
+        gateway.write(&Setup::new().tables(&both).text());
+        gateway.target_is("up", "ready").await;
+        let pid = about(&gateway.modern(), "up.about").await["pid"].as_u64().unwrap();
+        gateway.write(&Setup::new().text());
+        gone(pid).await;
+        Ok::<_, String>(())
+    };
+    if let Err(reason) = test.await {
+        skip("stdio::a_program_that_is_not_there_is_named_and_one_that_comes_with_a_reload_is_started", &reason);
+    }
+}
