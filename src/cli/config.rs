@@ -17,6 +17,11 @@ pub(super) enum Command {
     Show(ConfigFile),
     /// Say what differs between two files, and what of that a running gateway takes over without a restart.
     Diff(Diff),
+    /// Print the servers of another program's configuration as upstreams: `.mcp.json`, or that of Claude Desktop, Cursor or VS Code.
+    Import {
+        /// The file.
+        file: PathBuf,
+    },
     /// Print its JSON Schema.
     Schema,
 }
@@ -54,6 +59,14 @@ impl Command {
                 output.either(&config, config.to_toml().map_err(Failure::failed)?.trim_end())?;
             }
             Self::Diff(diff) => diff.run(output)?,
+            Self::Import { file } => {
+                let named = |error: &dyn std::fmt::Display| Failure::usage(format!("{}: {error}", file.display()));
+                let text = std::fs::read_to_string(&file).map_err(|error| named(&error))?;
+                let imported = config::import(&text).map_err(|error| named(&crate::chain::chain(&error)))?;
+                imported.notes.iter().for_each(|note| output.note(note));
+                let document = json!({ "toml": imported.text, "upstreams": imported.upstreams, "notes": imported.notes });
+                output.either(&document, imported.text.trim_end())?;
+            }
             Self::Schema => {
                 let schema = serde_json::to_string_pretty(&config::schema()).map_err(Failure::failed)?;
                 output.raw_line(&schema)?;

@@ -48,7 +48,7 @@ fn the_example_is_good_and_complete() {
 
 #[test]
 fn mistakes_that_do_not_depend_on_each_other_are_reported_together() {
-    let text = "[http]\njson_depth_max = 200\n[admission]\nqueue_max = -1\n\n[[upstream]]\nname = \"a\"\n\n[[upstream]]\nname = \"b.c\"\nurl = \"http://b\"\n";
+    let text = "[http]\njson_depth_max = 200\n[admission]\nqueue_max = -1\n\n[[upstream]]\nname = 7\n\n[[upstream]]\nname = \"b.c\"\nurl = \"http://b\"\n";
     let together = "[http]\njson_depth_max = 200\nseal_key = \"env:UNSET\"\n\n[[tool]]\nmatch = \"a\"\nruntime = \"http\"\nrequires_p2p = true\n\n[[http.client]]\nname = \"a\"\ntoken = \"file:unset\"\n";
 
     let syntax = message(&parse(text).unwrap_err());
@@ -57,7 +57,7 @@ fn mistakes_that_do_not_depend_on_each_other_are_reported_together() {
     let places = |message: &str| -> Vec<String> {
         message.lines().map(|line| line.strip_prefix(ORIGIN).unwrap_or(line).chars().take(6).collect()).collect()
     };
-    assert_eq!(places(&syntax), [":4:13:", ":6:1: ", ":10:8:"], "{syntax}");
+    assert_eq!(places(&syntax), [":4:13:", ":7:8: ", ":10:8:"], "{syntax}");
     assert_eq!(places(&values), [":2:18:", ":3:12:", ":8:16:", ":12:9:"], "{values}");
     assert!(values.lines().nth(3).unwrap().contains("No such file"), "the cause is said: {values}");
 }
@@ -118,7 +118,23 @@ fn every_bad_configuration_has_one_message_with_its_place() {
         ),
         (
             "[[upstream]]\nname = \"a\"\nkind = \"telepathy\"\nurl = \"http://a\"",
-            "3:8: `upstream.kind` cannot be `telepathy`; known are `mcp`, `tool-server`, `openapi`",
+            "3:8: `upstream.kind` cannot be `telepathy`; known are `mcp`, `tool-server`, `openapi`, `stdio`",
+        ),
+        (
+            "[[upstream]]\nname = \"a\"\nkind = \"stdio\"\nurl = \"http://a\"",
+            "1:1: `upstream`: missing field `command`, the program to start",
+        ),
+        (
+            "[[upstream]]\nname = \"a\"\nkind = \"stdio\"\ncommand = \"a\"\nurl = \"http://a\"",
+            "5:7: `url` is for upstreams that are reached over HTTP, and this upstream is `kind = \"stdio\"`",
+        ),
+        (
+            "[[upstream]]\nname = \"a\"\nurl = \"http://a\"\nargs = [\"b\"]",
+            "4:8: `args` is for `kind = \"stdio\"`, and this upstream is `kind = \"mcp\"`",
+        ),
+        (
+            "[[upstream]]\nname = \"a\"\nkind = \"stdio\"\ncommand = \"a\"\nenv = { \"A=B\" = \"c\" }",
+            "5:7: `A=B` is not the name of an environment variable",
         ),
         (
             "[[upstream]]\nname = \"a\"\nkind = \"tool-server\"\nera = \"legacy\"\nurl = \"http://a\"",

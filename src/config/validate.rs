@@ -60,9 +60,11 @@ impl Config {
         }
         for (index, upstream) in self.upstream.iter_mut().enumerate() {
             secrets.extend(upstream.bearer.as_mut().map(|bearer| (format!("upstream.{index}.bearer"), bearer)));
-            for (name, value) in &mut upstream.headers {
-                if let HeaderText::Secret(secret) = value {
-                    secrets.push((format!("upstream.{index}.headers.{name}"), secret));
+            for (table, texts) in [("headers", &mut upstream.headers), ("env", &mut upstream.env)] {
+                for (name, value) in texts {
+                    if let HeaderText::Secret(secret) = value {
+                        secrets.push((format!("upstream.{index}.{table}.{name}"), secret));
+                    }
                 }
             }
             for (name, secret) in upstream.openapi.iter_mut().flat_map(|openapi| &mut openapi.security) {
@@ -79,6 +81,9 @@ impl Config {
         }
         if let Some(tls) = &mut self.http.tls {
             (tls.cert_file, tls.key_file) = (base.join(&tls.cert_file), base.join(&tls.key_file));
+        }
+        for cwd in self.upstream.iter_mut().filter_map(|upstream| upstream.cwd.as_mut()) {
+            *cwd = base.join(&cwd);
         }
         let resolve = |(path, secret): (String, &mut Secret)| secret.resolve(&path, base, environment).err();
         self.secrets_mut().into_iter().filter_map(resolve).collect()
@@ -438,7 +443,7 @@ impl Upstream {
     /// What is reached over HTTP has a url and nothing of a program.
     fn validate_address(&self, index: usize) -> Result<(), Invalid> {
         if self.url.is_none() {
-            return Err(Invalid::new(format!("upstream.{index}"), "missing field `url`"));
+            return Err(Invalid::new(format!("upstream.{index}"), "`upstream`: missing field `url`"));
         }
         let of_a_program = [
             ("command", self.command.is_some()),
@@ -454,7 +459,7 @@ impl Upstream {
     /// What is started here has a command and nothing of an address.
     fn validate_program(&self, index: usize) -> Result<(), Invalid> {
         if self.command.as_ref().is_none_or(|command| command.trim().is_empty()) {
-            return Err(Invalid::new(format!("upstream.{index}"), "missing field `command`: the program to start"));
+            return Err(Invalid::new(format!("upstream.{index}"), "`upstream`: missing field `command`, the program to start"));
         }
         for name in self.env.keys().chain(self.inherit.iter().flatten()) {
             if name.is_empty() || name.contains(['=', '\0']) {
