@@ -116,9 +116,11 @@ fn http(
         return Ok(Spoken::Opening);
     }
     if modern {
+        // Before anything is made of either: two that differ say nothing.
+        check_same_version(header.as_deref(), named)?;
         check_version(named.or(header.as_deref()))?;
         check_meta(meta)?;
-        check_mirrors(headers, header.as_deref(), named, request, inbound)?;
+        check_mirrors(headers, request, inbound)?;
         return Ok(Spoken::Modern);
     }
     let session = session_of(inbound, sessions)?;
@@ -230,17 +232,16 @@ fn check_meta(meta: &RequestMeta<'_>) -> Result<(), Refused> {
     }
 }
 
-/// The body is the truth; whoever reads only headers must not be told something else.
-fn check_mirrors(
-    headers: &HeaderMap,
-    version: Option<&str>,
-    named: Option<&str>,
-    request: &Request<'_>,
-    inbound: &Inbound<'_>,
-) -> Result<(), Refused> {
-    if version.is_none() || version != named {
+fn check_same_version(header: Option<&str>, named: Option<&str>) -> Result<(), Refused> {
+    // A `_meta` that names none is incomplete, and is told so.
+    if named.is_some() && header != named {
         return Err(Refused::mismatch("the header MCP-Protocol-Version does not say what `_meta` says"));
     }
+    Ok(())
+}
+
+/// The body is the truth; whoever reads only headers must not be told something else.
+fn check_mirrors(headers: &HeaderMap, request: &Request<'_>, inbound: &Inbound<'_>) -> Result<(), Refused> {
     if mirrored(headers, &MCP_METHOD)?.as_deref() != Some(&request.method) {
         return Err(Refused::mismatch("the header Mcp-Method does not say what `method` says"));
     }

@@ -103,6 +103,13 @@ async fn a_modern_request_that_breaks_the_rules_is_told_which() {
         ("no name in the header", call().without("mcp-name"), 400, -32020, "header_mismatch"),
         ("another revision in the header", call().header("mcp-protocol-version", "2099-01-01"), 400, -32020, "header_mismatch"),
         ("no revision in the header", call().without("mcp-protocol-version"), 400, -32020, "header_mismatch"),
+        (
+            "another revision in the body, which nobody knows",
+            future.ask("tools/list").header("mcp-protocol-version", "2026-07-28"),
+            400,
+            -32020,
+            "header_mismatch",
+        ),
     ];
     for (what, ask, status, code, reason) in cases {
         let labels = [format!("reason=\"{reason}\"")];

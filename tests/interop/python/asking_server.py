@@ -18,7 +18,7 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import anyio
@@ -28,9 +28,8 @@ from mcp.server.lowlevel import Server
 from mcp.server.stdio import stdio_server
 from mcp.shared.exceptions import MCPError
 
+from one_era import MODERN, only
 from serving import serve
-
-MODERN = "2026-07-28"
 
 FORM = {
     "type": "object",
@@ -183,33 +182,6 @@ def build() -> Server:
             on_subscribe_resource=accept,
             on_unsubscribe_resource=accept,
         )
-
-
-Asgi = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
-
-
-def only(era: str, app: Asgi) -> Asgi:
-    """Lets one era pass."""
-
-    async def refuse(send: Any, status: int, code: int, message: str) -> None:
-        error = {"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": message}}
-        body = json.dumps(error).encode()
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-
-    async def filtered(scope: dict[str, Any], receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            return await app(scope, receive, send)
-        headers = dict(scope["headers"])
-        modern = headers.get(b"mcp-protocol-version", b"").decode() >= MODERN
-        if era == "legacy" and modern:
-            return await refuse(send, 400, -32000, "Bad Request: Server not initialized")
-        if era == "modern" and not modern:
-            return await refuse(send, 400, -32022, "Unsupported protocol version")
-        return await app(scope, receive, send)
-
-    return filtered
 
 
 class WithoutDiscovery:
