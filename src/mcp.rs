@@ -18,6 +18,7 @@ mod input;
 mod lifecycle;
 mod listen;
 mod listing;
+mod output;
 mod parked;
 mod rest;
 mod result;

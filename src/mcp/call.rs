@@ -58,7 +58,7 @@ struct Names {
 /// How the reply is written.
 pub(super) enum Form {
     /// As an answer of JSON-RPC in the client's era.
-    JsonRpc { id: Box<str>, era: Era },
+    JsonRpc { id: Box<str>, era: Era, revision: &'static str },
     /// As REST clients know it; it names the tool.
     Rest(Arc<Entry>),
 }
@@ -93,7 +93,7 @@ impl Server {
                 return answer::error(400, Some(request.id), HEADER_MISMATCH, &fault.to_string(), None);
             }
         }
-        let form = Form::JsonRpc { id: request.id.into(), era: spoken.era() };
+        let form = Form::JsonRpc { id: request.id.into(), era: spoken.era(), revision: spoken.revision() };
         let found = Found { inbound, request, spoken, method, named, place: Some(place.range), index, raw: &raw };
         if index.request_state.is_some()
             && spoken.era() == Era::Modern
@@ -217,22 +217,22 @@ impl Asked {
     fn finish(self, answered: Result<Answered, CallError>) -> Outgoing {
         let bytes_max = self.bytes_max;
         let outgoing = match &self.form {
-            Form::JsonRpc { id, era } => self.write(id, *era, answered),
+            Form::JsonRpc { id, era, revision } => self.write(id, *era, revision, answered),
             Form::Rest(entry) => rest::write(entry, answered),
         };
         if outgoing.message.len() <= bytes_max {
             return outgoing;
         }
         match &self.form {
-            Form::JsonRpc { id, era } => answer::failed(id, &answer::too_large(bytes_max), *era),
+            Form::JsonRpc { id, era, .. } => answer::failed(id, &answer::too_large(bytes_max), *era),
             Form::Rest(_) => rest::failed(&answer::too_large(bytes_max)),
         }
     }
 
-    fn write(&self, id: &str, era: Era, answered: Result<Answered, CallError>) -> Outgoing {
+    fn write(&self, id: &str, era: Era, revision: &str, answered: Result<Answered, CallError>) -> Outgoing {
         match answered {
             Ok(answered) if era == Era::Legacy && is_unfinished(&answered.reply) => answer::failed(id, &unfinished(), era),
-            Ok(answered) => Outgoing::new(200, envelope::response(id, self.result(era, answered))),
+            Ok(answered) => Outgoing::new(200, envelope::response(id, self.result(era, revision, answered))),
             Err(error) => self.fail(id, &error, era),
         }
     }
@@ -249,14 +249,14 @@ impl Asked {
         Outgoing { message, ..outgoing }
     }
 
-    /// The result as this client's era has it. In the same era, and unless asked to explain, it is the same bytes.
-    fn result(&self, era: Era, answered: Answered) -> Rope {
+    /// The result as this client's revision has it. In the same era, and unless asked to explain, it is the same bytes.
+    fn result(&self, era: Era, revision: &str, answered: Answered) -> Rope {
         let reply = if self.explain { explained(answered, self.began.elapsed()) } else { answered.reply };
         let reply = match &self.deprecated {
             Some(entry) => with_notice(reply, entry),
             None => reply,
         };
-        let result = result::for_client(reply, self.method, era);
+        let result = result::for_client(reply, self.method, era, revision);
         if self.method == Method::ResourcesRead && self.names.public != self.names.own {
             return result::with_uri(result, &self.names.own, &self.names.public);
         }

@@ -12,15 +12,19 @@ use twinway_proto::{
     rope::{Builder, Rope},
 };
 
+use super::output;
+
 /// What modern results have and legacy ones do not.
 const MODERN_MEMBERS: [&str; 3] = ["resultType", "ttlMs", "cacheScope"];
 
-/// The result for a client of that era. Where target and client are of the same, it is the same bytes.
-pub(super) fn for_client(reply: Reply, method: Method, era: Era) -> Rope {
+/// The result for a client of that revision. Where target and client are of the same era, it is the same bytes, unless the client's
+/// revision is older than what the target may send.
+pub(super) fn for_client(reply: Reply, method: Method, era: Era, revision: &str) -> Rope {
     match (era, &reply.result_type) {
         (Era::Modern, None) => modern(&reply, method),
         // Strict legacy clients refuse members that their revision does not know.
-        (Era::Legacy, Some(_)) => legacy(&reply.result),
+        (Era::Legacy, Some(_)) => legacy(&reply.result, method, revision),
+        (Era::Legacy, None) if !output::knows_all(revision) => legacy(&reply.result, method, revision),
         _ => reply.result.into(),
     }
 }
@@ -88,9 +92,19 @@ fn comma(object: &[u8]) -> &'static str {
     if is_empty { "" } else { "," }
 }
 
-fn legacy(result: &Bytes) -> Rope {
-    let keep = |key: &Key<'_>| !MODERN_MEMBERS.iter().any(|name| key.is(name));
-    rewrite(Some(text(result)), keep, &[]).map_or_else(|_| result.clone().into(), Rope::from)
+/// Without what only modern results have, and what the revision does not know of a tool's output.
+fn legacy(result: &Bytes, method: Method, revision: &str) -> Rope {
+    let result = output::known_parts(result, method, revision);
+    let structure = member(text(&result), "structuredContent").map(|range| &text(&result)[range]);
+    let unknown = structure.filter(|structure| method == Method::ToolsCall && !output::knows_structure(revision, structure));
+    let content = unknown.and_then(|structure| output::structure_in_words(&result, structure));
+    let keep = |key: &Key<'_>| {
+        let is_modern = MODERN_MEMBERS.iter().any(|name| key.is(name));
+        let is_unknown = unknown.is_some() && key.is("structuredContent");
+        !(is_modern || is_unknown || (content.is_some() && key.is("content")))
+    };
+    let added: Vec<_> = content.iter().map(|content| ("content", &content[..])).collect();
+    rewrite(Some(text(&result)), keep, &added).map_or_else(|_| result.clone().into(), Rope::from)
 }
 
 #[cfg(test)]
@@ -101,6 +115,14 @@ mod tests {
         concat!(r#""io.modelcontextprotocol/serverInfo":{"name":"twinway","version":""#, env!("CARGO_PKG_VERSION"), r#""}"#);
 
     fn written(era: Era, method: Method, result: &'static str) -> String {
+        let revision = match era {
+            Era::Legacy => "2025-11-25",
+            Era::Modern => "2026-07-28",
+        };
+        written_for(revision, era, method, result)
+    }
+
+    fn written_for(revision: &str, era: Era, method: Method, result: &'static str) -> String {
         let place = |name: &str| {
             let found = twinway_proto::json::members(result).flatten().find(|member| member.key.is(name));
             found.map(|member| member.range)
@@ -111,7 +133,7 @@ mod tests {
             result_type: place("resultType"),
             meta: place("_meta"),
         };
-        String::from_utf8(for_client(reply, method, era).into_bytes().to_vec()).expect("UTF-8")
+        String::from_utf8(for_client(reply, method, era, revision).into_bytes().to_vec()).expect("UTF-8")
     }
 
     #[test]
@@ -122,6 +144,25 @@ mod tests {
 
         let expected = r#"{"contents":[{"uri":"twinway://up/x://1","text":"x://1"},{"text":"part","uri":"x://1/2"}]}"#;
         assert_eq!(written, expected);
+    }
+
+    #[test]
+    fn a_legacy_client_gets_structure_that_its_revision_knows_and_is_told_in_words_what_stands_nowhere_else() {
+        let object = r#"{"content":[],"structuredContent":{"a":1},"resultType":"complete"}"#;
+        let list = r#"{"content":[],"structuredContent":[1.0],"resultType":"complete"}"#;
+        let both = r#"{"content":[{"type":"text","text":"t"}],"structuredContent":[1],"resultType":"complete"}"#;
+        let plain = r#"{"structuredContent":{"a":1},"content":[{"type":"text","text":"t"}]}"#;
+        let cases = [
+            ("2025-11-25", object, r#"{"content":[],"structuredContent":{"a":1}}"#),
+            ("2025-11-25", list, r#"{"content":[{"type":"text","text":"[1.0]"}]}"#),
+            ("2025-11-25", both, r#"{"content":[{"type":"text","text":"t"}]}"#),
+            ("2025-03-26", object, r#"{"content":[{"type":"text","text":"{\"a\":1}"}]}"#),
+            ("2025-03-26", plain, r#"{"content":[{"type":"text","text":"t"}]}"#),
+            ("2025-06-18", plain, plain),
+        ];
+        for (revision, result, expected) in cases {
+            assert_eq!(written_for(revision, Era::Legacy, Method::ToolsCall, result), expected, "{revision} {result}");
+        }
     }
 
     #[test]

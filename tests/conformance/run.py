@@ -32,7 +32,7 @@ PYTHON_PROGRAMS = ROOT / "tests/interop/python"
 PYTHON = os.environ.get("TWINWAY_TEST_PYTHON", str(ROOT / ".cache/venv/bin/python"))
 NODE_MODULES = Path(os.environ.get("TWINWAY_TEST_NODE_MODULES", ROOT / "tests/interop/node/node_modules"))
 NODE = os.environ.get("TWINWAY_TEST_NODE", str(NODE_MODULES / ".bin/node"))
-GATEWAY = os.environ.get("TWINWAY_BIN", str(ROOT / "target/debug/twinway"))
+GATEWAY = str(Path(os.environ.get("TWINWAY_BIN", ROOT / "target/debug/twinway")).resolve())
 SUITE = NODE_MODULES / "@modelcontextprotocol/conformance/dist/index.js"
 
 # The name of the only upstream, and so of its view.

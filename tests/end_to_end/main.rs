@@ -10,6 +10,7 @@ mod cache;
 mod calls;
 mod cancel;
 mod configuration;
+mod conformance;
 mod deploy;
 mod deprecation;
 mod extension;

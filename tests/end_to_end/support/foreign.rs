@@ -63,7 +63,17 @@ pub(crate) async fn asking_server(era: &str) -> Result<(Program, String), String
     Ok(serve(command).await)
 }
 
-/// The same server over stdio: the program and its arguments.
+/// The server that passes the conformance suite, with one era or (`both`) with two, and its URL.
+pub(crate) async fn conformance_server(serves: &str) -> Result<(Program, String), String> {
+    let mut command = python_program("conformance_server.py")?;
+    command.arg("--until-stdin-closes");
+    if serves != "both" {
+        command.args(["--only", serves]);
+    }
+    Ok(serve(command).await)
+}
+
+/// The server that asks its client, over stdio: the program and its arguments.
 pub(crate) fn asking_program(era: &str) -> Result<Vec<String>, String> {
     let mut command = python_program("asking_server.py")?;
     command.args(["--stdio", "--only", era]);

@@ -17,8 +17,8 @@ pub(crate) use command::twinway;
 pub(crate) use config::Setup;
 pub(crate) use faulty::{Faulty, Plan};
 pub(crate) use foreign::{
-    asked_client, asking_program, asking_server, curl, everything, everything_program, fastapi_app, fastmcp_client,
-    fastmcp_server, node_client, python_client, python_program, python_server, serve, skip,
+    asked_client, asking_program, asking_server, conformance_server, curl, everything, everything_program, fastapi_app,
+    fastmcp_client, fastmcp_server, node_client, python_client, python_program, python_server, serve, skip,
 };
 pub(crate) use gateway::Gateway;
 pub(crate) use http::{Answer, Open, open, send};
