@@ -8,26 +8,29 @@ use rmcp::{
 use serde_json::{Value, json};
 
 use crate::support::{
-    Gateway, Program, Setup, curl, everything, fastmcp_client, fastmcp_server, node_client, python_client, python_server, skip,
+    Gateway, Program, RmcpServer, Setup, curl, everything, fastmcp_client, fastmcp_server, inspector, node_client, python_client,
+    python_server, skip,
 };
 
-/// A gateway before the Python SDK's server and a FastMCP server (both eras), and server-everything (legacy only).
+/// A gateway before the Python SDK's server, a FastMCP server and one of rmcp (both eras), and server-everything (legacy only).
 struct Farm {
     gateway: Gateway,
     _servers: [Program; 3],
+    _rmcp: RmcpServer,
 }
 
 impl Farm {
     async fn start() -> Result<Self, String> {
         let ((python, python_url), (everything, everything_url), (fastmcp, fastmcp_url)) =
             tokio::try_join!(python_server(&[]), everything(), fastmcp_server())?;
-        let setup =
-            Setup::new().upstream("py", &python_url).upstream("everything", &everything_url).upstream("fast", &fastmcp_url);
+        let rmcp = RmcpServer::start().await;
+        let urls = [("py", &python_url), ("everything", &everything_url), ("fast", &fastmcp_url), ("rs", &rmcp.url)];
+        let setup = urls.into_iter().fold(Setup::new(), |setup, (name, url)| setup.upstream(name, url));
         let gateway = Gateway::start(setup).await;
-        for server in ["py", "everything", "fast"] {
+        for (server, _) in urls {
             gateway.target_is(server, "ready").await;
         }
-        Ok(Self { gateway, _servers: [python, everything, fastmcp] })
+        Ok(Self { gateway, _servers: [python, everything, fastmcp], _rmcp: rmcp })
     }
 
     fn url(&self) -> String {
@@ -36,10 +39,11 @@ impl Farm {
 }
 
 /// What each server's tool is called with, and the text that it answers.
-const CALLS: [(&str, &str, &str); 3] = [
+const CALLS: [(&str, &str, &str); 4] = [
     ("py.echo", r#"{"text":"hello"}"#, "hello"),
     ("everything.echo", r#"{"message":"hello"}"#, "Echo: hello"),
     ("fast.greet", r#"{"person":{"name":"Ada","age":36},"greeting":"Hi"}"#, "Hi, Ada"),
+    ("rs.add", r#"{"a":40,"b":2}"#, "42"),
 ];
 
 fn names(tools: &Value) -> Vec<&str> {
@@ -200,6 +204,36 @@ async fn rmcp_lists_and_calls_in_both_eras() {
             assert_eq!(result["content"][0]["text"], text, "{lifecycle:?}: {name}");
         }
         client.cancel().await.unwrap();
+    }
+}
+
+/// The Inspector in one way of reaching the gateway: everything that it lists, and one call.
+async fn inspect(way: &[&str]) -> Result<(), String> {
+    let listed = inspector(&[&["--method", "tools/list"], way].concat()).await?;
+    for (name, _, _) in CALLS {
+        assert!(names(&listed["tools"]).contains(&name), "{way:?}: {listed}");
+    }
+    let prompts = inspector(&[&["--method", "prompts/list"], way].concat()).await?;
+    assert!(names(&prompts["prompts"]).contains(&"everything.simple-prompt"), "{way:?}: {prompts}");
+    let call = ["--method", "tools/call", "--tool-arg", "message=hello", "--tool-name", "everything.echo"];
+    let called = inspector(&[&call, way].concat()).await?;
+    assert_eq!(called["content"], json!([{"type": "text", "text": "Echo: hello"}]), "{way:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_inspector_lists_and_calls_over_http_sse_and_stdio() {
+    let test = async {
+        let farm = Farm::start().await?;
+        let file = farm.gateway.folder.path().join("twinway.toml").display().to_string();
+        let sse = format!("http://{}/sse", farm.gateway.address);
+
+        inspect(&[&farm.url(), "--transport", "http"]).await?;
+        inspect(&[&sse, "--transport", "sse"]).await?;
+        inspect(&["--", env!("CARGO_BIN_EXE_twinway"), "serve", "--stdio", "--config", &file]).await
+    };
+    if let Err(reason) = test.await {
+        skip("foreign::the_inspector_lists_and_calls_over_http_sse_and_stdio", &reason);
     }
 }
 

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, Mcp, Setup, asked_client, asking_program, everything_program, skip, until};
+use crate::support::{Gateway, Mcp, Setup, asked_client, asking_program, everything_program, skip, time_program, until};
 
 /// An upstream that is a program, with further lines in its table.
 fn program(name: &str, command: &[String], lines: &str) -> String {
@@ -42,8 +42,9 @@ async fn servers_of_either_era_and_one_of_another_make_give_clients_of_either_er
             program("legacy", &asking_program("legacy")?, ""),
             program("modern", &asking_program("modern")?, ""),
             program("everything", &everything_program()?, ""),
+            program("time", &time_program()?, ""),
         ];
-        let gateway = gateway(&tables.concat(), &["legacy", "modern", "everything"]).await;
+        let gateway = gateway(&tables.concat(), &["legacy", "modern", "everything", "time"]).await;
         let url = format!("http://{}/mcp", gateway.address);
         for era in ["legacy", "modern"] {
             let commands = ["--url", &url, "--era", era, "--log-level", "info"];
@@ -74,6 +75,11 @@ async fn servers_of_either_era_and_one_of_another_make_give_clients_of_either_er
             assert_eq!(results[5]["messages"][0]["content"]["text"], "Say hello to Bo", "{era}");
             assert_eq!(results[6]["contents"][0]["text"], "text of asking://one", "{era}");
             assert_eq!(results[7]["completion"]["values"], json!(["greet: x!"]), "{era}");
+        }
+        for client in [gateway.modern(), gateway.legacy().await] {
+            let noon = r#"{"source_timezone":"UTC","time":"12:00","target_timezone":"Asia/Tokyo"}"#;
+            let converted = client.call("time.convert_time", noon).await.content();
+            assert!(converted.contains("T21:00:00+09:00"), "{converted}");
         }
         Ok::<_, String>(())
     };

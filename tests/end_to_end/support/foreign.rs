@@ -2,10 +2,12 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Output, Stdio},
 };
 
-use super::Program;
+use serde_json::Value;
+
+use super::{Program, within};
 
 /// Says that a test was not run. `tests/run` fails unless tests/skips.txt allows it.
 #[expect(clippy::print_stdout, reason = "tests/run reads it in the output of the test")]
@@ -113,6 +115,26 @@ pub(crate) fn node_client(arguments: &[&str]) -> Result<Program, String> {
     let mut command = node("mcp_client.mjs")?;
     command.args(arguments);
     Ok(Program::start(command))
+}
+
+/// What the MCP Inspector's command line prints: the result as JSON.
+pub(crate) async fn inspector(arguments: &[&str]) -> Result<Value, String> {
+    let node = toolchain("TWINWAY_TEST_NODE", "tests/interop/node/node_modules/.bin/node")?;
+    let modules = toolchain("TWINWAY_TEST_NODE_MODULES", "tests/interop/node/node_modules")?;
+    let mut command = tokio::process::Command::new(node);
+    command.arg(modules.join("@modelcontextprotocol/inspector/clients/launcher/build/index.js")).arg("--cli").args(arguments);
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    let Output { stdout, stderr, .. } = within("the end of the Inspector", command.output()).await.unwrap();
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    Ok(serde_json::from_slice(&stdout).unwrap_or_else(|error| panic!("{error}: {}{}", text(&stdout), text(&stderr))))
+}
+
+/// `mcp-server-time` over stdio: the program and its arguments.
+pub(crate) fn time_program() -> Result<Vec<String>, String> {
+    let python = toolchain("TWINWAY_TEST_PYTHON", ".cache/venv/bin/python")?;
+    let mut command = Command::new(python);
+    command.args(["-m", "mcp_server_time", "--local-timezone", "UTC"]);
+    Ok(words(&command))
 }
 
 /// curl with those arguments.

@@ -9,6 +9,7 @@ mod foreign;
 mod gateway;
 mod http;
 mod program;
+mod rmcp_server;
 mod scripted;
 
 pub(crate) use canned::Canned;
@@ -18,11 +19,13 @@ pub(crate) use config::Setup;
 pub(crate) use faulty::{Faulty, Plan};
 pub(crate) use foreign::{
     asked_client, asking_program, asking_server, conformance_server, curl, everything, everything_program, fastapi_app,
-    fastmcp_client, fastmcp_server, node_client, python_client, python_program, python_server, serve, skip,
+    fastmcp_client, fastmcp_server, inspector, node_client, python_client, python_program, python_server, serve, skip,
+    time_program,
 };
 pub(crate) use gateway::Gateway;
 pub(crate) use http::{Answer, Open, open, send};
 pub(crate) use program::Program;
+pub(crate) use rmcp_server::RmcpServer;
 pub(crate) use scripted::{Act, Garbage, Script, Scripted, Seen, Serves, closed_port};
 
 use std::time::Duration;
