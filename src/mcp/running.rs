@@ -12,6 +12,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use runtime_api::{CallerEvent, CallerEvents};
+use runtime_mcp::client;
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout_at},
@@ -279,6 +280,8 @@ impl Events {
                 let params = match (&*method, &self.token) {
                     ("notifications/progress", Some(token)) => with_token(&params, token),
                     ("notifications/progress", None) => return None,
+                    // A modern client makes its call again instead (2026-07-28, elicitation).
+                    (client::ELICITATION_COMPLETE, _) if !matches!(self.asks, Asks::Session(_)) => return None,
                     _ => params.into(),
                 };
                 Some(Polled::Step(Step::Event(envelope::notification(&method, Some(params)))))

@@ -8,6 +8,9 @@ use std::{
 use runtime_api::{Declared, LogLevel};
 use twinway_proto::json::{self, members};
 
+/// Says that what a client was sent to a URL for has been done (2025-11-25, elicitation). 2026-07-28 has no such notification.
+pub const ELICITATION_COMPLETE: &str = "notifications/elicitation/complete";
+
 /// What can be asked of a client with these raw capabilities.
 #[must_use]
 pub fn declared(capabilities: &str) -> Declared {

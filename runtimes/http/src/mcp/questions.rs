@@ -68,6 +68,7 @@ impl Asking {
                 let level = client::log_level(&raw);
                 self.only(|wants| wants.logging.wants(level))
             }
+            client::ELICITATION_COMPLETE => self.only(|wants| wants.requests.has(Declared::ELICITATION_URL)),
             _ => None,
         }?;
         Some((caller, raw))

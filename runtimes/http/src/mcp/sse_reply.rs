@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use http::{HeaderName, Method, StatusCode};
-use runtime_api::{CallError, Caller, Delivery, ErrorCode};
+use runtime_api::{CallError, Caller, Declared, Delivery, ErrorCode};
 use runtime_mcp::{
     Incoming, client,
     incoming::{is_number, off_protocol},
@@ -152,6 +152,7 @@ impl<'a> SseReply<'a> {
                 token.is_some_and(|token| is_number(token, self.id))
             }
             "notifications/message" => self.caller.wants().logging.wants(client::log_level(&raw)),
+            client::ELICITATION_COMPLETE => self.caller.wants().requests.has(Declared::ELICITATION_URL),
             _ => false,
         };
         if wanted {

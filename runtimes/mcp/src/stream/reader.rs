@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, Stream, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
-use runtime_api::BoxError;
+use runtime_api::{BoxError, Declared};
 use twinway_proto::{
     envelope::{self, EnvelopeError, Message, Notification, ParamsIndex, Request},
     json::{self, Fault as JsonFault},
@@ -91,6 +91,10 @@ impl Shared {
             if !notification.params.as_ref().is_some_and(|params| self.log_line(message, params)) {
                 self.fault(Fault::NotificationIgnored);
             }
+        } else if &*notification.method == client::ELICITATION_COMPLETE {
+            if !notification.params.as_ref().is_some_and(|params| self.done_elsewhere(message, params)) {
+                self.fault(Fault::NotificationIgnored);
+            }
         } else if &*notification.method == "notifications/resources/updated" {
             let uri = notification.params.as_ref().and_then(|params| {
                 let raw = &message[params.range.clone()][params.uri.clone()?];
@@ -108,6 +112,13 @@ impl Shared {
         let level = client::log_level(&raw);
         let Some(caller) = self.pending.only_caller(|wants| wants.logging.wants(level)) else { return false };
         matches!(caller.notify("notifications/message", raw).now_or_never(), Some(Ok(())))
+    }
+
+    /// Tells the only client that can be meant that what it was sent elsewhere for has been done.
+    fn done_elsewhere(&self, message: &Bytes, params: &ParamsIndex) -> bool {
+        let Some(caller) = self.pending.only_caller(|wants| wants.requests.has(Declared::ELICITATION_URL)) else { return false };
+        let told = caller.notify(client::ELICITATION_COMPLETE, message.slice(params.range.clone())).now_or_never();
+        matches!(told, Some(Ok(())))
     }
 
     /// Passes progress on. A client that does not take it in time loses it: waiting for one client would hold the

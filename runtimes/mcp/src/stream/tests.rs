@@ -4,12 +4,13 @@ use std::{collections::HashMap, time::Duration};
 
 use futures_util::stream;
 use parking_lot::Mutex;
-use runtime_api::{CallError, Caller, CallerEvent, Delivery, ErrorCode, Wants};
+use runtime_api::{CallError, Caller, CallerEvent, Declared, Delivery, ErrorCode, Wants};
 use serde_json::{Value, json};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::PollSender;
 
 use super::*;
+use crate::client;
 
 /// The other end of a conversation: what arrived, and a way to answer.
 struct Peer {
@@ -172,6 +173,27 @@ async fn progress_reaches_the_caller_of_its_request_only() {
     assert_eq!((&*method, &params[..]), ("notifications/progress", &br#"{"progressToken":1,"progress":1}"#[..]));
     assert!(events.next().await.is_none());
     assert_eq!(faults.lock()[&Fault::ProgressDropped], 1);
+}
+
+#[tokio::test]
+async fn what_was_done_elsewhere_is_told_to_the_only_call_whose_client_may_have_been_sent_there() {
+    let Both { connection, mut peer, faults, .. } = conversation(|_| {});
+    let (caller, mut events) = Caller::channel(Wants { requests: Declared::ELICITATION_URL, ..Wants::default() });
+    let call = ask(connection, "long", caller);
+    let complete = r#"{"jsonrpc":"2.0","method":"notifications/elicitation/complete","params":{"elicitationId":"7"}}"#;
+    let answers = async {
+        let id = peer.hear().await["id"].as_u64().unwrap();
+        peer.say(complete).await;
+        peer.answer(id, json!({})).await;
+    };
+
+    let (answer, ()) = tokio::join!(call, answers);
+
+    answer.unwrap();
+    let Some(CallerEvent::Notification { method, params }) = events.next().await else { panic!("a notification") };
+    assert_eq!((&*method, &params[..]), (client::ELICITATION_COMPLETE, &br#"{"elicitationId":"7"}"#[..]));
+    assert!(events.next().await.is_none());
+    assert_eq!(faults.lock().get(&Fault::NotificationIgnored), None);
 }
 
 #[tokio::test]
