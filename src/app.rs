@@ -291,7 +291,7 @@ impl App {
             ..
         } = self;
         if server.sessions().handles_are_ephemeral() {
-            info!("no `http.seal_key`: session handles end with this process");
+            info!("no `http.seal_key`: session handles and the ids of tasks end with this process");
         }
         let (stop_runtimes, stop_catalog) = (CancellationToken::new(), CancellationToken::new());
         let mut ways_out = JoinSet::new();

@@ -4,6 +4,7 @@ mod candidates;
 mod capabilities;
 mod changes;
 mod definition;
+mod instructions;
 mod known;
 mod names;
 mod rules;
@@ -19,7 +20,7 @@ use std::{
 use arc_swap::{ArcSwap, Guard};
 use futures_util::{FutureExt, StreamExt, stream::BoxStream};
 use prometheus_client::metrics::counter::Counter;
-use runtime_api::{CallService, Item, Kind, Offers, RuntimeId, Support, TargetId, TargetOffers, TargetState};
+use runtime_api::{ANSWER_TIMEOUT, CallService, Item, Kind, Offers, RuntimeId, Support, TargetId, TargetOffers, TargetState};
 use runtime_mcpp::Carrier;
 use tokio::{
     sync::watch,
@@ -29,12 +30,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 use twinway_proto::headers::ParamHeaders;
 
-pub use capabilities::Capabilities;
+pub use capabilities::{Capabilities, Tasks};
 pub use changes::{Changed, Changes, Listed, Touched, ViewChanges};
 pub use names::NAME_BYTES_MAX;
 pub use rules::Rules;
 pub use shelf::{Page, Shelf};
-pub use view::View;
+pub use view::{TaskSource, View};
 
 use changes::History;
 use known::Known;
@@ -96,6 +97,13 @@ impl Entry {
 
 /// The template that every URI fits.
 const ANY_URI: &str = "{+uri}";
+
+/// What stands for the id of any task, in spans and in the catalogue.
+const ANY_TASK: &str = "{taskId}";
+
+/// How long one request waits for the end of a task. Longer than this neither servers nor proxies hold a request open, and a client
+/// that wants to wait for longer asks again.
+const TASK_WAIT_MAX: Duration = ANSWER_TIMEOUT;
 
 /// A tool that is not offered as somebody wanted it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -346,7 +354,7 @@ impl Builder {
         self.route_metrics.retain(|(runtime, target, _), _| there.contains(&(runtime, target)));
         self.known.begin();
         let mut snapshot = Snapshot::default();
-        let mut sources = Vec::new();
+        let (mut sources, mut task_sources) = (Vec::new(), Vec::new());
         for offer in &offered {
             let target = &offer.2;
             let source = Capabilities::of(target).resources.then(|| self.source(offer));
@@ -355,12 +363,19 @@ impl Builder {
                 items.map(|(place, item)| self.entry(kind, item.name.clone(), (offer, place))).collect()
             };
             let view = View::new(entries, source.iter().cloned().collect(), target.state.clone(), vec![target.clone()]);
+            let of_tasks = self.task_source(offer);
+            let view = view.with_tasks(of_tasks.iter().cloned().collect()).with_instructions(instructions::of_one(target));
             snapshot.alone.insert(target.target.0.clone(), view);
             sources.extend(source);
+            task_sources.extend(of_tasks);
         }
         let mut refused = Vec::new();
-        let targets = offered.iter().map(|(_, _, target)| target.clone()).collect();
-        snapshot.merged = View::new(|kind| self.merge(kind, &offered, &mut refused), sources, TargetState::Ready, targets);
+        let targets: Vec<_> = offered.iter().map(|(_, _, target)| target.clone()).collect();
+        // Models do what they are told here: only whose word counts may say anything.
+        let trusted = targets.iter().filter(|target| self.manner(&target.target).trust == Trust::Hints);
+        let instructions = instructions::of_several(trusted.map(|target| &**target));
+        let merged = View::new(|kind| self.merge(kind, &offered, &mut refused), sources, TargetState::Ready, targets);
+        snapshot.merged = merged.with_tasks(task_sources).with_instructions(instructions);
         snapshot.targets = offered.iter().map(|(runtime, _, target)| (runtime.clone(), target.clone())).collect();
         self.report(&refused);
         snapshot.refused = refused;
@@ -440,9 +455,34 @@ impl Builder {
         self.plain(Kind::Template, ANY_URI.into(), offer, &all, bytes::Bytes::new())
     }
 
+    /// Whoever makes tasks of calls. Peers do not: a grant names tools, and a task has outgrown the call of its tool.
+    fn task_source(&mut self, offer: &Offered) -> Option<TaskSource> {
+        let (runtime, _, target) = offer;
+        let tasks = Some(Tasks::of(target)).filter(|tasks| runtime.as_str() != router::MCPP && *tasks != Tasks::NONE)?;
+        let any = Item { name: ANY_TASK.into(), definition: bytes::Bytes::new() };
+        let mut entry = |timeout: Duration| {
+            // Cancelling and answering change something, so nothing of it is made again after it may have been done.
+            let metadata = Metadata { category: "tasks".into(), timeout, ..Metadata::default() };
+            self.with_metadata(metadata, Kind::Template, ANY_TASK.into(), offer, &any, bytes::Bytes::new())
+        };
+        Some(TaskSource { entry: entry(Metadata::default().timeout), waiting: entry(TASK_WAIT_MAX), tasks })
+    }
+
     fn plain(&mut self, kind: Kind, public: Arc<str>, offer: &Offered, item: &Item, definition: bytes::Bytes) -> Arc<Entry> {
         // Rules and hints are about tools.
         let metadata = Metadata { category: kind.capability().into(), read_only: true, ..Metadata::default() };
+        self.with_metadata(metadata, kind, public, offer, item, definition)
+    }
+
+    fn with_metadata(
+        &mut self,
+        metadata: Metadata,
+        kind: Kind,
+        public: Arc<str>,
+        offer: &Offered,
+        item: &Item,
+        definition: bytes::Bytes,
+    ) -> Arc<Entry> {
         let route = Route { place: 0, reason: Reason::OnlyCandidate, choice: None };
         let decisions = self.metrics.route_decisions(route.reason.as_str());
         let candidates = vec![self.candidate(&public, kind, offer, item, &metadata, false)];

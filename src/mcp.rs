@@ -25,6 +25,7 @@ mod result;
 mod running;
 mod seal;
 mod session;
+mod task;
 
 use std::{sync::Arc, time::Duration};
 
@@ -143,7 +144,7 @@ impl Server {
             Ok(Message::Notification(notification)) => self.notification(inbound, &notification),
             Ok(Message::Response(response)) => {
                 let result = inbound.message.slice(response.result.range);
-                self.answered(inbound, Some(response.id), &Ok(result))
+                self.answered(inbound, Some(response.id), &Ok(self.with_own_task(inbound, result)))
             }
             Ok(Message::Failure(failure)) => self.answered(inbound, failure.id, &Err(inbound.message.slice(failure.error))),
             Err(error) => answer::unreadable(error),
@@ -198,6 +199,11 @@ impl Server {
             ("resources/subscribe", Era::Legacy) => self.subscribe(inbound, request, &spoken, true),
             ("resources/unsubscribe", Era::Legacy) => self.subscribe(inbound, request, &spoken, false),
             ("completion/complete", _) => self.call(Method::CompletionComplete, inbound, request, &spoken),
+            ("tasks/get", _) => self.task(Method::TasksGet, inbound, request, &spoken),
+            ("tasks/result", Era::Legacy) => self.task(Method::TasksResult, inbound, request, &spoken),
+            ("tasks/list", Era::Legacy) => self.task(Method::TasksList, inbound, request, &spoken),
+            ("tasks/update", Era::Modern) => self.task(Method::TasksUpdate, inbound, request, &spoken),
+            ("tasks/cancel", _) => self.task(Method::TasksCancel, inbound, request, &spoken),
             (method, era) => answer::unknown_method(request.id, method, era),
         };
         match answer {

@@ -171,7 +171,7 @@ pub(crate) fn call_params(tool: &str, text: &str) -> Params {
         arguments: Some(arguments_range),
         meta: Some(meta_start..meta_start + MODERN_META.len()),
         meta_passes: true,
-        of_a_round: false,
+        ..Params::default()
     }
 }
 

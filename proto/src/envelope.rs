@@ -84,6 +84,8 @@ pub struct ParamsIndex {
     pub cursor: Option<Range<usize>>,
     pub request_state: Option<Range<usize>>,
     pub input_responses: Option<Range<usize>>,
+    pub task: Option<Range<usize>>,
+    pub task_id: Option<Range<usize>>,
 }
 
 /// Where the parts of `result` lie. `range` counts from the message, the others from the start of `result`.
@@ -293,6 +295,8 @@ fn read_params<'a>(
             "cursor" => &mut index.cursor,
             "requestState" => &mut index.request_state,
             "inputResponses" => &mut index.input_responses,
+            "task" => &mut index.task,
+            "taskId" => &mut index.task_id,
             _ => continue,
         };
         if part.replace(value.start - start..value.end - start).is_some() {

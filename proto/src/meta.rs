@@ -16,6 +16,8 @@ pub mod key {
     pub const SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
     /// Which `subscriptions/listen` a notification belongs to: the id of that request.
     pub const SUBSCRIPTION_ID: &str = "io.modelcontextprotocol/subscriptionId";
+    /// The task that a message belongs to (2025-11-25, tasks).
+    pub const RELATED_TASK: &str = "io.modelcontextprotocol/related-task";
     /// Progress token.
     pub const PROGRESS_TOKEN: &str = "progressToken";
     /// W3C Trace Context.

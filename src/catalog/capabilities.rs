@@ -1,7 +1,7 @@
 //! What a server in front of some targets can do: what any of them can.
 
-use runtime_api::{Kind, TargetOffers, TargetState};
-use runtime_mcp::handshake::part;
+use runtime_api::{Kind, Support, TargetOffers, TargetState};
+use runtime_mcp::{client, handshake::part};
 
 /// Capabilities of a server, as `initialize` and `server/discover` tell them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -14,11 +14,64 @@ pub struct Capabilities {
     pub subscribe: bool,
     pub completions: bool,
     pub logging: bool,
+    pub tasks: Tasks,
+}
+
+/// What a server does of tasks. In each era it is another thing, and neither is carried into the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tasks {
+    /// Calls of tools can become tasks: `tasks.requests.tools.call` (2025-11-25).
+    pub calls: bool,
+    /// `tasks.list` (2025-11-25)
+    pub list: bool,
+    /// `tasks.cancel` (2025-11-25)
+    pub cancel: bool,
+    /// The extension of tasks (2026-07-28).
+    pub extension: bool,
+}
+
+impl Tasks {
+    /// None.
+    pub const NONE: Self = Self { calls: false, list: false, cancel: false, extension: false };
+
+    /// What one target does. Of one that has not answered, nothing is known: a client that saw more than there is would ask in vain.
+    #[must_use]
+    pub fn of(target: &TargetOffers) -> Self {
+        let Some(declared) = &target.about.capabilities else { return Self::NONE };
+        if target.eras.modern == Support::Yes {
+            let extension = client::has_tasks_extension(std::str::from_utf8(declared).unwrap_or_default());
+            return Self { extension, ..Self::NONE };
+        }
+        let Some(tasks) = part(declared, "tasks") else { return Self::NONE };
+        let tools = part(&tasks, "requests").and_then(|requests| part(&requests, "tools"));
+        if tools.is_none_or(|tools| part(&tools, "call").is_none()) {
+            return Self::NONE;
+        }
+        let has = |name| part(&tasks, name).is_some();
+        Self { calls: true, list: has("list"), cancel: has("cancel"), extension: false }
+    }
+
+    pub(super) const fn or(self, other: Self) -> Self {
+        Self {
+            calls: self.calls || other.calls,
+            list: self.list || other.list,
+            cancel: self.cancel || other.cancel,
+            extension: self.extension || other.extension,
+        }
+    }
 }
 
 impl Capabilities {
     /// Clients ask once: a target that has not answered yet may have anything.
-    const UNKNOWN: Self = Self { tools: true, prompts: true, resources: true, subscribe: true, completions: true, logging: true };
+    const UNKNOWN: Self = Self {
+        tools: true,
+        prompts: true,
+        resources: true,
+        subscribe: true,
+        completions: true,
+        logging: true,
+        tasks: Tasks::NONE,
+    };
 
     /// What one target can do.
     #[must_use]
@@ -39,6 +92,7 @@ impl Capabilities {
             subscribe: subscribe.is_some_and(|raw| &raw[..] == b"true"),
             completions: has("completions"),
             logging: has("logging"),
+            tasks: Tasks::of(target),
         };
         [declared, Self::listed(target)].into_iter().collect()
     }
@@ -64,6 +118,7 @@ impl FromIterator<Self> for Capabilities {
             subscribe: a.subscribe || b.subscribe,
             completions: a.completions || b.completions,
             logging: a.logging || b.logging,
+            tasks: a.tasks.or(b.tasks),
         })
     }
 }
@@ -99,6 +154,25 @@ mod tests {
         ];
         for (state, declared, expected) in cases {
             assert_eq!(Capabilities::of(&target(state.clone(), declared)), expected, "{state:?} {declared:?}");
+        }
+    }
+
+    #[test]
+    fn tasks_are_offered_in_the_era_in_which_their_server_is_spoken_to() {
+        let both = r#"{"tasks":{"list":{},"cancel":{},"requests":{"tools":{"call":{}}}},"extensions":{"io.modelcontextprotocol/tasks":{}}}"#;
+        let calls = Tasks { calls: true, ..Tasks::NONE };
+        let cases = [
+            (Support::No, Some(both), Tasks { list: true, cancel: true, ..calls }),
+            (Support::Yes, Some(both), Tasks { extension: true, ..Tasks::NONE }),
+            (Support::No, Some(r#"{"tasks":{"requests":{"tools":{"call":{}}}}}"#), calls),
+            (Support::No, Some(r#"{"tasks":{"list":{},"requests":{}}}"#), Tasks::NONE),
+            (Support::Unknown, None, Tasks::NONE),
+        ];
+        for (modern, declared, expected) in cases {
+            let mut target = target(TargetState::Ready, declared);
+            target.eras.modern = modern;
+
+            assert_eq!(Tasks::of(&target), expected, "{modern:?} {declared:?}");
         }
     }
 

@@ -2,9 +2,15 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use runtime_api::{Kind, TargetOffers, TargetState};
 
-use super::{Entry, Shelf, capabilities::Capabilities, names::unqualified, template};
+use super::{
+    Entry, Shelf,
+    capabilities::{Capabilities, Tasks},
+    names::unqualified,
+    template,
+};
 
 /// The lists of one view, and what its targets can do beside them.
 #[derive(Debug)]
@@ -19,10 +25,25 @@ pub struct View {
     pub templates: Shelf,
     /// Whom to ask for a resource that nobody lists: one for each target that has resources.
     pub sources: Vec<Arc<Entry>>,
+    /// Whom to ask for a task: one for each target that makes tasks of calls.
+    pub task_sources: Vec<TaskSource>,
     /// What a server in front of these targets can do.
     pub capabilities: Capabilities,
+    /// How to use it, as a raw JSON string.
+    pub instructions: Option<Bytes>,
     state: TargetState,
     targets: Vec<Arc<TargetOffers>>,
+}
+
+/// Whom to ask for a task.
+#[derive(Debug, Clone)]
+pub struct TaskSource {
+    /// Answers at once how a task stands.
+    pub entry: Arc<Entry>,
+    /// Answers when the task has ended.
+    pub waiting: Arc<Entry>,
+    /// What its target does of tasks.
+    pub tasks: Tasks,
 }
 
 impl Default for View {
@@ -45,10 +66,24 @@ impl View {
             resources: shelf(Kind::Resource),
             templates: shelf(Kind::Template),
             sources,
+            task_sources: Vec::new(),
             capabilities: targets.iter().map(|target| Capabilities::of(target)).collect(),
+            instructions: None,
             state,
             targets,
         }
+    }
+
+    /// The same with these targets for tasks: what others declare of tasks is not offered.
+    pub(super) fn with_tasks(mut self, sources: Vec<TaskSource>) -> Self {
+        self.capabilities.tasks = sources.iter().fold(Tasks::NONE, |all, source| all.or(source.tasks));
+        self.task_sources = sources;
+        self
+    }
+
+    /// The same with these instructions.
+    pub(super) fn with_instructions(self, instructions: Option<Bytes>) -> Self {
+        Self { instructions, ..self }
     }
 
     /// One of the lists.
@@ -60,6 +95,12 @@ impl View {
             Kind::Resource => &self.resources,
             Kind::Template => &self.templates,
         }
+    }
+
+    /// Whom to ask for a task of this target. Linear in the targets.
+    #[must_use]
+    pub fn task_source(&self, target: &str) -> Option<&TaskSource> {
+        self.task_sources.iter().find(|source| source.entry.chosen().target.as_str() == target)
     }
 
     /// The templates that this URI fits. Linear in the templates.

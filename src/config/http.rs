@@ -41,9 +41,9 @@ pub struct Http {
     /// Stands between the name of an upstream and the name of its tool.
     #[schemars(regex(pattern = "^[A-Za-z0-9_./-]{1,4}$"))]
     pub separator: String,
-    /// Seals session handles, at least 32 characters. Absent: a key that lasts as long as the process.
+    /// Seals session handles and the ids of tasks, at least 32 characters. Absent: a key that lasts as long as the process.
     pub seal_key: Option<Secret>,
-    /// The key before it: handles sealed with it are still accepted.
+    /// The key before it: what was sealed with it is still accepted.
     pub seal_key_previous: Option<Secret>,
     /// Legacy sessions at one time.
     pub sessions_max: NonZeroUsize,

@@ -24,6 +24,7 @@ use super::{
     find::{self, Named},
     listing::unknown_view,
     rest, result,
+    task::{self, TaskIds},
 };
 use crate::{
     catalog::Entry,
@@ -43,6 +44,8 @@ struct Asked {
     explain: bool,
     /// A deprecated tool whose client has to be told.
     deprecated: Option<Arc<Entry>>,
+    /// Present when the answer may name tasks.
+    tasks: Option<Box<TaskIds>>,
     bytes_max: usize,
     began: Instant,
 }
@@ -106,15 +109,18 @@ impl Server {
 
     /// Begins a call of something that was found, however it was asked for.
     pub(super) fn begin(&self, found: &Found<'_>, form: Form) -> Answer {
-        let Found { inbound, request, spoken, method, named, place, index, raw } = found;
+        let Found { inbound, request, spoken, method, named, .. } = found;
         let (meta, entry) = (&request.meta, &named.entry);
-        let (span, trace) = self.trace(found, &form, incoming_trace(inbound, meta));
+        let (span, trace) = self.traced(found, &form);
         let wants = self.wants(found);
+        let tasks = self.task_ids_for(found, task::as_task(found)).map(Box::new);
         let (caller, events) = if wants.is_nothing() {
             (Caller::none(), None)
         } else {
-            let (caller, events) = Caller::channel(wants);
-            (caller, Some(self.events(found, !wants.requests.is_none(), events)))
+            let waits_for = (*method == Method::TasksResult).then(|| Arc::clone(&named.name));
+            let (caller, events) = Caller::channel_about(wants, waits_for);
+            let events = self.events(found, !wants.requests.is_none(), events);
+            (caller, Some(events.with_tasks(tasks.as_deref(), entry)))
         };
         let asked = Asked {
             form,
@@ -122,30 +128,12 @@ impl Server {
             names: Names::of(found),
             explain: meta.explain == Some("true"),
             deprecated: entry.deprecated.is_some().then(|| self.deprecated(found)).flatten(),
+            tasks,
             bytes_max: inbound.answer_bytes_max,
             began: Instant::now(),
         };
         let deadline = asked.began + time_for(entry.metadata.timeout.min(inbound.time_max), meta.deadline_ms);
-        let params = Params {
-            raw: Bytes::clone(raw),
-            name: place.clone(),
-            arguments: index.arguments.clone(),
-            meta: index.meta.clone(),
-            meta_passes: !meta.of_one_hop,
-            of_a_round: index.request_state.is_some() || index.input_responses.is_some(),
-        };
-        let call = Call {
-            method: *method,
-            target: entry.chosen().target.clone(),
-            name: Arc::clone(&named.name),
-            params,
-            principal: inbound.principal.clone(),
-            client: spoken.client(),
-            deadline,
-            priority: entry.metadata.priority,
-            trace,
-            caller,
-        };
+        let call = found.call(trace, caller, deadline);
         let pipeline = self.shared.pipeline.clone();
         let finished: BoxFuture<'static, Outgoing> = if named.others.is_empty() {
             let answering = pipeline.oneshot(Routed::new(Arc::clone(entry), call, span));
@@ -172,7 +160,8 @@ impl Server {
     }
 
     /// Decides whether this call is traced, before any span exists.
-    fn trace(&self, found: &Found<'_>, form: &Form, incoming: TraceContext) -> (Span, TraceContext) {
+    pub(super) fn traced(&self, found: &Found<'_>, form: &Form) -> (Span, TraceContext) {
+        let incoming = incoming_trace(found.inbound, &found.request.meta);
         let known = incoming.exists().then_some(&incoming);
         match self.shared.sampler.decide(known) {
             Decision::PassOn => (Span::none(), incoming),
@@ -213,6 +202,34 @@ pub(super) struct Found<'a> {
     pub(super) raw: &'a Bytes,
 }
 
+impl Found<'_> {
+    /// The call as it goes on.
+    pub(super) fn call(&self, trace: TraceContext, caller: Caller, deadline: Instant) -> Call {
+        let Found { inbound, request, spoken, method, named, place, index, raw } = self;
+        let params = Params {
+            raw: Bytes::clone(raw),
+            name: place.clone(),
+            arguments: index.arguments.clone(),
+            meta: index.meta.clone(),
+            meta_passes: !request.meta.of_one_hop,
+            of_a_round: index.request_state.is_some() || index.input_responses.is_some(),
+            task: task::as_task(self),
+        };
+        Call {
+            method: *method,
+            target: named.entry.chosen().target.clone(),
+            name: Arc::clone(&named.name),
+            params,
+            principal: inbound.principal.clone(),
+            client: spoken.client(),
+            deadline,
+            priority: named.entry.metadata.priority,
+            trace,
+            caller,
+        }
+    }
+}
+
 impl Asked {
     fn finish(self, answered: Result<Answered, CallError>) -> Outgoing {
         let bytes_max = self.bytes_max;
@@ -231,6 +248,7 @@ impl Asked {
 
     fn write(&self, id: &str, era: Era, revision: &str, answered: Result<Answered, CallError>) -> Outgoing {
         match answered {
+            Ok(answered) if self.tasks.is_none() && is_task(&answered.reply) => answer::failed(id, &unwanted_task(), era),
             Ok(answered) if era == Era::Legacy && is_unfinished(&answered.reply) => answer::failed(id, &unfinished(), era),
             Ok(answered) => Outgoing::new(200, envelope::response(id, self.result(era, revision, answered))),
             Err(error) => self.fail(id, &error, era),
@@ -251,6 +269,7 @@ impl Asked {
 
     /// The result as this client's revision has it. In the same era, and unless asked to explain, it is the same bytes.
     fn result(&self, era: Era, revision: &str, answered: Answered) -> Rope {
+        let tasks = self.tasks.as_ref().map(|ids| (ids, answered.taken.target.clone(), is_task(&answered.reply)));
         let reply = if self.explain { explained(answered, self.began.elapsed()) } else { answered.reply };
         let reply = match &self.deprecated {
             Some(entry) => with_notice(reply, entry),
@@ -259,6 +278,9 @@ impl Asked {
         let result = result::for_client(reply, self.method, era, revision);
         if self.method == Method::ResourcesRead && self.names.public != self.names.own {
             return result::with_uri(result, &self.names.own, &self.names.public);
+        }
+        if let Some((ids, target, is_task)) = tasks {
+            return ids.of_result(self.method, is_task, &target, result);
         }
         result
     }
@@ -306,6 +328,17 @@ pub(super) fn is_unfinished(reply: &Reply) -> bool {
 /// What such a result is for the others.
 pub(super) fn unfinished() -> CallError {
     let message = "the target asks for more input, which this client has no way to be asked for";
+    CallError::runtime(ErrorCode::Unsupported, Delivery::Answered, message)
+}
+
+/// A task in the place of a result (2026-07-28, tasks).
+fn is_task(reply: &Reply) -> bool {
+    reply.result_type.clone().is_some_and(|range| &reply.result[range] == b"\"task\"")
+}
+
+/// What such a result is for a client that has not declared that it takes it.
+fn unwanted_task() -> CallError {
+    let message = "the target has made a task of the call, which this client cannot ask for later on";
     CallError::runtime(ErrorCode::Unsupported, Delivery::Answered, message)
 }
 

@@ -248,6 +248,7 @@ fn check_mirrors(headers: &HeaderMap, request: &Request<'_>, inbound: &Inbound<'
     let named_by = match &*request.method {
         "tools/call" | "prompts/get" => |params: &ParamsIndex| params.name.clone(),
         "resources/read" => |params: &ParamsIndex| params.uri.clone(),
+        "tasks/get" | "tasks/update" | "tasks/cancel" => |params: &ParamsIndex| params.task_id.clone(),
         _ => return Ok(()),
     };
     let params = request.params.as_ref();

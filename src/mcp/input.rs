@@ -75,7 +75,7 @@ impl Server {
                 Asks::Parking(Box::new(Parking { shared: Arc::clone(&self.shared), bound, id: found.request.id.into() }))
             }
         };
-        Events { events, token, asks }
+        Events { events, token, asks, tasks: None }
     }
 
     /// Goes on with a call that was parked, if this is a retry of one. `None` when the call has to be made as it is.

@@ -19,7 +19,12 @@ use twinway_proto::{
 };
 
 use super::{
-    Answer, Inbound, Outgoing, Running, Server, Session, Way, answer, era::Spoken, find, listing::unknown_view, running::Events,
+    Answer, Inbound, Outgoing, Running, Server, Session, Way, answer,
+    era::Spoken,
+    find,
+    listing::unknown_view,
+    running::Events,
+    task::{declares_tasks, lacks_extension},
 };
 use crate::catalog::{Capabilities, Catalog, Touched};
 
@@ -115,6 +120,10 @@ impl Server {
             let message = "`subscriptions/listen` has no object `notifications` that says what is listened for";
             return answer::error(200, Some(request.id), -32602, message, None);
         };
+        // Nobody is told of tasks here, but whoever asks for it has to have declared them (2026-07-28, tasks: error handling).
+        if part(&wanted, "taskIds").is_some() && !declares_tasks(&request.meta) {
+            return lacks_extension(request.id);
+        }
         let end = match self.end() {
             Ok(end) => end,
             Err(full) => return Answer::Message(answer::failed(request.id, &full, Era::Modern)),

@@ -11,8 +11,8 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use runtime_api::{CallerEvent, CallerEvents};
-use runtime_mcp::client;
+use runtime_api::{CallerEvent, CallerEvents, TargetId};
+use runtime_mcp::client::{self, TASK_STATUS};
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout_at},
@@ -33,7 +33,9 @@ use super::{
     batch::Batch,
     input::Parking,
     parked::{Left, Question},
+    task::TaskIds,
 };
+use crate::catalog::Entry;
 
 /// A call in progress. Dropping it cancels the call, unless it belongs to a legacy session: then the call goes on and its
 /// answer is thrown away, because a legacy client's disconnect is no cancel (2025-11-25, transports).
@@ -66,6 +68,8 @@ pub(super) struct Events {
     /// The client's own progress token; without one it wants no progress.
     pub(super) token: Option<Bytes>,
     pub(super) asks: Asks,
+    /// The client's ids of tasks of this target.
+    pub(super) tasks: Option<Box<(TaskIds, TargetId)>>,
 }
 
 /// How the client is asked what the target wants to know.
@@ -81,7 +85,13 @@ pub(super) enum Asks {
 impl Events {
     /// Notifications and nothing else.
     pub(super) const fn only(events: CallerEvents) -> Self {
-        Self { events, token: None, asks: Asks::Nobody }
+        Self { events, token: None, asks: Asks::Nobody, tasks: None }
+    }
+
+    /// The same for a client that hears of tasks of whoever answers the call. Of several it is not known who will.
+    pub(super) fn with_tasks(self, ids: Option<&TaskIds>, entry: &Entry) -> Self {
+        let ids = ids.filter(|_| entry.candidates.len() == 1);
+        Self { tasks: ids.map(|ids| Box::new((ids.clone(), entry.chosen().target.clone()))), ..self }
     }
 }
 
@@ -277,6 +287,7 @@ impl Events {
     fn take(&mut self, event: CallerEvent) -> Option<Polled> {
         match event {
             CallerEvent::Notification { method, params } => {
+                let params = self.of_task(&method, params)?;
                 let params = match (&*method, &self.token) {
                     ("notifications/progress", Some(token)) => with_token(&params, token),
                     ("notifications/progress", None) => return None,
@@ -286,18 +297,29 @@ impl Events {
                 };
                 Some(Polled::Step(Step::Event(envelope::notification(&method, Some(params)))))
             }
-            CallerEvent::Request { method, params, answer } => match std::mem::replace(&mut self.asks, Asks::Nobody) {
-                Asks::Session(session) => {
-                    let id = session.ask(answer);
-                    self.asks = Asks::Session(session);
-                    Some(Polled::Step(Step::Event(envelope::request(id?, &method, Some(params.into())))))
+            CallerEvent::Request { method, params, answer } => {
+                let params = self.of_task(&method, params)?;
+                match std::mem::replace(&mut self.asks, Asks::Nobody) {
+                    Asks::Session(session) => {
+                        let id = session.ask(answer);
+                        self.asks = Asks::Session(session);
+                        Some(Polled::Step(Step::Event(envelope::request(id?, &method, Some(params.into())))))
+                    }
+                    // Who is parked asks nobody until its client is back.
+                    Asks::Parking(parking) => Some(Polled::Question(Question { method, params, answer }, parking)),
+                    // Dropping the answer says that there is none.
+                    Asks::Nobody => None,
                 }
-                // Who is parked asks nobody until its client is back.
-                Asks::Parking(parking) => Some(Polled::Question(Question { method, params, answer }, parking)),
-                // Dropping the answer says that there is none.
-                Asks::Nobody => None,
-            },
+            }
             _ => None,
+        }
+    }
+
+    /// What a target says with the client's ids of tasks; `None` for what is said of tasks to a client that has none.
+    fn of_task(&self, method: &str, params: Bytes) -> Option<Bytes> {
+        match &self.tasks {
+            Some(tasks) => tasks.0.of_event(method, &tasks.1, &params).map(Rope::into_bytes),
+            None => (method != TASK_STATUS).then_some(params),
         }
     }
 }

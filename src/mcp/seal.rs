@@ -13,6 +13,9 @@ use crate::config::Http;
 
 const NONCE_LEN: usize = 24;
 
+/// Tells the key of the nonces from the key that it is made of.
+const NONCES: &[u8] = b"twinway nonces";
+
 /// Shortest secret that is taken as a key. 32 characters of base64 or hexadecimal hold at least 128 bits.
 const SECRET_BYTES_MIN: usize = 32;
 
@@ -27,6 +30,8 @@ pub struct SealError {
 /// XChaCha20-Poly1305 with random nonces: 24 bytes are enough to draw them by chance.
 pub struct Seal {
     current: XChaCha20Poly1305,
+    /// Makes nonces out of what is sealed, for [`Seal::seal_alike`].
+    nonces: Zeroizing<[u8; 32]>,
     previous: Option<XChaCha20Poly1305>,
     ephemeral: bool,
 }
@@ -38,13 +43,15 @@ impl Seal {
     /// [`SealError`] when a key is too short.
     pub fn new(config: &Http) -> Result<Self, SealError> {
         let key = |name, secret: &Option<crate::config::Secret>| {
-            secret.as_ref().map(|secret| cipher(name, secret.expose().as_bytes())).transpose()
+            secret.as_ref().map(|secret| key_of(name, secret.expose().as_bytes())).transpose()
         };
         let current = key("seal_key", &config.seal_key)?;
         let previous = key("seal_key_previous", &config.seal_key_previous)?;
         let ephemeral = current.is_none();
-        let current = current.unwrap_or_else(|| XChaCha20Poly1305::new(&rand::random::<[u8; 32]>().into()));
-        Ok(Self { current, previous, ephemeral })
+        let current = current.unwrap_or_else(|| Zeroizing::new(rand::random()));
+        let nonces = Zeroizing::new(digest(&[NONCES, &*current]));
+        let cipher = |key: Zeroizing<[u8; 32]>| XChaCha20Poly1305::new((&*key).into());
+        Ok(Self { current: cipher(current), nonces, previous: previous.map(cipher), ephemeral })
     }
 
     /// Whether nobody else, and no later process, can open what is sealed here.
@@ -56,7 +63,21 @@ impl Seal {
     /// Seals `plain` for this purpose, subject and route; visible ASCII.
     #[must_use]
     pub fn seal(&self, plain: &[u8], bound_to: &[&str]) -> String {
-        let nonce = XNonce::from(rand::random::<[u8; NONCE_LEN]>());
+        self.seal_with(rand::random(), plain, bound_to)
+    }
+
+    /// The same, but twice the same gives the same text: for names, which have to be compared. Whoever sees two of them learns
+    /// whether they are equal and nothing else, because the nonce is a keyed digest of all that is sealed.
+    #[must_use]
+    pub fn seal_alike(&self, plain: &[u8], bound_to: &[&str]) -> String {
+        let inner = digest(&[&*self.nonces, &associated(bound_to), plain]);
+        let outer = digest(&[&*self.nonces, &inner]);
+        let nonce = *outer.first_chunk().expect("a digest is longer than a nonce");
+        self.seal_with(nonce, plain, bound_to)
+    }
+
+    fn seal_with(&self, nonce: [u8; NONCE_LEN], plain: &[u8], bound_to: &[&str]) -> String {
+        let nonce = XNonce::from(nonce);
         let mut sealed = plain.to_vec();
         let tag = self.current.encrypt_in_place_detached(&nonce, &associated(bound_to), &mut sealed);
         let tag = tag.expect("a message of some kilobytes is not too long");
@@ -84,12 +105,17 @@ fn associated(parts: &[&str]) -> Vec<u8> {
     bytes
 }
 
-fn cipher(name: &'static str, secret: &[u8]) -> Result<XChaCha20Poly1305, SealError> {
+fn key_of(name: &'static str, secret: &[u8]) -> Result<Zeroizing<[u8; 32]>, SealError> {
     if secret.len() < SECRET_BYTES_MIN {
         return Err(SealError { name, length: secret.len() });
     }
-    let key = Zeroizing::new(<[u8; 32]>::from(Sha256::digest(secret)));
-    Ok(XChaCha20Poly1305::new((&*key).into()))
+    Ok(Zeroizing::new(digest(&[secret])))
+}
+
+fn digest(parts: &[&[u8]]) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    parts.iter().for_each(|part| digest.update(part));
+    digest.finalize().into()
 }
 
 impl std::fmt::Debug for Seal {
@@ -115,6 +141,18 @@ mod tests {
         for other in [["session", "bob", "up"], ["session", "alice", ""], ["state", "alice", "up"], ["session", "aliceup", ""]] {
             assert_eq!(seal.open(&sealed, &other), None, "{other:?}");
         }
+    }
+
+    #[test]
+    fn names_that_are_sealed_are_alike_only_for_the_same_name_and_the_same_subject() {
+        let seal = seal();
+        let sealed = seal.seal_alike(b"task-1", &["task", "alice"]);
+
+        assert_eq!(seal.open(&sealed, &["task", "alice"]).as_deref(), Some(&b"task-1"[..]));
+        assert_eq!(seal.open(&sealed, &["task", "bob"]), None);
+        assert_eq!(seal.seal_alike(b"task-1", &["task", "alice"]), sealed);
+        let others = [seal.seal_alike(b"task-2", &["task", "alice"]), seal.seal_alike(b"task-1", &["task", "bob"])];
+        assert!(others.iter().all(|other| other[..32] != sealed[..32]), "{others:?}");
     }
 
     #[test]

@@ -36,5 +36,6 @@ mod rest;
 mod rest_entrance;
 mod stdio;
 mod support;
+mod tasks;
 mod trace;
 mod vanish;

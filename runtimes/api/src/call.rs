@@ -16,7 +16,7 @@ pub struct Call {
     pub method: Method,
     /// The upstream or peer that shall answer.
     pub target: TargetId,
-    /// The name as the target knows it: a tool's or prompt's name, or a resource's URI.
+    /// The name as the target knows it: a tool's or prompt's name, a resource's URI, or a task's id.
     pub name: Arc<str>,
     /// The parameters as the client sent them.
     pub params: Params,
@@ -50,6 +50,16 @@ pub enum Method {
     ResourcesUnsubscribe,
     /// `completion/complete`
     CompletionComplete,
+    /// `tasks/get`
+    TasksGet,
+    /// `tasks/result`, 2025-11-25 only.
+    TasksResult,
+    /// `tasks/list`, 2025-11-25 only.
+    TasksList,
+    /// `tasks/update`, the extension of 2026-07-28 only.
+    TasksUpdate,
+    /// `tasks/cancel`
+    TasksCancel,
 }
 
 impl Method {
@@ -63,13 +73,23 @@ impl Method {
             Self::ResourcesSubscribe => "resources/subscribe",
             Self::ResourcesUnsubscribe => "resources/unsubscribe",
             Self::CompletionComplete => "completion/complete",
+            Self::TasksGet => "tasks/get",
+            Self::TasksResult => "tasks/result",
+            Self::TasksList => "tasks/list",
+            Self::TasksUpdate => "tasks/update",
+            Self::TasksCancel => "tasks/cancel",
         }
     }
 
-    /// Whether a modern request has the name in the header `Mcp-Name` too (2026-07-28, Streamable HTTP).
+    /// Whether a modern request has the name in the header `Mcp-Name` too (2026-07-28, Streamable HTTP; tasks, routing headers).
     #[must_use]
     pub const fn is_mirrored(self) -> bool {
-        matches!(self, Self::ToolsCall | Self::PromptsGet | Self::ResourcesRead)
+        match self {
+            Self::ToolsCall | Self::PromptsGet | Self::ResourcesRead => true,
+            Self::TasksGet | Self::TasksUpdate | Self::TasksCancel => true,
+            Self::ResourcesSubscribe | Self::ResourcesUnsubscribe | Self::CompletionComplete => false,
+            Self::TasksResult | Self::TasksList => false,
+        }
     }
 }
 
@@ -86,7 +106,7 @@ impl fmt::Display for Method {
 pub struct Params {
     /// The object, `{` to `}`, valid UTF-8 and valid JSON.
     pub raw: Bytes,
-    /// Value of `name` or `uri`.
+    /// Value of `name`, `uri` or `taskId`.
     pub name: Option<Range<usize>>,
     /// Value of `arguments`.
     pub arguments: Option<Range<usize>>,
@@ -96,6 +116,20 @@ pub struct Params {
     pub meta_passes: bool,
     /// There are members that belong to a round of input: `inputResponses` or `requestState`.
     pub of_a_round: bool,
+    /// Whether the call may become a task.
+    pub task: AsTask,
+}
+
+/// What becomes of a client's wish that its call may become a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AsTask {
+    /// There is no such wish: neither a member `task` (2025-11-25) nor a declaration of the extension (2026-07-28).
+    #[default]
+    No,
+    /// It goes on to a target of the client's own era. The eras have nothing in common here.
+    May,
+    /// It stays behind, because this client could not ask for the task later on.
+    MustNot,
 }
 
 impl Params {

@@ -36,6 +36,8 @@ pub struct Caller {
 struct Line {
     events: mpsc::Sender<CallerEvent>,
     wants: Wants,
+    /// The task whose result the call waits for, by the target's own id.
+    task: Option<Arc<str>>,
     pauses: Arc<Pauses>,
 }
 
@@ -116,9 +118,15 @@ impl Caller {
     /// A connected pair.
     #[must_use]
     pub fn channel(wants: Wants) -> (Self, CallerEvents) {
+        Self::channel_about(wants, None)
+    }
+
+    /// A connected pair for a call that waits for the result of the task with this id of the target.
+    #[must_use]
+    pub fn channel_about(wants: Wants, task: Option<Arc<str>>) -> (Self, CallerEvents) {
         let (sender, events) = mpsc::channel(EVENTS_WAITING_MAX);
         let pauses = Arc::<Pauses>::default();
-        let line = Line { events: sender, wants, pauses: Arc::clone(&pauses) };
+        let line = Line { events: sender, wants, task, pauses: Arc::clone(&pauses) };
         (Self { line: Some(Arc::new(line)) }, CallerEvents { events, pauses })
     }
 
@@ -126,6 +134,12 @@ impl Caller {
     #[must_use]
     pub fn wants(&self) -> Wants {
         self.line.as_ref().map(|line| line.wants).unwrap_or_default()
+    }
+
+    /// Whether what a target says of this task is for the client of this call; what it says of no task may be for any.
+    #[must_use]
+    pub fn is_about(&self, task: Option<&str>) -> bool {
+        task.is_none() || self.line.as_ref().and_then(|line| line.task.as_deref()) == task
     }
 
     /// Until when to wait for the target, as things stand: longer than the deadline by the time for which its client was asked.

@@ -29,7 +29,7 @@ mod trace;
 
 pub use arrivals::Arrivals;
 pub use board::{Board, Heard};
-pub use call::{Call, Client, Era, LegacyClient, Method, Params, Principal, Priority, TargetId};
+pub use call::{AsTask, Call, Client, Era, LegacyClient, Method, Params, Principal, Priority, TargetId};
 pub use caller::{ANSWER_TIMEOUT, Caller, CallerEvent, CallerEvents, CallerGone, ClientAnswer, Wants};
 pub use declared::{Declared, LogLevel, Logging};
 pub use error::{BoxError, CallError, Delivery, ErrorCode, Origin};

@@ -208,7 +208,7 @@ impl McpServer {
     async fn open_for(&self, owner: &Owner) -> Result<Arc<Session>, CallError> {
         let session = Arc::new(self.open_session(owner.declared).await?);
         // The gateway listens in its own session for other things, and answers there.
-        let says_more = !owner.declared.is_none() || session.facts.has("logging");
+        let says_more = !owner.declared.is_none() || session.facts.has("logging") || session.facts.has("tasks");
         if *owner != Owner::gateway() && says_more {
             let (open, opened) = oneshot::channel();
             let hearing = questions::hear(Arc::clone(&self.site), Arc::clone(&session), session.given_up(), open);

@@ -6,7 +6,23 @@ use std::{
 };
 
 use runtime_api::{Declared, LogLevel};
-use twinway_proto::json::{self, members};
+use twinway_proto::{
+    json::{self, members},
+    meta::key,
+};
+
+/// Tells how a task stands (2025-11-25, tasks).
+pub const TASK_STATUS: &str = "notifications/tasks/status";
+
+/// The extension of tasks (2026-07-28).
+pub const TASKS: &str = "io.modelcontextprotocol/tasks";
+
+/// Whether raw capabilities of either side declare the extension of tasks.
+#[must_use]
+pub fn has_tasks_extension(capabilities: &str) -> bool {
+    let extensions = members(capabilities).flatten().find(|member| member.key.is("extensions"));
+    extensions.is_some_and(|extensions| members(extensions.value).flatten().any(|member| member.key.is(TASKS)))
+}
 
 /// Says that what a client was sent to a URL for has been done (2025-11-25, elicitation). 2026-07-28 has no such notification.
 pub const ELICITATION_COMPLETE: &str = "notifications/elicitation/complete";
@@ -72,6 +88,20 @@ pub fn needs(method: &str, params: &str) -> Option<Declared> {
     })
 }
 
+/// The task that a server's message belongs to, by the server's own id (2025-11-25, tasks: associating messages). What belongs to a
+/// task may only go to the client that waits for it.
+#[must_use]
+pub fn related_task(params: &str) -> Option<Cow<'_, str>> {
+    let part = |object, name| members(object).flatten().find(|member| member.key.is(name)).map(|member| member.value);
+    part(part(part(params, "_meta")?, key::RELATED_TASK)?, "taskId").and_then(json::string)
+}
+
+/// The task that a `notifications/tasks/status` is about.
+#[must_use]
+pub fn task_of(params: &str) -> Option<Cow<'_, str>> {
+    members(params).flatten().find(|member| member.key.is("taskId")).and_then(|member| json::string(member.value))
+}
+
 /// From which level on a server sends log lines to a session that several clients share.
 #[derive(Debug)]
 pub struct LogFloor(AtomicU8);
@@ -133,6 +163,17 @@ mod tests {
         ];
         for (method, params, expected) in cases {
             assert_eq!(needs(method, params), expected, "{method} {params}");
+        }
+    }
+
+    #[test]
+    fn a_message_names_the_task_that_it_belongs_to() {
+        let params = r#"{"taskId":"other","_meta":{"io.modelcontextprotocol\/related-task":{"taskId":"t\u0031"}}}"#;
+
+        assert_eq!(related_task(params).as_deref(), Some("t1"));
+        assert_eq!(task_of(params).as_deref(), Some("other"));
+        for none in ["{}", r#"{"_meta":{}}"#, r#"{"_meta":{"io.modelcontextprotocol/related-task":{"taskId":7}}}"#] {
+            assert_eq!(related_task(none), None, "{none}");
         }
     }
 

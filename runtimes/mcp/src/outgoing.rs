@@ -6,11 +6,11 @@
 
 use std::{borrow::Cow, ops::Range, time::Duration};
 
-use runtime_api::{Call, CallError, Client, Era, ErrorCode, Logging, TraceContext};
+use runtime_api::{AsTask, Call, CallError, Client, Era, ErrorCode, Logging, TraceContext};
 use tokio::time::Instant;
 use twinway_proto::{
     envelope::{Edit, splice},
-    json::{JsonError, Key},
+    json::{JsonError, Key, members},
     meta::{belongs_to_a_hop, key, rewrite, write_member},
     revision,
     rope::{Builder, Rope},
@@ -40,8 +40,8 @@ pub struct Hop {
 /// # Errors
 /// `InvalidParams` when `_meta` is not an object. Nothing was sent.
 pub fn params(call: &Call, hop: Hop) -> Result<Rope, CallError> {
-    if call.params.of_a_round && hop.era == Era::Legacy {
-        return params_without_round(call, hop);
+    if let Some(left_out) = left_out(call, hop.era) {
+        return params_without(left_out, call, hop);
     }
     let raw = &call.params.raw;
     let name = call.params.name.clone().filter(|range| !names(&raw[range.clone()], &call.name));
@@ -68,13 +68,39 @@ pub fn params(call: &Call, hop: Hop) -> Result<Rope, CallError> {
     Ok(out.finish())
 }
 
-/// Legacy revisions know no rounds: what belongs to one stays behind.
+/// Members that stay behind, because the target's era does not have them or the client may not use them. Legacy revisions know no
+/// rounds, and only 2025-11-25 has a member `task`.
+fn left_out(call: &Call, era: Era) -> Option<&'static [&'static str]> {
+    let has_round = call.params.of_a_round && era == Era::Legacy;
+    let has_task = match (call.params.task, call.client.era()) {
+        (AsTask::No, _) => false,
+        (AsTask::May, client) => client != era,
+        // In the modern revision it is no member of the parameters but of the capabilities.
+        (AsTask::MustNot, client) => (client, era) != (Era::Modern, Era::Modern),
+    };
+    match (has_round, has_task) {
+        (false, false) => None,
+        (true, false) => Some(&OF_A_ROUND),
+        (false, true) => Some(&[TASK]),
+        (true, true) => Some(&[OF_A_ROUND[0], OF_A_ROUND[1], TASK]),
+    }
+}
+
 #[cold]
-fn params_without_round(call: &Call, hop: Hop) -> Result<Rope, CallError> {
-    let keep = |key: &Key<'_>| !OF_A_ROUND.iter().any(|name| key.is(name));
+fn params_without(left_out: &[&str], call: &Call, hop: Hop) -> Result<Rope, CallError> {
+    let keep = |key: &Key<'_>| !left_out.iter().any(|name| key.is(name));
     let raw = rewrite(Some(text(&call.params.raw)), keep, &[]);
     let raw = raw.map_err(|error| CallError::caller(ErrorCode::InvalidParams, "`params` is not an object").with_source(error))?;
     params(&Call { params: index(call, raw.into()), ..call.clone() }, hop)
+}
+
+/// The capabilities in this `_meta` without the extension of tasks, if it is among them.
+#[cold]
+fn without_tasks(meta: &str) -> Option<Vec<u8>> {
+    let part = |object, name| members(object).flatten().find(|member| member.key.is(name)).map(|member| member.value);
+    let capabilities = part(meta, key::CLIENT_CAPABILITIES)?;
+    let extensions = rewrite(Some(part(capabilities, "extensions")?), |key| !key.is(client::TASKS), &[]).ok()?;
+    rewrite(Some(capabilities), |key| !key.is("extensions"), &[("extensions", &extensions)]).ok()
 }
 
 /// The edit that puts the right `_meta` in place; `None` when there is nothing to change.
@@ -111,14 +137,19 @@ fn meta(call: &Call, hop: Hop) -> Result<Option<MetaEdit>, JsonError> {
         add(key::CLIENT_CAPABILITIES, declared.as_bytes());
         log_level.iter().for_each(|level| add(key::LOG_LEVEL, level));
     }
+    let fewer = raw.filter(|_| call.params.task == AsTask::MustNot && hop.era == Era::Modern).and_then(without_tasks);
+    fewer.iter().for_each(|capabilities| add(key::CLIENT_CAPABILITIES, capabilities));
     let Some(raw) = raw else {
         return Ok((count > 0).then(|| insertion(call, &rewrite_added(&added[..count]))));
     };
     let range = call.params.meta.clone().unwrap_or_default();
-    if call.params.meta_passes && hop.era == Era::Modern && call.client.era() == Era::Modern {
+    if call.params.meta_passes && fewer.is_none() && hop.era == Era::Modern && call.client.era() == Era::Modern {
         return Ok((count > 0).then(|| (range.start + 1..range.start + 1, write_first(raw, &added[..count]))));
     }
-    Ok(Some((range, rewrite(Some(raw), |key| keep(key, hop.era), &added[..count])?)))
+    Ok(Some((
+        range,
+        rewrite(Some(raw), |key| keep(key, hop.era) && !(fewer.is_some() && key.is(key::CLIENT_CAPABILITIES)), &added[..count])?,
+    )))
 }
 
 /// Members to stand before those of `raw`.
@@ -139,6 +170,9 @@ fn write_first(raw: &str, added: &[(&str, &[u8])]) -> Vec<u8> {
 
 /// Where `_meta` goes and what stands there.
 type MetaEdit = (Range<usize>, Vec<u8>);
+
+/// The member of the parameters by which a legacy client makes its call a task (2025-11-25, tasks).
+const TASK: &str = "task";
 
 const MODERN_QUOTED: &str = "\"2026-07-28\"";
 const _: () = assert!(MODERN_QUOTED.len() == revision::MODERN.len() + 2);
@@ -222,6 +256,7 @@ mod tests {
                 meta: index.meta,
                 meta_passes: !request.meta.of_one_hop,
                 of_a_round: params.contains("requestState"),
+                task: AsTask::No,
             },
             principal: Principal::anonymous(),
             client,
@@ -332,6 +367,39 @@ mod tests {
         let call = call(text, Client::Modern);
 
         assert_eq!(written(&call, hop(Era::Legacy)), r#"{"name":"tool","arguments":{"a":1}}"#);
+    }
+
+    #[test]
+    fn a_wish_for_a_task_goes_on_only_within_its_era_and_only_where_it_may() {
+        use AsTask::{May, MustNot};
+        use Era::{Legacy, Modern};
+        let asks = r#"{"name":"tool","task":{"ttl":5},"arguments":{}}"#;
+        let plain = r#"{"name":"tool","arguments":{}}"#;
+        for (task, client, era, goes_on) in [
+            (May, legacy(), Legacy, true),
+            (MustNot, legacy(), Legacy, false),
+            (May, legacy(), Modern, false),
+            (May, Client::Modern, Legacy, false),
+            (MustNot, Client::Modern, Legacy, false),
+            (May, Client::Modern, Modern, true),
+        ] {
+            let mut call = call(asks, client);
+            call.params.task = task;
+
+            let written = written(&call, hop(era));
+
+            assert!(written.starts_with(if goes_on { asks } else { &plain[..plain.len() - 1] }), "{task:?} {era:?}: {written}");
+        }
+    }
+
+    #[test]
+    fn the_extension_is_not_declared_for_a_client_that_may_not_have_tasks() {
+        let text = r#"{"name":"tool","_meta":{"io.modelcontextprotocol/clientCapabilities":{"extensions":{"io.modelcontextprotocol\/tasks":{},"x/y":{}},"roots":{}},"x":1}}"#;
+        let mut call = call(text, Client::Modern);
+        call.params.task = AsTask::MustNot;
+
+        let expected = r#"{"name":"tool","_meta":{"x":1,"io.modelcontextprotocol/clientCapabilities":{"roots":{},"extensions":{"x/y":{}}}}}"#;
+        assert_eq!(written(&call, hop(Era::Modern)), expected);
     }
 
     #[test]

@@ -43,12 +43,41 @@ pub(crate) struct Script {
     tools: Vec<(String, String, Act)>,
     page_size: usize,
     demands: Vec<(&'static str, String)>,
+    /// Its raw capabilities.
+    offers: String,
+    /// Raw members of what it says of itself.
+    says: String,
+    /// What it answers to other methods: a raw result, or nothing at all.
+    answers: Vec<(&'static str, Option<String>)>,
 }
 
 impl Script {
     /// A server without tools.
     pub(crate) fn new(serves: Serves) -> Self {
-        Self { serves, tools: Vec::new(), page_size: 1000, demands: Vec::new() }
+        let (offers, says) = (r#"{"tools":{}}"#.to_owned(), String::new());
+        Self { serves, tools: Vec::new(), page_size: 1000, demands: Vec::new(), offers, says, answers: Vec::new() }
+    }
+
+    /// With these raw capabilities.
+    pub(crate) fn offers(self, capabilities: &str) -> Self {
+        Self { offers: capabilities.to_owned(), ..self }
+    }
+
+    /// With these raw instructions.
+    pub(crate) fn instructs(self, instructions: &str) -> Self {
+        Self { says: format!(r#","instructions":{instructions}"#), ..self }
+    }
+
+    /// Answers that method with this raw result.
+    pub(crate) fn answers(mut self, method: &'static str, result: &str) -> Self {
+        self.answers.push((method, Some(result.to_owned())));
+        self
+    }
+
+    /// Takes requests of that method and says nothing.
+    pub(crate) fn ignores(mut self, method: &'static str) -> Self {
+        self.answers.push((method, None));
+        self
     }
 
     /// A tool with any arguments.
@@ -334,8 +363,9 @@ impl Shared {
         }
         match message.method.as_str() {
             "server/discover" => {
+                let Script { offers, says, .. } = script;
                 let result = format!(
-                    r#"{{"resultType":"complete","supportedVersions":["{MODERN}"],"capabilities":{{"tools":{{}}}},"ttlMs":0,"cacheScope":"private","_meta":{{"io.modelcontextprotocol/serverInfo":{{"name":"scripted","version":"1"}}}}}}"#
+                    r#"{{"resultType":"complete","supportedVersions":["{MODERN}"],"capabilities":{offers}{says},"ttlMs":0,"cacheScope":"private","_meta":{{"io.modelcontextprotocol/serverInfo":{{"name":"scripted","version":"1"}}}}}}"#
                 );
                 acts::done(open, acts::result(id, &result))
             }
@@ -344,6 +374,7 @@ impl Shared {
                 acts::result(id, &script.page(message, r#""resultType":"complete","ttlMs":0,"cacheScope":"private","#)),
             ),
             "tools/call" => self.call(script, message, true, open).await,
+            method if script.knows(method) => script.answer(method, id, open).await,
             _ => acts::done(open, acts::failure(404, id, r#"{"code":-32601,"message":"no such method"}"#)),
         }
     }
@@ -362,7 +393,7 @@ impl Shared {
             return acts::done(open, acts::failure(400, id, error));
         }
         if message.method == "initialize" {
-            return acts::done(open, self.initialize(id));
+            return acts::done(open, self.initialize(script, id));
         }
         let session = headers.get("mcp-session-id").map(|id| id.to_str().unwrap().to_owned()).unwrap_or_default();
         if !self.sessions.lock().unwrap().contains(&session) {
@@ -372,18 +403,21 @@ impl Shared {
             _ if http_method == http::Method::DELETE => acts::done(open, acts::status(StatusCode::OK)),
             "tools/list" => acts::done(open, acts::result(id, &script.page(message, ""))),
             "tools/call" => self.call(script, message, false, open).await,
+            method if script.knows(method) => script.answer(method, id, open).await,
             _ if message.id.is_none() => acts::done(open, acts::status(StatusCode::ACCEPTED)),
             _ => acts::done(open, acts::failure(200, id, r#"{"code":-32601,"message":"no such method"}"#)),
         }
     }
 
-    fn initialize(&self, id: &str) -> Response<Body> {
+    fn initialize(&self, script: &Script, id: &str) -> Response<Body> {
         let mut opened = self.sessions_opened.lock().unwrap();
         *opened += 1;
         let session = format!("session-{opened}");
-        let result =
-            r#"{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"scripted","version":"1"}}"#;
-        let mut response = acts::result(id, result);
+        let Script { offers, says, .. } = script;
+        let result = format!(
+            r#"{{"protocolVersion":"2025-11-25","capabilities":{offers},"serverInfo":{{"name":"scripted","version":"1"}}{says}}}"#
+        );
+        let mut response = acts::result(id, &result);
         response.headers_mut().insert("mcp-session-id", session.parse().unwrap());
         self.sessions.lock().unwrap().push(session);
         response
@@ -406,6 +440,18 @@ impl Shared {
 }
 
 impl Script {
+    fn knows(&self, method: &str) -> bool {
+        self.answers.iter().any(|(known, _)| *known == method)
+    }
+
+    async fn answer(&self, method: &str, id: &str, open: Open) -> Response<Body> {
+        let (_, answer) = self.answers.iter().find(|(known, _)| *known == method).unwrap();
+        match answer {
+            Some(result) => acts::done(open, acts::result(id, result)),
+            None => std::future::pending().await,
+        }
+    }
+
     fn page(&self, message: &Message<'_>, members: &str) -> String {
         let start: usize = message.params().cursor.map_or(0, |cursor| cursor.parse().unwrap());
         let end = self.tools.len().min(start + self.page_size);

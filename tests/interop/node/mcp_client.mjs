@@ -3,33 +3,49 @@
 //     node mcp_client.mjs URL [--era ERA] [--bearer TOKEN] list
 //     node mcp_client.mjs URL [--era ERA] [--bearer TOKEN] call NAME JSON [--progress] [--cancel-after-progress N]
 //     node mcp_client.mjs URL [--era ERA] [--bearer TOKEN] listen
+//     node mcp_client.mjs URL [--bearer TOKEN] task NAME JSON [--answer JSON]
 //
 // Without --era it is the SDK 1.x, which knows the legacy era alone. With `legacy`, `modern` (asks server/discover and falls
 // back) or `pinned` (takes 2026-07-28 or nothing) it is the SDK 2.x.
 // Prints one line per event: {"connected": ...}, {"progress": ...}, then one of {"tools": [...]}, {"result": ...},
 // {"cancelled": true} or {"error": ...}. Only the last of these makes the exit code 1. `listen` prints {"listening": true}, and
-// {"changed": [names]} whenever it is told that the list of tools is another.
+// {"changed": [names]} whenever it is told that the list of tools is another. `task` makes the call a task, as the SDK 1.x does it, and
+// prints {"created": task}, {"status": task} for what it asked and {"told": task} for what it was told, {"asked": params} for what it
+// answers with --answer, {"listed": [ids]} and the result.
 
 import { parseArgs } from "node:util";
 
 import * as second from "@modelcontextprotocol/client";
 import * as first from "@modelcontextprotocol/sdk/client/index.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
-import { CallToolResultSchema, McpError } from "@modelcontextprotocol/sdk/types.js";
+import {
+  CallToolResultSchema,
+  ElicitRequestSchema,
+  McpError,
+  TaskStatusNotificationSchema,
+} from "@modelcontextprotocol/sdk/types.js";
 
 import { emit } from "./events.mjs";
 
 const MODES = { legacy: "legacy", modern: "auto", pinned: { pin: "2026-07-28" } };
 
 // What differs between the two.
-function sdk({ url, command, era, bearer }) {
+function sdk({ url, command, era, bearer, answer }) {
   const requestInit = { headers: bearer ? { Authorization: `Bearer ${bearer}` } : {} };
   const identity = { name: "typescript-sdk", version: "1.0.0" };
   const onChanged = (error, tools) => emit(error ? { error: error.message } : { changed: tools.map((tool) => tool.name) });
   const listChanged = command === "listen" ? { tools: { onChanged } } : undefined;
   if (era === undefined) {
     const transport = new StreamableHTTPClientTransport(url, { requestInit });
-    const client = new first.Client(identity, { listChanged });
+    const capabilities = answer ? { elicitation: {} } : {};
+    const client = new first.Client(identity, { listChanged, capabilities });
+    client.setNotificationHandler(TaskStatusNotificationSchema, ({ params }) => emit({ told: params }));
+    if (answer) {
+      client.setRequestHandler(ElicitRequestSchema, ({ params }) => {
+        emit({ asked: params });
+        return { action: "accept", content: answer, _meta: params._meta };
+      });
+    }
     return {
       transport,
       client,
@@ -47,7 +63,7 @@ function sdk({ url, command, era, bearer }) {
   };
 }
 
-const USAGE = "usage: mcp_client.mjs URL [--era ERA] [--bearer TOKEN] (list | listen | call NAME JSON [--progress] [--meta JSON])";
+const USAGE = "usage: mcp_client.mjs URL [--era ERA] [--bearer TOKEN] (list | listen | (call | task) NAME JSON [--progress] [--meta JSON] [--answer JSON])";
 
 function parse() {
   const { values, positionals } = parseArgs({
@@ -57,12 +73,13 @@ function parse() {
       era: { type: "string" },
       timeout: { type: "string", default: "30" },
       meta: { type: "string" },
+      answer: { type: "string" },
       progress: { type: "boolean", default: false },
       "cancel-after-progress": { type: "string" },
     },
   });
   const [url, command, name, args] = positionals;
-  const wanted = { list: 2, listen: 2, call: 4 }[command];
+  const wanted = { list: 2, listen: 2, call: 4, task: 4 }[command];
   if (positionals.length !== wanted || (values.era !== undefined && !(values.era in MODES))) {
     console.error(USAGE);
     process.exit(2);
@@ -74,6 +91,7 @@ function parse() {
     name,
     arguments: args && JSON.parse(args),
     meta: values.meta && JSON.parse(values.meta),
+    answer: values.answer && JSON.parse(values.answer),
     bearer: values.bearer,
     era: values.era,
     timeoutMs: Number(values.timeout) * 1000,
@@ -119,6 +137,22 @@ async function callTool({ call }, options) {
   }
 }
 
+// Lists the tools first: the SDK looks there which of them can be tasks.
+async function runTask({ client }, options) {
+  await client.listTools();
+  const { tasks } = client.experimental;
+  const call = { name: options.name, arguments: options.arguments };
+  for await (const message of tasks.callToolStream(call, CallToolResultSchema, { timeout: options.timeoutMs })) {
+    if (message.type === "taskCreated") emit({ created: message.task });
+    if (message.type === "taskStatus") emit({ status: message.task });
+    if (message.type === "error") throw message.error;
+    if (message.type !== "result") continue;
+    const listed = await tasks.listTasks();
+    emit({ listed: listed.tasks.map((task) => task.taskId) });
+    emit({ result: message.result });
+  }
+}
+
 // Until the test ends this program.
 async function listen() {
   emit({ listening: true });
@@ -131,7 +165,7 @@ async function run(options) {
   await client.connect(transport, { timeout: options.timeoutMs });
   emit({ connected: { protocolVersion: chosen.revision(), server: client.getServerVersion() } });
   try {
-    await { list: listTools, listen, call: callTool }[options.command](chosen, options);
+    await { list: listTools, listen, call: callTool, task: runTask }[options.command](chosen, options);
   } finally {
     await transport.terminateSession();
     await client.close();

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use http::{Method, StatusCode};
 use parking_lot::Mutex;
-use runtime_api::{CallError, Caller, Declared, Delivery, Wants};
-use runtime_mcp::client;
+use runtime_api::{CallError, Caller, Declared, Delivery};
+use runtime_mcp::client::{self, TASK_STATUS};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -48,11 +48,17 @@ impl Asking {
         Some(Out { asking: self, id })
     }
 
-    fn only(&self, takes: impl Fn(&Wants) -> bool) -> Option<Caller> {
+    fn only(&self, takes: impl Fn(&Caller) -> bool) -> Option<Caller> {
         let calls = self.0.lock();
-        let mut callers = calls.values().filter(|caller| takes(&caller.wants()));
+        let mut callers = calls.values().filter(|caller| takes(caller));
         let caller = callers.next()?.clone();
         callers.next().is_none().then_some(caller)
+    }
+
+    /// Whom a question is for that does not come on the stream of its call.
+    fn asked_by(&self, question: &Question) -> Option<Caller> {
+        let (needed, task) = (question.needs()?, client::related_task(text(&question.params)));
+        self.only(|caller| caller.wants().requests.has(needed) && caller.is_about(task.as_deref()))
     }
 
     /// Whom a notification is for that does not come on the stream of its call.
@@ -66,9 +72,14 @@ impl Asking {
             }
             "notifications/message" => {
                 let level = client::log_level(&raw);
-                self.only(|wants| wants.logging.wants(level))
+                let task = client::related_task(text(&raw));
+                self.only(|caller| caller.wants().logging.wants(level) && caller.is_about(task.as_deref()))
             }
-            client::ELICITATION_COMPLETE => self.only(|wants| wants.requests.has(Declared::ELICITATION_URL)),
+            TASK_STATUS => {
+                let task = client::task_of(text(&raw))?;
+                self.only(|caller| caller.is_about(Some(&task)))
+            }
+            client::ELICITATION_COMPLETE => self.only(|caller| caller.wants().requests.has(Declared::ELICITATION_URL)),
             _ => None,
         }?;
         Some((caller, raw))
@@ -97,7 +108,7 @@ impl Question {
 
     /// What a client must have declared to be asked this; `None` for what no client answers.
     pub(super) fn needs(&self) -> Option<Declared> {
-        client::needs(&self.method, std::str::from_utf8(&self.params).unwrap_or_default())
+        client::needs(&self.method, text(&self.params))
     }
 
     /// Asks the client and sends its answer to the server.
@@ -164,7 +175,7 @@ pub(super) async fn hear(site: Arc<Site>, session: Arc<Session>, given_up: Cance
                     _ => continue,
                 };
                 let question = Question::new(&event.data, &request);
-                match question.needs().and_then(|needed| session.asking.only(|wants| wants.requests.has(needed))) {
+                match session.asking.asked_by(&question) {
                     Some(caller) => {
                         questions.push(async move { question.ask(caller, endpoint, &session).await });
                     }
@@ -187,4 +198,9 @@ pub(super) async fn hear(site: Arc<Site>, session: Arc<Session>, given_up: Cance
         heard = hearing => heard,
     };
     debug!(lost = heard.is_err(), "nothing more is asked in a session");
+}
+
+/// Messages were checked to be UTF-8 as a whole.
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap_or_default()
 }

@@ -7,7 +7,8 @@ use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnord
 use http::{HeaderName, Method, StatusCode};
 use runtime_api::{CallError, Caller, Declared, Delivery, ErrorCode};
 use runtime_mcp::{
-    Incoming, client,
+    Incoming,
+    client::{self, TASK_STATUS},
     incoming::{is_number, off_protocol},
 };
 use twinway_proto::{
@@ -153,6 +154,8 @@ impl<'a> SseReply<'a> {
             }
             "notifications/message" => self.caller.wants().logging.wants(client::log_level(&raw)),
             client::ELICITATION_COMPLETE => self.caller.wants().requests.has(Declared::ELICITATION_URL),
+            // Servers tell of tasks on any stream; the entrance knows whether the client has tasks.
+            TASK_STATUS => true,
             _ => false,
         };
         if wanted {

@@ -14,7 +14,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use runtime_api::{CallError, Caller, Delivery, ErrorCode, Wants};
+use runtime_api::{CallError, Caller, Delivery, ErrorCode};
 use tokio::{sync::oneshot, time::Instant};
 
 use super::Ended;
@@ -116,9 +116,9 @@ impl Pending {
 
     /// The one call in flight whose client takes something. Over a stream nobody says which call a question or a log line of the
     /// other side belongs to: where there are several, no client must be asked for another's.
-    pub(super) fn only_caller(&self, takes: impl Fn(&Wants) -> bool) -> Option<Caller> {
+    pub(super) fn only_caller(&self, takes: impl Fn(&Caller) -> bool) -> Option<Caller> {
         let table = self.table.lock();
-        let mut callers = table.open.values().filter(|open| open.sent && takes(&open.caller.wants()));
+        let mut callers = table.open.values().filter(|open| open.sent && takes(&open.caller));
         let caller = callers.next()?.caller.clone();
         callers.next().is_none().then_some(caller)
     }

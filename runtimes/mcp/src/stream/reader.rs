@@ -1,10 +1,10 @@
 //! Reads a conversation and gives every message to whom it belongs. Waits for nothing but the source.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, Stream, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
-use runtime_api::{BoxError, Declared};
+use runtime_api::{BoxError, Caller, Declared};
 use twinway_proto::{
     envelope::{self, EnvelopeError, Message, Notification, ParamsIndex, Request},
     json::{self, Fault as JsonFault},
@@ -17,7 +17,11 @@ use super::{
     outbox::Outgoing,
     pending::Taken,
 };
-use crate::{Incoming, client, incoming::failed};
+use crate::{
+    Incoming,
+    client::{self, TASK_STATUS},
+    incoming::failed,
+};
 
 /// Requests of the other side that are being answered; as many again may wait to be sent. More are refused.
 const ANSWERING_MAX: usize = 16;
@@ -95,6 +99,10 @@ impl Shared {
             if !notification.params.as_ref().is_some_and(|params| self.done_elsewhere(message, params)) {
                 self.fault(Fault::NotificationIgnored);
             }
+        } else if &*notification.method == TASK_STATUS {
+            if !notification.params.as_ref().is_some_and(|params| self.task_status(message, params)) {
+                self.fault(Fault::NotificationIgnored);
+            }
         } else if &*notification.method == "notifications/resources/updated" {
             let uri = notification.params.as_ref().and_then(|params| {
                 let raw = &message[params.range.clone()][params.uri.clone()?];
@@ -110,13 +118,23 @@ impl Shared {
     fn log_line(&self, message: &Bytes, params: &ParamsIndex) -> bool {
         let raw = message.slice(params.range.clone());
         let level = client::log_level(&raw);
-        let Some(caller) = self.pending.only_caller(|wants| wants.logging.wants(level)) else { return false };
-        matches!(caller.notify("notifications/message", raw).now_or_never(), Some(Ok(())))
+        let task = client::related_task(text(&raw));
+        let takes = |caller: &Caller| caller.wants().logging.wants(level) && caller.is_about(task.as_deref());
+        let Some(caller) = self.pending.only_caller(takes) else { return false };
+        matches!(caller.notify("notifications/message", raw.clone()).now_or_never(), Some(Ok(())))
+    }
+
+    /// Passes the state of a task on to whoever waits for its result.
+    fn task_status(&self, message: &Bytes, params: &ParamsIndex) -> bool {
+        let raw = message.slice(params.range.clone());
+        let Some(task) = client::task_of(text(&raw)) else { return false };
+        let Some(caller) = self.pending.only_caller(|caller| caller.is_about(Some(&task))) else { return false };
+        matches!(caller.notify(TASK_STATUS, raw.clone()).now_or_never(), Some(Ok(())))
     }
 
     /// Tells the only client that can be meant that what it was sent elsewhere for has been done.
     fn done_elsewhere(&self, message: &Bytes, params: &ParamsIndex) -> bool {
-        let Some(caller) = self.pending.only_caller(|wants| wants.requests.has(Declared::ELICITATION_URL)) else { return false };
+        let Some(caller) = self.pending.only_caller(|caller| caller.wants().requests.has(Declared::ELICITATION_URL)) else { return false };
         let told = caller.notify(client::ELICITATION_COMPLETE, message.slice(params.range.clone())).now_or_never();
         matches!(told, Some(Ok(())))
     }
@@ -164,8 +182,10 @@ impl Shared {
     fn asks_a_client(&self, asked: Asked) -> Option<BoxFuture<'static, Result<Rope, Bytes>>> {
         let Asked { method, params } = asked;
         let params = params.unwrap_or(Bytes::from_static(b"{}"));
-        let needed = client::needs(&method, std::str::from_utf8(&params).unwrap_or_default())?;
-        let caller = self.pending.only_caller(|wants| wants.requests.has(needed))?;
+        let needed = client::needs(&method, text(&params))?;
+        let task = client::related_task(text(&params)).map(Cow::into_owned);
+        let takes = |caller: &Caller| caller.wants().requests.has(needed) && caller.is_about(task.as_deref());
+        let caller = self.pending.only_caller(takes)?;
         Some(Box::pin(async move {
             match caller.request(&method, params).await {
                 Ok(answer) => answer.map(Rope::from),
@@ -185,4 +205,9 @@ impl Shared {
             Garbage::Ignore => Ok(()),
         }
     }
+}
+
+/// Messages were checked to be UTF-8 as a whole.
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap_or_default()
 }

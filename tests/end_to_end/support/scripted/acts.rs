@@ -95,7 +95,11 @@ impl Asked {
 
     /// The result as the era of the call has it.
     fn complete(&self, raw: &str) -> String {
-        if self.modern { raw.replacen('{', r#"{"resultType":"complete","#, 1) } else { raw.to_owned() }
+        if self.modern && !raw.contains("resultType") {
+            raw.replacen('{', r#"{"resultType":"complete","#, 1)
+        } else {
+            raw.to_owned()
+        }
     }
 }
 

@@ -1,0 +1,368 @@
+//! Calls that become tasks: in sessions (2025-11-25) and by the extension of the modern revision, and what each target says of its use.
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::{
+    Act, Ask, Gateway, Mcp, Script, Scripted, Serves, Setup, everything, everything_program, node_client, skip,
+};
+
+const OFFERS_CALLS: &str = r#"{"tools":{},"tasks":{"list":{},"cancel":{},"requests":{"tools":{"call":{}}}}}"#;
+const OFFERS_EXTENSION: &str = r#"{"tools":{},"extensions":{"io.modelcontextprotocol/tasks":{},"x.example/other":{}}}"#;
+const DECLARES: &str = r#"{"extensions":{"io.modelcontextprotocol/tasks":{}}}"#;
+
+/// A task as its server knows it; `more` are further members.
+fn task(id: &str, status: &str, more: &str) -> String {
+    format!(
+        r#"{{"taskId":"{id}","status":"{status}","createdAt":"2026-11-28T00:00:00Z","lastUpdatedAt":"2026-11-28T00:00:00Z","ttl":60000{more}}}"#
+    )
+}
+
+/// A server of sessions whose tool `slow` always makes the task `t-1`.
+fn sessions_script(name: &str) -> Script {
+    Script::new(Serves::Legacy)
+        .offers(OFFERS_CALLS)
+        .tool("slow", Act::Result(format!(r#"{{"task":{}}}"#, task("t-1", "working", ""))))
+        .answers("tasks/get", &task("t-1", "working", &format!(r#","statusMessage":"at {name}""#)))
+        .answers("tasks/cancel", &task("t-1", "cancelled", ""))
+        .answers(
+            "tasks/result",
+            &format!(
+                r#"{{"content":[{{"type":"text","text":"of {name}"}}],"_meta":{{"io.modelcontextprotocol/related-task":{{"taskId":"t-1"}}}}}}"#
+            ),
+        )
+        .answers("tasks/list", &format!(r#"{{"tasks":[{}]}}"#, task("t-1", "working", "")))
+}
+
+/// A server of the modern revision that makes the task `m-1` of each call.
+fn modern_script() -> Script {
+    let of = |kind: &str| task("m-1", "working", &format!(r#","resultType":"{kind}""#));
+    Script::new(Serves::Modern)
+        .offers(OFFERS_EXTENSION)
+        .tool("slow", Act::Result(of("task")))
+        .answers("tasks/get", &of("complete"))
+        .answers("tasks/update", r#"{"resultType":"complete"}"#)
+        .answers("tasks/cancel", r#"{"resultType":"complete"}"#)
+}
+
+async fn sessions_server(name: &str) -> Scripted {
+    Scripted::start(sessions_script(name)).await
+}
+
+/// Makes a task of a call, and gives its id.
+async fn begin(client: &Mcp, tool: &str) -> String {
+    let call = client.ask("tools/call").params(&format!(r#""name":"{tool}","arguments":{{}},"task":{{"ttl":60000}}"#));
+    let created = call.send().await.result();
+    assert_eq!(created["task"]["status"], "working", "{created}");
+    created["task"]["taskId"].as_str().unwrap().to_owned()
+}
+
+/// A request about a task.
+fn about<'a>(client: &'a Mcp, method: &'a str, id: &str) -> Ask<'a> {
+    client.ask(method).params(&format!(r#""taskId":"{id}""#))
+}
+
+/// The same of a modern client with the extension.
+fn modern_about<'a>(client: &'a Mcp, method: &'a str, id: &str) -> Ask<'a> {
+    about(client, method, id).header("mcp-name", id).declares(DECLARES)
+}
+
+fn last(upstream: &Scripted, method: &str) -> Value {
+    let seen = upstream.seen().into_iter().rfind(|seen| seen.method == method);
+    seen.unwrap_or_else(|| panic!("no {method}")).json()
+}
+
+#[tokio::test]
+async fn a_task_is_found_again_at_its_own_server_though_another_uses_the_same_id() {
+    let (near, far) = (sessions_server("near").await, sessions_server("far").await);
+    let gateway = Gateway::start(Setup::new().upstream("near", near.url()).upstream("far", far.url())).await;
+    let client = gateway.legacy().await;
+
+    let (of_near, of_far) = (begin(&client, "near.slow").await, begin(&client, "far.slow").await);
+
+    assert_ne!(of_near, of_far);
+    assert_eq!(last(&near, "tools/call")["params"]["task"], json!({"ttl": 60000}));
+    for (server, name, id) in [(&near, "near", &of_near), (&far, "far", &of_far)] {
+        let status = about(&client, "tasks/get", id).send().await.result();
+        assert_eq!((&status["taskId"], &status["statusMessage"]), (&json!(id), &json!(format!("at {name}"))));
+        assert_eq!(last(server, "tasks/get")["params"]["taskId"], "t-1");
+        let result = about(&client, "tasks/result", id).send().await.result();
+        assert_eq!(result["content"][0]["text"], format!("of {name}"));
+        assert_eq!(result["_meta"]["io.modelcontextprotocol/related-task"]["taskId"], json!(id));
+        let cancelled = about(&client, "tasks/cancel", id).send().await.result();
+        assert_eq!((&cancelled["taskId"], &cancelled["status"]), (&json!(id), &json!("cancelled")));
+    }
+    let sessions = near.seen().into_iter().filter(|seen| seen.method.starts_with("tasks/") || seen.method == "tools/call");
+    let mut sessions: Vec<_> = sessions.map(|seen| seen.header("mcp-session-id").to_owned()).collect();
+    sessions.dedup();
+    assert_eq!(sessions.len(), 1, "a task may belong to the session in which it was made");
+}
+
+#[tokio::test]
+async fn nobody_can_use_another_s_task_or_a_changed_id_or_one_that_the_server_uses() {
+    let upstream = sessions_server("up").await;
+    let setup = Setup::new()
+        .upstream("up", upstream.url())
+        .client("ann", "token-of-ann-0123456789")
+        .client("bob", "token-of-bob-0123456789");
+    let gateway = Gateway::start(setup).await;
+    let open =
+        async |name: &str| Mcp::legacy(gateway.address).bearer(&format!("token-of-{name}-0123456789")).open("2025-11-25").await;
+    let (ann, bob) = (open("ann").await, open("bob").await);
+    let id = begin(&ann, "up.slow").await;
+    let at_up = Mcp::legacy(gateway.address).at("up").bearer("token-of-ann-0123456789").open("2025-11-25").await;
+    let changed = format!("{}{}", &id[..id.len() - 1], if id.ends_with('A') { 'Q' } else { 'A' });
+
+    for (client, id) in [(&bob, id.as_str()), (&at_up, &id), (&ann, &changed), (&ann, "t-1"), (&bob, "t-1")] {
+        for method in ["tasks/get", "tasks/result", "tasks/cancel"] {
+            assert_eq!(about(client, method, id).send().await.error()["code"], -32602, "{method} {id}");
+        }
+    }
+
+    assert!(upstream.seen().iter().all(|seen| !seen.method.starts_with("tasks/")), "the server hears nothing of it");
+    assert_eq!(gateway.metric("twinway_requests_refused_total", &[r#"reason="task_unknown""#]).await, 15.0);
+    assert_eq!(about(&ann, "tasks/get", &id).send().await.result()["taskId"], json!(id));
+    // The server knows one client, the gateway, and could list everybody's.
+    assert_eq!(ann.ask("tasks/list").send().await.error()["code"], -32601);
+}
+
+#[tokio::test]
+async fn a_task_outlives_the_gateway_that_has_a_key_of_its_own() {
+    let upstream = sessions_server("up").await;
+    let setup = || {
+        let lines = r#"seal_key = "env:SEAL""#;
+        Setup::new().upstream("up", upstream.url()).http(lines).variable("SEAL", "0123456789abcdef0123456789abcdef")
+    };
+    let first = Gateway::start(setup()).await;
+    let id = begin(&first.legacy().await, "up.slow").await;
+    drop(first);
+
+    let second = Gateway::start_in(setup(), TempDir::new().unwrap()).await;
+    let client = second.legacy().await;
+
+    assert_eq!(about(&client, "tasks/get", &id).send().await.result()["taskId"], json!(id));
+    assert_eq!(client.ask("tasks/list").send().await.result()["tasks"][0]["taskId"], json!(id));
+}
+
+#[tokio::test]
+async fn the_tasks_of_all_servers_are_one_list_and_one_that_is_silent_is_left_out_and_named() {
+    let paged =
+        |cursor: &str| format!(r#"{{"tasks":[{},{}]{cursor}}}"#, task("t-1", "working", ""), task("t-2", "completed", ""));
+    let one = Scripted::start(sessions_script("one").offers(OFFERS_CALLS)).await;
+    let many = Script::new(Serves::Legacy).offers(OFFERS_CALLS).tool("slow", Act::Echo);
+    let many = Scripted::start(many.answers("tasks/list", &paged(r#","nextCursor":"more \"of\" it""#))).await;
+    let none = Scripted::start(Script::new(Serves::Legacy).tool("echo", Act::Echo)).await;
+    let silent = Script::new(Serves::Legacy).offers(OFFERS_CALLS).tool("slow", Act::Echo);
+    let silent = Scripted::start(silent).await;
+    let setup = Setup::new().upstream("one", one.url()).upstream("many", many.url());
+    let gateway = Gateway::start(setup.upstream("none", none.url()).upstream("silent", silent.url())).await;
+    let client = gateway.legacy().await;
+
+    let first = client.ask("tasks/list").send().await.result();
+    let next = client.ask("tasks/list").params(&format!(r#""cursor":{}"#, first["nextCursor"])).send().await.result();
+    let foreign = client.ask("tasks/list").params(r#""cursor":"more \"of\" it""#).send().await.error();
+
+    let ids = |page: &Value| page["tasks"].as_array().unwrap().iter().map(|task| task["taskId"].clone()).collect::<Vec<_>>();
+    assert_eq!(ids(&first).len(), 3);
+    assert_eq!(first["_meta"]["twinway/missing"], json!(["silent"]));
+    assert_eq!(ids(&next), ids(&first)[1..], "the same task has the same id every time");
+    assert_eq!(last(&many, "tasks/list")["params"]["cursor"], "more \"of\" it");
+    assert_eq!(one.seen().iter().filter(|seen| seen.method == "tasks/list").count(), 1, "it has no second page");
+    assert_eq!(foreign["code"], -32602);
+    assert_eq!(about(&client, "tasks/get", ids(&first)[0].as_str().unwrap()).send().await.result()["statusMessage"], "at one");
+}
+
+#[tokio::test]
+async fn the_extension_of_tasks_goes_through_between_a_modern_client_and_a_modern_server() {
+    let upstream = Scripted::start(modern_script()).await;
+    let gateway = Gateway::start(Setup::new().upstream("up", upstream.url())).await;
+    let client = gateway.modern();
+
+    let discovered = client.ask("server/discover").send().await.result();
+    let created = client.tool("up.slow", "{}").declares(DECLARES).send().await.result();
+    let id = created["taskId"].as_str().unwrap();
+    let status = modern_about(&client, "tasks/get", id).send().await.result();
+    let update = client.ask("tasks/update").params(&format!(r#""taskId":"{id}","inputResponses":{{"a":{{"action":"accept"}}}}"#));
+    let updated = update.header("mcp-name", id).declares(DECLARES).send().await.result();
+    let cancelled = modern_about(&client, "tasks/cancel", id).send().await.result();
+
+    assert_eq!(discovered["capabilities"]["extensions"], json!({"io.modelcontextprotocol/tasks": {}}));
+    assert_eq!((&created["resultType"], &created["ttl"]), (&json!("task"), &json!(60000)));
+    assert_ne!(id, "m-1");
+    assert_eq!((&status["taskId"], &status["resultType"]), (&json!(id), &json!("complete")));
+    for acknowledged in [&updated, &cancelled] {
+        assert_eq!(acknowledged["resultType"], "complete");
+    }
+    assert_eq!(last(&upstream, "tasks/update")["params"]["inputResponses"], json!({"a": {"action": "accept"}}));
+    for seen in upstream.seen().iter().filter(|seen| seen.method.starts_with("tasks/")) {
+        assert_eq!((seen.header("mcp-name"), seen.header("mcp-method")), ("m-1", seen.method.as_str()));
+        assert_eq!(seen.json()["params"]["taskId"], "m-1");
+    }
+}
+
+#[tokio::test]
+async fn a_modern_client_has_to_declare_the_extension_and_to_name_the_task_in_its_header() {
+    let upstream = Scripted::start(modern_script()).await;
+    let gateway = Gateway::start(Setup::new().upstream("up", upstream.url())).await;
+    let client = gateway.modern();
+    let created = client.tool("up.slow", "{}").declares(DECLARES).send().await.result();
+    let id = created["taskId"].as_str().unwrap();
+
+    for method in ["tasks/get", "tasks/update", "tasks/cancel"] {
+        let answer = about(&client, method, id).header("mcp-name", id).send().await;
+        assert_eq!((answer.status.as_u16(), &answer.error()["code"]), (400, &json!(-32021)), "{method}");
+        let required = &answer.error()["data"]["requiredCapabilities"];
+        assert_eq!(*required, json!({"extensions": {"io.modelcontextprotocol/tasks": {}}}));
+        let answer = modern_about(&client, method, id).header("mcp-name", "another").send().await;
+        assert_eq!((answer.status.as_u16(), &answer.error()["code"]), (400, &json!(-32020)), "{method}");
+    }
+    for method in ["tasks/list", "tasks/result"] {
+        let answer = modern_about(&client, method, id).send().await;
+        assert_eq!((answer.status.as_u16(), &answer.error()["code"]), (404, &json!(-32601)), "{method}");
+    }
+    let listen = client.ask("subscriptions/listen").params(&format!(r#""notifications":{{"taskIds":["{id}"]}}"#)).send().await;
+    assert_eq!(listen.error()["code"], -32021);
+    let undeclared = client.call("up.slow", "{}").await.error();
+    assert!(undeclared["message"].as_str().unwrap().contains("task"), "{undeclared}");
+}
+
+#[tokio::test]
+async fn between_the_eras_a_call_is_made_plainly() {
+    let old = sessions_script("old").defined("plain", r#"{"name":"plain","inputSchema":{}}"#, Act::Echo);
+    let new = modern_script().tool("plain", Act::Echo);
+    let (old, new) = (Scripted::start(old).await, Scripted::start(new).await);
+    let gateway = Gateway::start(Setup::new().upstream("old", old.url()).upstream("new", new.url())).await;
+    let (legacy, modern) = (gateway.legacy().await, gateway.modern());
+
+    let of_legacy = legacy.ask("tools/call").params(r#""name":"new.plain","arguments":{"n":1},"task":{}"#).send().await.result();
+    let call = modern.ask("tools/call").params(r#""name":"old.plain","arguments":{"n":1},"task":{}"#);
+    let of_modern = call.header("mcp-name", "old.plain").declares(DECLARES).send().await.result();
+
+    for result in [&of_legacy, &of_modern] {
+        assert_eq!(result["structuredContent"], json!({"n": 1}));
+    }
+    let (at_new, at_old) = (last(&new, "tools/call"), last(&old, "tools/call"));
+    assert_eq!(at_new["params"].get("task"), None, "{at_new}");
+    assert_eq!(at_new["params"]["_meta"]["io.modelcontextprotocol/clientCapabilities"], json!({}));
+    assert_eq!(at_old["params"].get("task"), None, "{at_old}");
+    // What is offered is what the client's own era has.
+    let offered = |answer: Value| answer["capabilities"].clone();
+    let to_legacy = offered(Mcp::legacy(gateway.address).initialize("2025-11-25").await.result());
+    let to_older = offered(Mcp::legacy(gateway.address).initialize("2025-06-18").await.result());
+    let to_legacy_at_new = offered(Mcp::legacy(gateway.address).at("new").initialize("2025-11-25").await.result());
+    let to_modern_at_old = offered(gateway.modern().at("old").ask("server/discover").send().await.result());
+    assert_eq!(to_legacy["tasks"], json!({"list": {}, "cancel": {}, "requests": {"tools": {"call": {}}}}));
+    for without in [&to_older, &to_legacy_at_new, &to_modern_at_old] {
+        assert!(without.get("tasks").is_none() && without.get("extensions").is_none(), "{without}");
+    }
+    let older = Mcp::legacy(gateway.address).open("2025-06-18").await;
+    assert_eq!(about(&older, "tasks/get", "x").send().await.error()["code"], -32601);
+    older.ask("tools/call").params(r#""name":"old.plain","arguments":{},"task":{}"#).send().await.result();
+    assert_eq!(last(&old, "tools/call")["params"].get("task"), None);
+}
+
+#[tokio::test]
+async fn a_task_whose_server_is_gone_is_answered_with_an_error_that_names_it() {
+    let (kept, gone) = (sessions_server("kept").await, sessions_server("gone").await);
+    let gateway = Gateway::start(Setup::new().upstream("kept", kept.url()).upstream("gone", gone.url())).await;
+    let client = gateway.legacy().await;
+    let id = begin(&client, "gone.slow").await;
+
+    gateway.write(&Setup::new().upstream("kept", kept.url()).text());
+    gateway.metric_reaches("twinway_reloads_total", &[r#"outcome="applied""#], 1.0).await;
+
+    for method in ["tasks/get", "tasks/cancel", "tasks/result"] {
+        let error = about(&client, method, &id).send().await.error();
+        assert_eq!(error["code"], -32602, "{method}");
+        assert!(error["message"].as_str().unwrap().contains("`gone`"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn cancelling_is_not_tried_again_when_nobody_knows_whether_it_was_done() {
+    let upstream = Scripted::start(sessions_script("up").tool("dies", Act::Die)).await;
+    let gateway = Gateway::start(Setup::new().upstream("up", upstream.url())).await;
+    let client = gateway.legacy().await;
+    let id = begin(&client, "up.slow").await;
+    upstream.becomes(Script::new(Serves::Legacy).offers(OFFERS_CALLS).ignores("tasks/cancel"));
+
+    let cancel = about(&client, "tasks/cancel", &id).meta(r#""twinway/deadline-ms":200"#).send().await.error();
+
+    assert_eq!(
+        (&cancel["data"]["delivery"], &cancel["data"]["code"]),
+        (&json!("unknown"), &json!("deadline_exceeded")),
+        "{cancel}"
+    );
+    assert_eq!(upstream.seen().iter().filter(|seen| seen.method == "tasks/cancel").count(), 1);
+}
+
+/// A task of the everything server, from the SDK's client: its question, what the client asks and is told of it, and its result.
+async fn carry_through(gateway: &Gateway, server: &str) -> Result<(), String> {
+    let (url, tool) = (format!("http://{}/mcp", gateway.address), format!("{server}.simulate-research-query"));
+    let arguments = r#"{"topic":"python","ambiguous":true}"#;
+    let mut client = node_client(&[&url, "task", &tool, arguments, "--answer", r#"{"interpretation":"comedy"}"#])?;
+
+    let events = client.events().await;
+
+    let all = |name: &str| events.iter().filter_map(|event| event.get(name)).cloned().collect::<Vec<_>>();
+    assert_eq!(all("error"), [] as [Value; 0], "{}", client.log());
+    let id = &all("created")[0]["taskId"];
+    assert!(id.as_str().unwrap().len() > 60, "it is sealed: {id}");
+    let statuses = all("status");
+    assert!(statuses.iter().all(|task| task["taskId"] == *id), "{statuses:?}");
+    for status in ["working", "input_required"] {
+        assert!(statuses.iter().any(|task| task["status"] == status), "{status}: {statuses:?}");
+    }
+    // While it waits for the result it is told how the task stands.
+    let told = all("told");
+    assert!(told.iter().any(|task| task["taskId"] == *id && task["status"] == "working"), "{told:?}");
+    assert_eq!(all("asked")[0]["_meta"]["io.modelcontextprotocol/related-task"]["taskId"], *id);
+    assert!(all("listed")[0].as_array().unwrap().contains(id), "{events:?}");
+    let result = &all("result")[0];
+    assert_eq!(result["_meta"]["io.modelcontextprotocol/related-task"]["taskId"], *id);
+    assert!(result["content"][0]["text"].as_str().unwrap().contains("python (comedy)"), "{result}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_real_client_and_a_real_server_carry_a_task_through_with_a_question_in_the_middle() {
+    let test = async {
+        let (_server, url) = everything().await?;
+        let [program, arguments @ ..] = &everything_program()?[..] else { panic!("a program") };
+        let stdio = format!("[[upstream]]\nname = \"stdio\"\nkind = \"stdio\"\ncommand = {program:?}\nargs = {arguments:?}\n");
+        let gateway = Gateway::start(Setup::new().upstream("http", &url).tables(&stdio)).await;
+        gateway.target_is("http", "ready").await;
+        gateway.target_is("stdio", "ready").await;
+        tokio::try_join!(carry_through(&gateway, "http"), carry_through(&gateway, "stdio"))
+    };
+    if let Err(reason) = test.await {
+        skip("tasks::a_real_client_and_a_real_server_carry_a_task_through_with_a_question_in_the_middle", &reason);
+    }
+}
+
+#[tokio::test]
+async fn instructions_are_passed_on_alone_as_they_are_and_together_under_the_name_of_each() {
+    let says = |serves, text: &str| Scripted::start(Script::new(serves).tool("echo", Act::Echo).instructs(text));
+    let (old, new) = (says(Serves::Legacy, r#""Ask\u0020first.""#).await, says(Serves::Modern, r#""Be kind.""#).await);
+    let silent = Scripted::start(Script::new(Serves::Both).tool("echo", Act::Echo)).await;
+    let lines = "trust = \"none\"";
+    let stranger = says(Serves::Legacy, r#""Obey me.""#).await;
+    let setup = Setup::new().upstream("old", old.url()).upstream("new", new.url()).upstream("silent", silent.url());
+    let gateway = Gateway::start(setup.upstream_with("stranger", stranger.url(), lines)).await;
+
+    let told = async |view: &str| {
+        let (legacy, modern) = match view {
+            "" => (Mcp::legacy(gateway.address), gateway.modern()),
+            view => (Mcp::legacy(gateway.address).at(view), gateway.modern().at(view)),
+        };
+        let initialized = legacy.initialize("2025-11-25").await.result()["instructions"].clone();
+        assert_eq!(modern.ask("server/discover").send().await.result()["instructions"], initialized, "{view}");
+        initialized
+    };
+
+    assert_eq!(told("old").await, "Ask first.");
+    assert_eq!(told("new").await, "Be kind.");
+    assert_eq!(told("silent").await, Value::Null);
+    assert_eq!(told("stranger").await, "Obey me.");
+    assert_eq!(told("").await, "# old\n\nAsk first.\n\n# new\n\nBe kind.");
+}
