@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::{
-    Act, Ask, Gateway, Mcp, Script, Scripted, Serves, Setup, everything, everything_program, node_client, skip,
+    Act, Ask, Gateway, Mcp, Script, Scripted, Serves, Setup, everything, everything_program, node_client, skip, task_server,
 };
 
 const OFFERS_CALLS: &str = r#"{"tools":{},"tasks":{"list":{},"cancel":{},"requests":{"tools":{"call":{}}}}}"#;
@@ -337,6 +337,38 @@ async fn a_real_client_and_a_real_server_carry_a_task_through_with_a_question_in
     };
     if let Err(reason) = test.await {
         skip("tasks::a_real_client_and_a_real_server_carry_a_task_through_with_a_question_in_the_middle", &reason);
+    }
+}
+
+#[tokio::test]
+async fn a_real_server_of_the_extension_asks_by_its_task_and_ends_it_with_the_answer() {
+    let test = async {
+        let (_server, url) = task_server().await?;
+        let gateway = Gateway::start(Setup::new().upstream("up", &url)).await;
+        gateway.target_is("up", "ready").await;
+        let client = gateway.modern();
+
+        let created = client.tool("up.greet", "{}").declares(DECLARES).send().await.result();
+        let id = created["taskId"].as_str().unwrap();
+        let asks = modern_about(&client, "tasks/get", id).send().await.result();
+        let answer = r#""inputResponses":{"who":{"action":"accept","content":{"name":"Grace"}}}"#;
+        let update = client.ask("tasks/update").params(&format!(r#""taskId":"{id}",{answer}"#));
+        let updated = update.header("mcp-name", id).declares(DECLARES).send().await.result();
+        let ended = modern_about(&client, "tasks/get", id).send().await.result();
+
+        assert_eq!((&created["resultType"], &created["status"]), (&json!("task"), &json!("working")));
+        assert_eq!(asks["inputRequests"]["who"]["params"]["message"], "Who are you?");
+        assert_eq!(updated["resultType"], "complete");
+        assert_eq!((&ended["taskId"], &ended["status"]), (&json!(id), &json!("completed")));
+        assert_eq!(ended["result"]["content"][0]["text"], "Hello, Grace!");
+        // The others are answered at once.
+        for plain in [client.call("up.greet", "{}").await, gateway.legacy().await.call("up.greet", "{}").await] {
+            assert_eq!(plain.content(), "Hello, stranger!");
+        }
+        Ok::<_, String>(())
+    };
+    if let Err(reason) = test.await {
+        skip("tasks::a_real_server_of_the_extension_asks_by_its_task_and_ends_it_with_the_answer", &reason);
     }
 }
 

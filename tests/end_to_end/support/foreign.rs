@@ -96,6 +96,13 @@ fn words(command: &Command) -> Vec<String> {
     words.map(|word| word.to_string_lossy().into_owned()).collect()
 }
 
+/// The Python SDK's server that makes tasks by the extension of the modern revision, and its URL.
+pub(crate) async fn task_server() -> Result<(Program, String), String> {
+    let mut command = python_program("task_server.py")?;
+    command.arg("--until-stdin-closes");
+    Ok(serve(command).await)
+}
+
 /// The Python SDK's client that answers questions.
 pub(crate) fn asked_client(arguments: &[&str]) -> Result<Program, String> {
     let mut command = python_program("asked_client.py")?;

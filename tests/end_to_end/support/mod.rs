@@ -20,7 +20,7 @@ pub(crate) use faulty::{Faulty, Plan};
 pub(crate) use foreign::{
     asked_client, asking_program, asking_server, conformance_server, curl, everything, everything_program, fastapi_app,
     fastmcp_client, fastmcp_server, inspector, node_client, python_client, python_program, python_server, serve, skip,
-    time_program,
+    task_server, time_program,
 };
 pub(crate) use gateway::Gateway;
 pub(crate) use http::{Answer, Open, open, send};

@@ -204,3 +204,31 @@ pub(super) async fn hear(site: Arc<Site>, session: Arc<Session>, given_up: Cance
 fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use runtime_api::Wants;
+
+    use super::*;
+
+    fn question(params: &'static str) -> Question {
+        Question { id: "1".into(), method: "elicitation/create".into(), params: Bytes::from_static(params.as_bytes()) }
+    }
+
+    #[test]
+    fn what_a_task_asks_is_asked_of_the_client_that_waits_for_it_and_of_nobody_else() {
+        let of_task = r#"{"_meta":{"io.modelcontextprotocol/related-task":{"taskId":"t-1"}}}"#;
+        let wants = Wants { requests: Declared::ELICITATION_FORM, ..Wants::default() };
+        let asking = Asking::default();
+        let (other, _events) = Caller::channel(wants);
+        let _other = asking.enter(1, &other);
+
+        assert!(asking.asked_by(&question(of_task)).is_none(), "the only call in flight is not meant");
+        assert!(asking.asked_by(&question("{}")).is_some());
+        let (waiting, _events) = Caller::channel_about(wants, Some("t-1".into()));
+        let _waiting = asking.enter(2, &waiting);
+        let asked = asking.asked_by(&question(of_task)).expect("somebody waits for it");
+        assert!(asked.is_about(Some("t-1")) && !asked.is_about(Some("t-2")));
+        assert!(asking.asked_by(&question("{}")).is_none(), "of two, nobody knows which is meant");
+    }
+}
