@@ -113,7 +113,8 @@ impl Server {
         let (meta, entry) = (&request.meta, &named.entry);
         let (span, trace) = self.traced(found, &form);
         let wants = self.wants(found);
-        let tasks = self.task_ids_for(found, task::as_task(found)).map(Box::new);
+        let task = task::as_task(found);
+        let tasks = self.task_ids_for(found, task).map(Box::new);
         let (caller, events) = if wants.is_nothing() {
             (Caller::none(), None)
         } else {
@@ -133,7 +134,8 @@ impl Server {
             began: Instant::now(),
         };
         let deadline = asked.began + time_for(entry.metadata.timeout.min(inbound.time_max), meta.deadline_ms);
-        let call = found.call(trace, caller, deadline);
+        let mut call = found.call(trace, caller, deadline);
+        call.params.task = task;
         let pipeline = self.shared.pipeline.clone();
         let finished: BoxFuture<'static, Outgoing> = if named.others.is_empty() {
             let answering = pipeline.oneshot(Routed::new(Arc::clone(entry), call, span));
@@ -203,7 +205,7 @@ pub(super) struct Found<'a> {
 }
 
 impl Found<'_> {
-    /// The call as it goes on.
+    /// The call as it goes on, which becomes no task.
     pub(super) fn call(&self, trace: TraceContext, caller: Caller, deadline: Instant) -> Call {
         let Found { inbound, request, spoken, method, named, place, index, raw } = self;
         let params = Params {
@@ -213,7 +215,7 @@ impl Found<'_> {
             meta: index.meta.clone(),
             meta_passes: !request.meta.of_one_hop,
             of_a_round: index.request_state.is_some() || index.input_responses.is_some(),
-            task: task::as_task(self),
+            ..Params::default()
         };
         Call {
             method: *method,
