@@ -1,4 +1,5 @@
-//! The client side of a conversation over any duplex of messages: frames on a libp2p stream, lines of a child process.
+//! The client side of a conversation over any duplex of messages: frames on a libp2p stream, lines of a child process, events
+//! and POSTs of HTTP+SSE.
 //!
 //! ```text
 //!   Connection::request ──► Outbox ──► sink          whoever puts a message in writes it, too, when the sink is free;
@@ -14,6 +15,7 @@
 mod changes;
 mod connection;
 pub mod listening;
+mod met;
 pub mod opening;
 mod outbox;
 mod pending;
@@ -31,6 +33,7 @@ use twinway_proto::rope::Rope;
 
 pub use changes::{Changed, Changes};
 pub use connection::{Ask, Connection};
+pub use met::Met;
 
 use connection::Shared;
 

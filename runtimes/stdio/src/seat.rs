@@ -21,15 +21,14 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use runtime_api::{BoxError, Call, CallError, Caller, Declared, Delivery, Era, ErrorCode, Logging};
+use runtime_api::{BoxError, Call, CallError, Declared, Delivery, Era, ErrorCode};
 use runtime_mcp::{
     Incoming,
     backoff::Backoff,
-    client::{LogFloor, capabilities},
+    client::capabilities,
     handshake::{self, ServerFacts},
     input::{self, wants_input},
-    outgoing::{self, Hop},
-    stream::{Ask, Connection, Conversation, Garbage, Settings, opening},
+    stream::{Connection, Conversation, Garbage, Met, Settings, opening},
 };
 use tokio::{
     sync::{Notify, watch},
@@ -78,18 +77,10 @@ pub(crate) struct Seat {
 #[derive(Debug, Clone)]
 pub(crate) enum State {
     Starting,
-    Up(Arc<Up>),
+    /// It answers.
+    Up(Arc<Met>),
     Down(Arc<str>),
     Over,
-}
-
-/// A process that answers.
-#[derive(Debug)]
-pub(crate) struct Up {
-    pub(crate) connection: Connection,
-    pub(crate) era: Era,
-    pub(crate) facts: ServerFacts,
-    log_floor: LogFloor,
 }
 
 /// Why a process is not there any more.
@@ -147,28 +138,11 @@ impl Seat {
             // The span of the hop.
             tracing::Span::current().record("network.transport", up.connection.transport());
         }
-        if let Logging::From(level) = call.caller.wants().logging
-            && up.era == Era::Legacy
-            && up.facts.has("logging")
-            && up.log_floor.lowers(level)
-        {
-            let params = format!(r#"{{"level":"{}"}}"#, level.as_str()).into_bytes();
-            let ask = Ask { method: "logging/setLevel", deadline: call.deadline, caller: &Caller::none() };
-            // Without it there are just fewer lines.
-            up.connection.request(ask, |_| Ok(Some(params.into()))).await.ok();
-        }
-        let hop = |id| Hop {
-            era: up.era,
-            progress_token: call.caller.wants().progress.then_some(id),
-            gateway: false,
-            trusted: self.server.trusted,
-        };
-        let ask = Ask { method: call.method.as_str(), deadline: call.deadline, caller: &call.caller };
-        up.connection.request(ask, |id| outgoing::params(call, hop(id)).map(Some)).await
+        up.call(call, self.server.trusted).await
     }
 
     /// The process, once it answers.
-    async fn up(&self, deadline: Instant) -> Result<Arc<Up>, CallError> {
+    async fn up(&self, deadline: Instant) -> Result<Arc<Met>, CallError> {
         let mut state = self.state.subscribe();
         let waiting = async {
             loop {
@@ -291,8 +265,7 @@ impl Seat {
             Err(Ended::Failed(format!("it did not answer within {limit} s of its start").into()))
         })?;
         info!(target_name = %self.server.target, era = spoken.as_str(), "the server answers");
-        let up = Up { connection: connection.clone(), era: spoken, facts, log_floor: LogFloor::default() };
-        self.state.send_replace(State::Up(Arc::new(up)));
+        self.state.send_replace(State::Up(Arc::new(Met::new(connection.clone(), spoken, facts))));
         connection.ended().await;
         Err(Ended::Failed("it closed its output".into()))
     }

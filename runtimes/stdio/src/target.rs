@@ -8,7 +8,7 @@ use runtime_api::{
 };
 use runtime_mcp::{
     Incoming,
-    stream::{listening, opening},
+    stream::{Met, listening, opening},
 };
 use tokio::{
     task::JoinSet,
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::{
-    seat::{Seat, State, Up},
+    seat::{Seat, State},
     settings::{Server, Share},
 };
 
@@ -169,7 +169,7 @@ impl Target {
     }
 
     /// Lists, and lists again when it is told to or it is time. Never ends.
-    async fn follow(&self, board: &Board, up: &Up, interest: &Interest) {
+    async fn follow(&self, board: &Board, up: &Met, interest: &Interest) {
         let telling = listening::keep(&up.connection, up.era, &up.facts, interest);
         let listing = async {
             let changes = up.connection.changes();
@@ -201,7 +201,7 @@ impl Target {
         }
     }
 
-    async fn list(&self, board: &Board, up: &Up) {
+    async fn list(&self, board: &Board, up: &Met) {
         let deadline = Instant::now() + self.server.list_timeout;
         match opening::list(&up.connection, up.era, &up.facts, deadline).await {
             Ok(listed) => {

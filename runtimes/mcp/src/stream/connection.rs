@@ -23,7 +23,7 @@ use twinway_proto::{
 use super::{
     Changes, Ended, Fault, Settings,
     outbox::{BoxSink, Outbox, Outgoing},
-    pending::{GivenUp, Pending},
+    pending::{GivenUp, Pending, Taken},
 };
 use crate::Incoming;
 
@@ -92,6 +92,14 @@ impl Connection {
                 answer.unwrap_or_else(|_| Err(Ended::Here.to_call_error(Delivery::Unknown)))
             }
             () = ask.caller.overdue(ask.deadline) => Err(guard.time_out()),
+        }
+    }
+
+    /// Fails a request that is out: for a carrier that knows that it did not arrive, or was refused where it arrived.
+    pub fn fail(&self, id: u64, error: CallError) {
+        if let Taken::Wanted(place) = self.shared.pending.take(id) {
+            // Whoever has stopped waiting a moment ago needs no error.
+            drop(place.send(Err(error)));
         }
     }
 
