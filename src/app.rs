@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use crate::{
     catalog::{self, Catalog},
-    config::{self, Config, EraChoice, Kind, Share, Trust},
+    config::{self, Config, EraChoice, Kind, Share, TransportChoice, Trust},
     layers::{self, Cache},
     mcp::{Binding, SealError, Server},
     peers::Peers,
@@ -447,7 +447,7 @@ fn upstream(config: &config::Upstream, url: &config::HttpUrl) -> Result<Upstream
     upstream.headers = headers(config)?;
     upstream.kind = match config.kind {
         // A program has no url.
-        Kind::Mcp | Kind::Stdio => runtime_http::Kind::Mcp { era: era(config.era) },
+        Kind::Mcp | Kind::Stdio => runtime_http::Kind::Mcp { era: era(config.era), transport: transport(config.transport) },
         Kind::ToolServer => runtime_http::Kind::ToolServer,
         Kind::OpenApi => runtime_http::Kind::OpenApi(Box::new(config.openapi.clone().unwrap_or_default().to_runtime())),
     };
@@ -464,6 +464,14 @@ const fn era(choice: EraChoice) -> runtime_http::EraChoice {
         EraChoice::Auto => runtime_http::EraChoice::Auto,
         EraChoice::Legacy => runtime_http::EraChoice::Legacy,
         EraChoice::Modern => runtime_http::EraChoice::Modern,
+    }
+}
+
+const fn transport(choice: TransportChoice) -> runtime_http::TransportChoice {
+    match choice {
+        TransportChoice::Auto => runtime_http::TransportChoice::Auto,
+        TransportChoice::Http => runtime_http::TransportChoice::Http,
+        TransportChoice::Sse => runtime_http::TransportChoice::Sse,
     }
 }
 

@@ -141,6 +141,14 @@ fn every_bad_configuration_has_one_message_with_its_place() {
             "4:7: `era` is for `kind = \"mcp\"`, and this upstream is `kind = \"tool-server\"`",
         ),
         (
+            "[[upstream]]\nname = \"a\"\nkind = \"openapi\"\ntransport = \"sse\"\nurl = \"http://a\"",
+            "4:13: `transport` is for `kind = \"mcp\"`, and this upstream is `kind = \"openapi\"`",
+        ),
+        (
+            "[[upstream]]\nname = \"a\"\nera = \"modern\"\ntransport = \"sse\"\nurl = \"http://a\"",
+            "4:13: over HTTP+SSE nobody speaks the modern era",
+        ),
+        (
             "[[upstream]]\nname = \"a\"\nkind = \"tool-server\"\nurl = \"http://a/x?y=1\"",
             "4:7: the url of a tool server has no query: paths are added to it",
         ),

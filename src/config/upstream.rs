@@ -28,6 +28,9 @@ pub struct Upstream {
     /// Which eras of MCP it is spoken to in; for `kind = "mcp"`.
     #[serde(default)]
     pub era: EraChoice,
+    /// What carries the messages of MCP; for `kind = "mcp"`.
+    #[serde(default)]
+    pub transport: TransportChoice,
     /// Sent as `Authorization: Bearer …`.
     #[serde(default)]
     pub bearer: Option<Secret>,
@@ -99,6 +102,7 @@ impl Upstream {
             prefix: Prefix::default(),
             trust: Trust::default(),
             era: EraChoice::default(),
+            transport: TransportChoice::default(),
             bearer: None,
             headers: BTreeMap::new(),
             connect_timeout: default::connect_timeout(),
@@ -163,7 +167,7 @@ mod default {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Kind {
-    /// MCP over Streamable HTTP; the url is its endpoint.
+    /// MCP over Streamable HTTP or HTTP+SSE; the url is its endpoint.
     #[default]
     Mcp,
     /// A server with `GET /tools/list` and `POST /tools/execute/{tool}` below the url.
@@ -234,4 +238,17 @@ pub enum EraChoice {
     Legacy,
     /// Revision 2026-07-28 only.
     Modern,
+}
+
+/// What carries the messages of MCP to a target that is reached over HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TransportChoice {
+    /// What it takes, found by trying: Streamable HTTP, else HTTP+SSE.
+    #[default]
+    Auto,
+    /// Streamable HTTP only.
+    Http,
+    /// HTTP+SSE of revision 2024-11-05 only.
+    Sse,
 }

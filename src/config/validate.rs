@@ -15,7 +15,8 @@ use runtime_mcpp::{
 };
 
 use super::{
-    Config, Environment, EraChoice, HeaderText, Http, Invalid, Kind, Name, Peer, RuntimeChoice, Secret, ToolRule, Upstream,
+    Config, Environment, EraChoice, HeaderText, Http, Invalid, Kind, Name, Peer, RuntimeChoice, Secret, ToolRule,
+    TransportChoice, Upstream,
 };
 use crate::{
     catalog::NAME_BYTES_MAX,
@@ -430,6 +431,12 @@ impl Upstream {
         let kind = self.kind.as_str();
         if self.kind != Kind::Mcp && self.era != EraChoice::default() {
             return wrong("era", format!("`era` is for `kind = \"mcp\"`, and this upstream is `kind = \"{kind}\"`"));
+        }
+        if self.kind != Kind::Mcp && self.transport != TransportChoice::default() {
+            return wrong("transport", format!("`transport` is for `kind = \"mcp\"`, and this upstream is `kind = \"{kind}\"`"));
+        }
+        if self.era == EraChoice::Modern && self.transport == TransportChoice::Sse {
+            return wrong("transport", "over HTTP+SSE nobody speaks the modern era".to_owned());
         }
         if self.kind == Kind::ToolServer && self.url.as_ref().is_some_and(|url| url.as_url().query().is_some()) {
             return wrong("url", "the url of a tool server has no query: paths are added to it".to_owned());

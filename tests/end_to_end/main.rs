@@ -25,6 +25,7 @@ mod lifecycle;
 mod limits;
 mod listening;
 mod lists;
+mod old_servers;
 mod openapi;
 mod openapi_documents;
 mod p2p;

@@ -1,7 +1,7 @@
 //! One POST to an upstream: request out, answer in, whether it comes as JSON or as an event stream.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use runtime_api::{CallError, Delivery, ErrorCode};
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::Semaphore, time::timeout};
@@ -81,6 +81,14 @@ impl Endpoint {
         self.pool.give_back(exchange);
         Ok(whole)
     }
+}
+
+/// The headers of a GET that asks for a stream of events, in place of those of a POST.
+pub(crate) fn events_headers(headers: &HeaderMap) -> HeaderMap {
+    let mut headers = headers.clone();
+    headers.remove(header::CONTENT_TYPE);
+    headers.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
+    headers
 }
 
 /// What kind of answer the head announces.

@@ -1,8 +1,9 @@
-//! An MCP server over Streamable HTTP: its eras, its sessions, and calls to it.
+//! An MCP server over Streamable HTTP, or over HTTP+SSE: its eras, its sessions, and calls to it.
 
 mod fault;
 mod listen;
 mod look;
+mod old_sse;
 mod questions;
 mod session;
 mod sse_reply;
@@ -39,14 +40,15 @@ use twinway_proto::{
 use self::{
     fault::{AskError, client_error, of_another_era, refuses_sessions},
     listen::Tells,
+    old_sse::OldServer,
     session::{Owner, Session, Sessions},
     sse_reply::SseReply,
-    support::AtomicSupport,
+    support::{AtomicSupport, AtomicWire, Wire},
 };
 use crate::{
     exchange::{Content, content, refused_by},
     h1::{Exchange, RequestHead},
-    settings::EraChoice,
+    settings::{EraChoice, TransportChoice},
     site::{Site, add_trace},
 };
 
@@ -61,7 +63,13 @@ pub(crate) struct McpServer {
     site: Arc<Site>,
     /// Which eras may be used.
     era: EraChoice,
-    sessions: Sessions,
+    /// What may carry the messages of sessions.
+    transport: TransportChoice,
+    sessions: Sessions<Session>,
+    /// The same server, if it speaks HTTP+SSE.
+    old: OldServer,
+    /// What the last look that met the server found.
+    wire: AtomicWire,
     /// What the modern requests begin with that call a tool.
     tool_call: RequestHead,
     /// Tools whose arguments are mirrored in headers.
@@ -84,7 +92,11 @@ struct Ask<'a> {
 }
 
 impl McpServer {
-    pub(crate) fn new(site: Arc<Site>, era: EraChoice) -> Self {
+    pub(crate) fn new(site: Arc<Site>, era: EraChoice, transport: TransportChoice) -> Self {
+        let (wire, era) = match transport {
+            TransportChoice::Auto | TransportChoice::Http => (Wire::Http, era),
+            TransportChoice::Sse => (Wire::Sse, EraChoice::Legacy),
+        };
         let (modern, legacy) = match era {
             EraChoice::Auto => (Support::Unknown, Support::Unknown),
             EraChoice::Legacy => (Support::No, Support::Yes),
@@ -92,9 +104,12 @@ impl McpServer {
         };
         Self {
             tool_call: modern_head(&site, Method::ToolsCall.as_str()),
+            old: OldServer::new(Arc::clone(&site)),
             site,
             era,
+            transport,
             sessions: Sessions::new(),
+            wire: AtomicWire::new(wire),
             param_headers: ArcSwap::default(),
             ids: AtomicU64::new(1),
             modern: AtomicSupport::new(modern),
@@ -108,6 +123,11 @@ impl McpServer {
         Eras { modern: self.modern.get(), legacy: self.legacy.get() }
     }
 
+    /// Whether its sessions are streams of HTTP+SSE. A modern server has no such.
+    fn speaks_sse(&self) -> bool {
+        self.wire.get() == Wire::Sse && self.modern.get() != Support::Yes
+    }
+
     /// Makes a call. Dropping the future cancels it upstream.
     pub(crate) async fn call(&self, call: &Call) -> Result<Reply, CallError> {
         let answered = match self.era_for(call).await? {
@@ -115,6 +135,8 @@ impl McpServer {
                 Ok(question) if wants_input(&question, &call.client) => Box::pin(self.go_on(call, question)).await,
                 answered => answered,
             },
+            // Boxed: most servers of sessions speak Streamable HTTP, and a call to them should not have room for this.
+            Era::Legacy if self.speaks_sse() => Box::pin(self.old.call(call)).await,
             Era::Legacy => self.call_legacy(call).await,
         };
         if answered.as_ref().is_err_and(of_another_era) {
@@ -265,11 +287,16 @@ impl McpServer {
         // Boxed, as everything that a warm call does not do: a call's future is moved, and small is quick.
         let session = self.sessions.get(owner, || Box::pin(self.open_for(owner))).await;
         if session.as_ref().is_err_and(refuses_sessions) && self.era == EraChoice::Auto {
-            // It served sessions once and is another server now.
-            self.legacy.set(Support::Unknown);
-            self.site.wake.notify_one();
+            self.serves_no_sessions();
         }
         session
+    }
+
+    /// If it served sessions once, it is another server now.
+    fn serves_no_sessions(&self) {
+        if self.legacy.replace(Support::Unknown) == Support::Yes {
+            self.site.wake.notify_one();
+        }
     }
 
     async fn ask(&self, ask: Ask<'_>) -> Result<Incoming, AskError> {

@@ -61,10 +61,12 @@ impl Upstream {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Kind {
-    /// MCP over Streamable HTTP; the url is its endpoint.
+    /// MCP over Streamable HTTP, or over HTTP+SSE as servers of revision 2024-11-05 have it; the url is its endpoint.
     Mcp {
         /// Which eras may be used with it.
         era: EraChoice,
+        /// What may carry the messages.
+        transport: TransportChoice,
     },
     /// `GET /tools/list` and `POST /tools/execute/{tool}` below the url.
     ToolServer,
@@ -74,7 +76,7 @@ pub enum Kind {
 
 impl Default for Kind {
     fn default() -> Self {
-        Self::Mcp { era: EraChoice::default() }
+        Self::Mcp { era: EraChoice::default(), transport: TransportChoice::default() }
     }
 }
 
@@ -88,4 +90,16 @@ pub enum EraChoice {
     Legacy,
     /// Revision 2026-07-28 only.
     Modern,
+}
+
+/// What may carry the messages to a server of MCP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TransportChoice {
+    /// What the server takes: Streamable HTTP, else HTTP+SSE.
+    #[default]
+    Auto,
+    /// Streamable HTTP only.
+    Http,
+    /// HTTP+SSE only, which knows nothing but sessions.
+    Sse,
 }

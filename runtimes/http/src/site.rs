@@ -8,12 +8,14 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use runtime_api::{CallError, ErrorCode, Interest, Slots, TraceContext};
+use runtime_mcp::stream::Changed;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::task::TaskTracker;
 use twinway_proto::{
     envelope::{Notification, ParamsIndex},
     json,
 };
+use url::Url;
 
 use crate::{
     connect::Origin,
@@ -46,7 +48,7 @@ impl Site {
             pool: Pool::new(origin),
             background,
             telling: Arc::new(Semaphore::new(TELLING_MAX)),
-            path_and_query: path_and_query(&settings),
+            path_and_query: path_and_query(&settings.url),
             headers: fixed_headers(&settings, accept)?,
             answer_bytes_max: settings.answer_bytes_max,
         };
@@ -64,10 +66,22 @@ impl Site {
             | "notifications/resources/list_changed" => self.wake.notify_one(),
             "notifications/resources/updated" => {
                 let uri = updated_uri(message, notification.params.as_ref());
-                uri.zip(self.interest.get()).into_iter().for_each(|(uri, interest)| interest.updated(&uri));
+                uri.into_iter().for_each(|uri| self.updated(&uri));
             }
             _ => {}
         }
+    }
+
+    /// Takes note of changes that a conversation has collected.
+    pub(crate) fn changed(&self, changed: &Changed) {
+        if changed.lists() {
+            self.wake.notify_one();
+        }
+        changed.updated.iter().for_each(|uri| self.updated(uri));
+    }
+
+    fn updated(&self, uri: &str) {
+        self.interest.get().into_iter().for_each(|interest| interest.updated(uri));
     }
 }
 
@@ -107,7 +121,6 @@ fn fixed_headers(settings: &Upstream, accept: &'static str) -> Result<HeaderMap,
 }
 
 /// A parsed URL has nothing in its path that would have to be encoded.
-fn path_and_query(settings: &Upstream) -> Box<str> {
-    let url = &settings.url;
+pub(crate) fn path_and_query(url: &Url) -> Box<str> {
     url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path())).into()
 }

@@ -68,7 +68,7 @@ impl Target {
         };
         let site = Arc::new(Site::new(settings, accept, background)?);
         let server = match kind {
-            Kind::Mcp { era } => Server::Mcp(McpServer::new(Arc::clone(&site), era)),
+            Kind::Mcp { era, transport } => Server::Mcp(McpServer::new(Arc::clone(&site), era, transport)),
             Kind::ToolServer => Server::ToolServer(ToolServer::new(Arc::clone(&site))),
             Kind::OpenApi(settings) => Server::OpenApi(Box::new(OpenApiServer::new(Arc::clone(&site), *settings)?)),
         };

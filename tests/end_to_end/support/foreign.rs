@@ -75,7 +75,14 @@ pub(crate) async fn conformance_server(serves: &str) -> Result<(Program, String)
     Ok(serve(command).await)
 }
 
-/// The server that asks its client, over stdio: the program and its arguments.
+/// The server that asks its client, as revision 2024-11-05 has it: over HTTP+SSE, and its URL; port 0 takes a free one.
+pub(crate) async fn old_asking_server(port: u16) -> Result<(Program, String), String> {
+    let mut command = python_program("asking_server.py")?;
+    command.args(["--until-stdin-closes", "--only", "legacy", "--sse", "--port", &port.to_string()]);
+    Ok(serve(command).await)
+}
+
+/// The same server over stdio: the program and its arguments.
 pub(crate) fn asking_program(era: &str) -> Result<Vec<String>, String> {
     let mut command = python_program("asking_server.py")?;
     command.args(["--stdio", "--only", era]);
@@ -114,6 +121,13 @@ pub(crate) fn asked_client(arguments: &[&str]) -> Result<Program, String> {
 pub(crate) async fn everything() -> Result<(Program, String), String> {
     let mut command = node("everything.mjs")?;
     command.arg("--until-stdin-closes");
+    Ok(serve(command).await)
+}
+
+/// The same over HTTP+SSE.
+pub(crate) async fn everything_sse() -> Result<(Program, String), String> {
+    let mut command = node("everything.mjs")?;
+    command.args(["--until-stdin-closes", "--transport", "sse"]);
     Ok(serve(command).await)
 }
 

@@ -1,14 +1,23 @@
 //! One HTTP request on a connection of its own, so that dropping it is a client that goes away.
 
-use std::net::SocketAddr;
+use std::{convert::Infallible, net::SocketAddr};
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full};
-use hyper::{body::Incoming, client::conn};
+use hyper::{
+    body::{Body, Incoming},
+    client::conn,
+    server,
+    service::service_fn,
+};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
-use tokio::{net::TcpStream, task::JoinSet};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
 
 use super::within;
 
@@ -59,6 +68,26 @@ pub(crate) async fn send_h2(address: SocketAddr, request: Request<String>) -> An
     let response = within("an answer", sender.send_request(request)).await.unwrap();
     assert_eq!(response.version(), http::Version::HTTP_2);
     Open::new(response, driver).finish().await
+}
+
+/// Answers every request of every connection over HTTP/1.1.
+pub(crate) async fn accept<F, A, B>(listener: TcpListener, answer: F)
+where
+    F: Fn(Request<Incoming>) -> A + Clone + Send + 'static,
+    A: Future<Output = http::Response<B>> + Send + 'static,
+    B: Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + 'static,
+{
+    let mut connections = JoinSet::new();
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let answer = answer.clone();
+        connections.spawn(async move {
+            let service = service_fn(move |request| answer(request).map(Ok::<_, Infallible>));
+            // A gateway that goes away is what some tests want.
+            server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await.ok();
+        });
+    }
 }
 
 async fn connect(address: SocketAddr) -> TcpStream {

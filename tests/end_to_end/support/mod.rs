@@ -8,6 +8,7 @@ mod faulty;
 mod foreign;
 mod gateway;
 mod http;
+mod old_server;
 mod program;
 mod rmcp_server;
 mod scripted;
@@ -18,12 +19,13 @@ pub(crate) use command::twinway;
 pub(crate) use config::Setup;
 pub(crate) use faulty::{Faulty, Plan};
 pub(crate) use foreign::{
-    asked_client, asking_program, asking_server, conformance_server, curl, everything, everything_program, fastapi_app,
-    fastmcp_client, fastmcp_server, inspector, node_client, python_client, python_program, python_server, serve, skip,
-    task_server, time_program,
+    asked_client, asking_program, asking_server, conformance_server, curl, everything, everything_program, everything_sse,
+    fastapi_app, fastmcp_client, fastmcp_server, inspector, node_client, old_asking_server, python_client, python_program,
+    python_server, serve, skip, task_server, time_program,
 };
 pub(crate) use gateway::Gateway;
 pub(crate) use http::{Answer, Open, open, send};
+pub(crate) use old_server::OldServer;
 pub(crate) use program::Program;
 pub(crate) use rmcp_server::RmcpServer;
 pub(crate) use scripted::{Act, Garbage, Script, Scripted, Seen, Serves, closed_port};

@@ -5,15 +5,13 @@ mod garbage;
 
 use std::{
     collections::HashMap,
-    convert::Infallible,
     net::SocketAddr,
     sync::{Arc, Mutex},
 };
 
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::BodyExt;
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::TokioIo;
+use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 use tokio::{
@@ -22,7 +20,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{client::MODERN, within};
+use super::{client::MODERN, http::accept, within};
 use acts::Body;
 
 pub(crate) use acts::Act;
@@ -200,7 +198,8 @@ impl Scripted {
             gate: Semaphore::new(0),
         });
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, Arc::clone(&shared)));
+        let answering = Arc::clone(&shared);
+        tasks.spawn(accept(listener, move |request| answer(Arc::clone(&answering), request)));
         Self { address, shared, tasks }
     }
 
@@ -281,20 +280,6 @@ impl Scripted {
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
-    let mut connections = JoinSet::new();
-    loop {
-        let (stream, _) = listener.accept().await.unwrap();
-        stream.set_nodelay(true).unwrap();
-        let shared = Arc::clone(&shared);
-        connections.spawn(async move {
-            let service = service_fn(move |request| answer(Arc::clone(&shared), request));
-            // A gateway that goes away is what some tests want.
-            http1::Builder::new().serve_connection(TokioIo::new(stream), service).await.ok();
-        });
-    }
-}
-
 /// Marks a request as abandoned unless it was answered.
 struct Open {
     shared: Arc<Shared>,
@@ -318,9 +303,9 @@ impl Drop for Open {
     }
 }
 
-async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Response<Body> {
     let (head, body) = request.into_parts();
-    let Ok(body) = body.collect().await else { return Ok(acts::status(StatusCode::BAD_REQUEST)) };
+    let Ok(body) = body.collect().await else { return acts::status(StatusCode::BAD_REQUEST) };
     let body = String::from_utf8(body.to_bytes().to_vec()).unwrap();
     let message: Message<'_> = serde_json::from_str(if body.is_empty() { "{}" } else { &body }).unwrap();
     let params = message.params();
@@ -333,15 +318,14 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     });
     let script = shared.script.lock().unwrap().clone();
     if script.demands.iter().any(|(name, value)| head.headers.get(*name).is_none_or(|found| found != value)) {
-        return Ok(acts::done(open, acts::status(StatusCode::UNAUTHORIZED)));
+        return acts::done(open, acts::status(StatusCode::UNAUTHORIZED));
     }
     let modern = head.headers.get("mcp-protocol-version").is_some_and(|version| version == MODERN);
-    let response = if modern {
+    if modern {
         shared.modern(&script, &message, open).await
     } else {
         shared.legacy(&script, &head.method, &head.headers, &message, open).await
-    };
-    Ok(response)
+    }
 }
 
 impl Shared {

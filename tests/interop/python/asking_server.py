@@ -1,15 +1,15 @@
-"""An MCP server of one era that asks its client: the official Python SDK over Streamable HTTP, or over stdio.
+"""An MCP server of one era that asks its client: the official Python SDK over Streamable HTTP, HTTP+SSE, or stdio.
 
-    python asking_server.py --only {legacy,modern} [--port N | --stdio]
+    python asking_server.py --only {legacy,modern} [--port N] [--sse | --stdio]
 
 Tools: `form` asks a person to fill a form, `model` asks for a completion, `roots` for the client's roots, `all` for all three: one
 after the other in the legacy era, in one round in the modern one. Each returns what it was told. Beside them a prompt with a
 completable argument, a resource, a template, a tool `note` that logs at three levels, and a tool `touch` that says that the resource
-was updated. For whoever started it: `about` tells its process id and the names in its environment, and `die` ends it in the middle of the
-call.
+was updated. For whoever started it: `about` tells its process id and the names in its environment, `die` ends it in the middle of the
+call, and `linger` waits until it is cancelled and says both on stderr.
 
 A filter before the SDK, which serves both eras, refuses the other one as a server refuses it that does not know it.
-Prints {"ready": {"port": N, "url": "http://127.0.0.1:N/mcp"}} once it listens.
+Prints {"ready": {"port": N, "url": "http://127.0.0.1:N/mcp"}} once it listens; the path is /sse over HTTP+SSE.
 """
 
 import argparse
@@ -25,8 +25,13 @@ import anyio
 import mcp_types as types
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
+from mcp.server.sse import SseServerTransport
 from mcp.server.stdio import stdio_server
 from mcp.shared.exceptions import MCPError
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route
 
 from one_era import MODERN, only
 from serving import serve
@@ -105,6 +110,14 @@ def about() -> types.CallToolResult:
     return types.CallToolResult(content=[types.TextContent(type="text", text=json.dumps(said))])
 
 
+async def linger() -> types.CallToolResult:
+    print("lingering", file=sys.stderr, flush=True)
+    try:
+        await anyio.sleep_forever()
+    finally:
+        print("cancelled", file=sys.stderr, flush=True)
+
+
 async def call_tool(context: ServerRequestContext, params: types.CallToolRequestParams) -> Any:
     if params.name == "touch":
         return await touch(context)
@@ -113,6 +126,8 @@ async def call_tool(context: ServerRequestContext, params: types.CallToolRequest
     if params.name == "die":
         print("these are my last words", file=sys.stderr, flush=True)
         os._exit(7)
+    if params.name == "linger":
+        return await linger()
     if params.name == "note":
         return await note(context)
     if params.name not in ASKS:
@@ -122,7 +137,8 @@ async def call_tool(context: ServerRequestContext, params: types.CallToolRequest
 
 async def list_tools(_: ServerRequestContext, __: Any) -> types.ListToolsResult:
     nothing = {"type": "object", "properties": {}}
-    return types.ListToolsResult(tools=[types.Tool(name=name, input_schema=nothing) for name in [*ASKS, "note", "touch", "about", "die"]])
+    names = [*ASKS, "note", "touch", "about", "die", "linger"]
+    return types.ListToolsResult(tools=[types.Tool(name=name, input_schema=nothing) for name in names])
 
 
 async def list_prompts(_: ServerRequestContext, __: Any) -> types.ListPromptsResult:
@@ -204,17 +220,30 @@ async def stdio(era: str) -> None:
         await server.run(read, write, server.create_initialization_options())
 
 
+def sse(server: Server) -> Starlette:
+    """The server as revision 2024-11-05 has it."""
+    transport = SseServerTransport("/messages/")
+
+    async def stream(request: Request) -> Response:
+        async with transport.connect_sse(request.scope, request.receive, request._send) as (read, write):
+            await server.run(read, write, server.create_initialization_options())
+        return Response()
+
+    return Starlette(routes=[Route("/sse", stream), Mount("/messages/", transport.handle_post_message)])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=["legacy", "modern"], required=True, help="the era that is served")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free port")
+    parser.add_argument("--sse", action="store_true", help="serve over HTTP+SSE")
     parser.add_argument("--stdio", action="store_true", help="serve over standard input and output")
     parser.add_argument("--until-stdin-closes", action="store_true", help="end when stdin closes")
     options = parser.parse_args()
     if options.stdio:
         return asyncio.run(stdio(options.only))
-    app = only(options.only, build().streamable_http_app())
-    serve(app, options.port, "/mcp", options.until_stdin_closes)
+    app, path = (sse(build()), "/sse") if options.sse else (build().streamable_http_app(), "/mcp")
+    serve(only(options.only, app), options.port, path, options.until_stdin_closes)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ use runtime_api::{CallError, Caller, Era, Interest, Kind};
 use runtime_mcp::{
     handshake::{self, ServerFacts},
     incoming::is_number,
+    stream::listening,
 };
 use tokio::{
     sync::watch,
@@ -142,6 +143,7 @@ impl McpServer {
     async fn hear(&self, told: Tells, interest: &Interest) -> Over {
         let heard = match told.era {
             Era::Modern => self.hear_modern(told, interest).await,
+            Era::Legacy if self.speaks_sse() => self.hear_on_stream(told, interest).await,
             Era::Legacy => self.hear_in_session(told, interest).await,
         };
         match heard {
@@ -174,6 +176,20 @@ impl McpServer {
         let params = handshake::own_params(&told.wanted(&wanted.borrow_and_update()));
         let exchange = self.site.endpoint.post(self.modern_head(LISTEN), envelope::request(id, LISTEN, Some(params))).await?;
         Ok((self.stream_of(exchange, None).await?, id))
+    }
+
+    /// The one stream of the gateway's own session over HTTP+SSE. What comes on it is heard in any case; here it is kept, and the
+    /// URIs are subscribed to.
+    async fn hear_on_stream(&self, told: Tells, interest: &Interest) -> Result<(), Over> {
+        let stream = self.old.stream(&Owner::gateway()).await.map_err(CallError::from)?;
+        if told.lists() {
+            self.site.wake.notify_one();
+        }
+        tokio::select! {
+            biased;
+            () = stream.connection().ended() => Ok(()),
+            never = listening::keep(stream.connection(), Era::Legacy, stream.facts(), interest) => match never {},
+        }
     }
 
     /// The stream of the gateway's own session, in which the URIs are subscribed to one by one.

@@ -12,7 +12,7 @@ use runtime_mcp::{
     handshake::{self, ServerFacts},
     listing::{Listing, Next},
 };
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 use twinway_proto::{
     envelope,
     headers::{InvalidParamHeader, ParamHeaders},
@@ -21,14 +21,16 @@ use twinway_proto::{
 
 use super::{
     Ask, McpServer,
-    fault::AskError,
+    fault::{AskError, refuses_sessions},
     listen::Tells,
+    old_sse::OpenError,
     session::{Owner, Session},
+    support::Wire,
 };
 use crate::{
     exchange::{Content, content, refused, refused_by},
     h1::Exchange,
-    settings::EraChoice,
+    settings::{EraChoice, TransportChoice},
     target::Found,
 };
 
@@ -37,7 +39,7 @@ impl McpServer {
     pub(crate) async fn look(&self) -> Result<Found, CallError> {
         let mut facts = self.probe_modern().await?;
         if facts.is_none() {
-            facts = Some(self.session(&Owner::gateway()).await?.facts.clone());
+            facts = Some(self.meet().await?);
         }
         let facts = facts.unwrap_or_default();
         let mut items = Items::default();
@@ -49,6 +51,41 @@ impl McpServer {
         let tells = Tells::of(era, &facts);
         self.tells.send_if_modified(|known| std::mem::replace(known, tells) != tells);
         Ok(Found { items, eras: self.eras(), about: facts.about })
+    }
+
+    /// What a server of sessions says of itself, over whatever carries its messages. What carried them last is tried first.
+    async fn meet(&self) -> Result<ServerFacts, CallError> {
+        let wire = self.wire.get();
+        let refused = match self.meet_over(wire).await {
+            Err(OpenError::NotSpoken(error)) if self.transport == TransportChoice::Auto => error,
+            met => return Ok(met?),
+        };
+        let other = wire.other();
+        match self.meet_over(other).await {
+            Ok(facts) => {
+                self.wire.set(other);
+                let target = &self.site.settings.target;
+                info!(target_name = %target, transport = other.as_str(), "found what carries the messages of the upstream");
+                Ok(facts)
+            }
+            Err(OpenError::NotSpoken(_)) => Err(refused),
+            Err(OpenError::Failed(error)) => Err(error),
+        }
+    }
+
+    async fn meet_over(&self, wire: Wire) -> Result<ServerFacts, OpenError> {
+        match wire {
+            Wire::Http => match self.session(&Owner::gateway()).await {
+                Ok(session) => Ok(session.facts.clone()),
+                Err(error) if refuses_sessions(&error) => Err(OpenError::NotSpoken(error)),
+                Err(error) => Err(OpenError::Failed(error)),
+            },
+            Wire::Sse => {
+                let facts = self.old.stream(&Owner::gateway()).await?.facts().clone();
+                self.legacy.set(Support::Yes);
+                Ok(facts)
+            }
+        }
     }
 
     async fn list(&self, kind: Kind) -> Result<Vec<Item>, CallError> {
@@ -83,6 +120,9 @@ impl McpServer {
 
     /// A request that the gateway makes for itself, in the era that the upstream serves.
     async fn ask_for_itself(&self, method: &'static str, members: &str) -> Result<Incoming, CallError> {
+        if self.speaks_sse() {
+            return self.old.ask_for_itself(method, members).await;
+        }
         for _ in 0..2 {
             let id = self.next_id();
             let modern = self.modern.get() == Support::Yes;
@@ -161,6 +201,7 @@ impl McpServer {
     pub(crate) async fn end_sessions(&self, all: bool) {
         let sessions = self.sessions.take_idle(all);
         join_all(sessions.iter().map(|session| self.end_session(session))).await;
+        self.old.end_streams(all);
     }
 
     /// DELETE, as far as the upstream takes it (405 is allowed). One second is enough for a courtesy.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use dashmap::DashMap;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue};
 use runtime_api::{Call, CallError, Declared, ErrorCode, Principal};
 use runtime_mcp::{client::LogFloor, handshake::ServerFacts};
 use tokio::{sync::OnceCell, time::Instant};
@@ -18,7 +18,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use twinway_proto::headers::{MCP_PROTOCOL_VERSION, MCP_SESSION_ID};
 
 use super::questions::Asking;
-use crate::{exchange::Endpoint, h1::RequestHead};
+use crate::{
+    exchange::{Endpoint, events_headers},
+    h1::RequestHead,
+};
 
 /// Sessions at one upstream. Servers keep hundreds of kilobytes for each.
 const SESSIONS_MAX: usize = 1024;
@@ -88,10 +91,7 @@ impl Session {
 
     /// The headers of a GET that opens a stream of the session.
     pub(crate) fn listening_headers(&self) -> HeaderMap {
-        let mut headers = self.headers.clone();
-        headers.remove(header::CONTENT_TYPE);
-        headers.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
-        headers
+        events_headers(&self.headers)
     }
 
     /// Whether the upstream keeps anything that has to be ended.
@@ -100,21 +100,21 @@ impl Session {
     }
 }
 
-/// The sessions of one upstream.
+/// The sessions of one upstream; what a session is depends on what carries it.
 #[derive(Debug)]
-pub(crate) struct Sessions {
-    slots: DashMap<Owner, Arc<Slot>>,
+pub(crate) struct Sessions<S> {
+    slots: DashMap<Owner, Arc<Slot<S>>>,
     epoch: Instant,
 }
 
 #[derive(Debug)]
-struct Slot {
-    session: OnceCell<Arc<Session>>,
+struct Slot<S> {
+    session: OnceCell<Arc<S>>,
     /// Milliseconds after the epoch.
     used_ms: AtomicU64,
 }
 
-impl Sessions {
+impl<S> Sessions<S> {
     pub(crate) fn new() -> Self {
         Self { slots: DashMap::new(), epoch: Instant::now() }
     }
@@ -122,9 +122,10 @@ impl Sessions {
     /// The owner's session. Opened once, however many calls wait for it.
     ///
     /// Cancel-safe: when the call that opens it is dropped, the next one opens it.
-    pub(crate) async fn get<F>(&self, owner: &Owner, open: impl FnOnce() -> F) -> Result<Arc<Session>, CallError>
+    pub(crate) async fn get<F, E>(&self, owner: &Owner, open: impl FnOnce() -> F) -> Result<Arc<S>, E>
     where
-        F: Future<Output = Result<Arc<Session>, CallError>>,
+        F: Future<Output = Result<Arc<S>, E>>,
+        E: From<CallError>,
     {
         let slot = self.slot(owner)?;
         slot.used_ms.store(self.now_ms(), Ordering::Relaxed);
@@ -133,12 +134,12 @@ impl Sessions {
     }
 
     /// Forgets a session that the upstream does not know any more, unless it was replaced already.
-    pub(crate) fn forget(&self, owner: &Owner, expired: &Arc<Session>) {
+    pub(crate) fn forget(&self, owner: &Owner, expired: &Arc<S>) {
         self.slots.remove_if(owner, |_, slot| slot.session.get().is_some_and(|session| Arc::ptr_eq(session, expired)));
     }
 
     /// Takes out the sessions that nobody used lately, or all of them.
-    pub(crate) fn take_idle(&self, all: bool) -> Vec<Arc<Session>> {
+    pub(crate) fn take_idle(&self, all: bool) -> Vec<Arc<S>> {
         let oldest_ms = self.now_ms().saturating_sub(u64::try_from(IDLE_MAX.as_millis()).unwrap_or(u64::MAX));
         let mut taken = Vec::new();
         self.slots.retain(|_, slot| {
@@ -153,7 +154,7 @@ impl Sessions {
         taken
     }
 
-    fn slot(&self, owner: &Owner) -> Result<Arc<Slot>, CallError> {
+    fn slot(&self, owner: &Owner) -> Result<Arc<Slot<S>>, CallError> {
         if let Some(slot) = self.slots.get(owner).map(|slot| Arc::clone(&slot)) {
             return Ok(slot);
         }

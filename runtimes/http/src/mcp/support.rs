@@ -1,6 +1,6 @@
-//! Whether an upstream serves an era: many calls read it, a probe writes it.
+//! Whether an upstream serves an era, and what carries the messages to it: many calls read it, a look writes it.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use runtime_api::Support;
 
@@ -31,5 +31,48 @@ impl AtomicSupport {
             found if found == Support::No as u8 => Support::No,
             _ => Support::Unknown,
         }
+    }
+}
+
+/// What carries the messages of sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wire {
+    /// Streamable HTTP.
+    Http,
+    /// HTTP+SSE (2024-11-05).
+    Sse,
+}
+
+impl Wire {
+    pub(super) const fn other(self) -> Self {
+        match self {
+            Self::Http => Self::Sse,
+            Self::Sse => Self::Http,
+        }
+    }
+
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Sse => "sse",
+        }
+    }
+}
+
+/// [`Wire`] that many calls read and a look writes.
+#[derive(Debug)]
+pub(super) struct AtomicWire(AtomicBool);
+
+impl AtomicWire {
+    pub(super) fn new(wire: Wire) -> Self {
+        Self(AtomicBool::new(wire == Wire::Sse))
+    }
+
+    pub(super) fn get(&self) -> Wire {
+        if self.0.load(Ordering::Acquire) { Wire::Sse } else { Wire::Http }
+    }
+
+    pub(super) fn set(&self, wire: Wire) {
+        self.0.store(wire == Wire::Sse, Ordering::Release);
     }
 }

@@ -134,7 +134,9 @@ impl Shared {
 
     /// Tells the only client that can be meant that what it was sent elsewhere for has been done.
     fn done_elsewhere(&self, message: &Bytes, params: &ParamsIndex) -> bool {
-        let Some(caller) = self.pending.only_caller(|caller| caller.wants().requests.has(Declared::ELICITATION_URL)) else { return false };
+        let Some(caller) = self.pending.only_caller(|caller| caller.wants().requests.has(Declared::ELICITATION_URL)) else {
+            return false;
+        };
         let told = caller.notify(client::ELICITATION_COMPLETE, message.slice(params.range.clone())).now_or_never();
         matches!(told, Some(Ok(())))
     }
