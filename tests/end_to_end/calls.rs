@@ -210,6 +210,27 @@ async fn an_argument_that_the_schema_mirrors_is_sent_in_a_header_too() {
 }
 
 #[tokio::test]
+async fn a_call_whose_headers_are_not_what_the_tool_wants_now_is_made_once_more_with_those_that_it_wants() {
+    let plain = MIRRORING.replace(r#","x-mcp-header":"Region""#, "");
+    let other = MIRRORING.replace("\"Region\"", "\"Place\"");
+    let wanting =
+        |definition: &str| Script::new(Serves::Modern).defined("query", definition, Act::Echo).mirrors("mcp-param-place");
+    for (known, becomes, calls) in [(&plain, &other, 2), (&MIRRORING.to_owned(), &other, 2), (&plain, &plain, 1)] {
+        let (gateway, upstream) = behind(Script::new(Serves::Modern).defined("query", known, Act::Echo)).await;
+        let client = gateway.legacy().await;
+        client.call("up.query", "{}").await.result();
+        upstream.becomes(wanting(becomes));
+
+        let answer = client.call("up.query", r#"{"region":"eu-west"}"#).await;
+
+        let headers: Vec<_> = upstream.calls()[1..].iter().map(|call| call.header("mcp-param-place").to_owned()).collect();
+        assert_eq!(headers.len(), calls, "{known} -> {becomes}");
+        assert_eq!(answer.messages()[0].get("result").is_some(), calls == 2, "{}", answer.text());
+        assert_eq!(headers.last().map(String::as_str), Some(if calls == 2 { "eu-west" } else { "" }));
+    }
+}
+
+#[tokio::test]
 async fn a_mirrored_argument_that_says_something_else_is_refused_before_anything_is_called() {
     let (gateway, upstream) = behind(Script::new(Serves::Modern).defined("query", MIRRORING, Act::Echo)).await;
     let client = gateway.modern();

@@ -19,7 +19,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 use runtime_api::{Call, CallError, Caller, Declared, Era, Eras, ErrorCode, LogLevel, Logging, Method, Reply, Support};
 use runtime_mcp::{
     Incoming, client, handshake,
@@ -38,7 +38,7 @@ use twinway_proto::{
 };
 
 use self::{
-    fault::{AskError, client_error, of_another_era, refuses_sessions},
+    fault::{AskError, client_error, mismatches_headers, of_another_era, refuses_sessions},
     listen::Tells,
     old_sse::OldServer,
     session::{Owner, Session, Sessions},
@@ -80,6 +80,9 @@ pub(crate) struct McpServer {
     /// Of which changes it tells, if the last look found that it tells of any.
     tells: watch::Sender<Option<Tells>>,
 }
+
+/// Headers that repeat arguments.
+type Mirrored = Vec<(HeaderName, HeaderValue)>;
 
 /// A request on its way to the upstream.
 struct Ask<'a> {
@@ -174,7 +177,18 @@ impl McpServer {
         input::rounds(call, question, |round| async move { self.call_modern(&round).await }).await
     }
 
+    /// A call that was refused unseen, because the tool wants other arguments mirrored than it did, is made once more.
     async fn call_modern(&self, call: &Call) -> Result<Incoming, CallError> {
+        let mirrored = self.mirrored_arguments(call);
+        match self.call_mirroring(call, &mirrored).await {
+            Err(error) if call.method == Method::ToolsCall && mismatches_headers(&error) => {
+                Box::pin(self.call_mirroring_anew(call, &mirrored, error)).await
+            }
+            answered => answered,
+        }
+    }
+
+    async fn call_mirroring(&self, call: &Call, mirrored: &Mirrored) -> Result<Incoming, CallError> {
         let id = self.next_id();
         let params = outgoing::params(call, self.hop(call, Era::Modern, id))?;
         let mut head = match call.method {
@@ -184,8 +198,8 @@ impl McpServer {
         if call.method.is_mirrored() {
             head.add(&MCP_NAME, &encode_value(&call.name));
         }
-        if call.method == Method::ToolsCall {
-            self.mirror_arguments(call, &mut head);
+        for (name, value) in mirrored {
+            head.add(name, value);
         }
         add_trace(&call.trace, &mut head);
         let ask = Ask { id, method: call.method.as_str(), params: Some(params), head, caller: &call.caller, session: None };
@@ -340,14 +354,31 @@ impl McpServer {
         Hop { era, progress_token, gateway: false, trusted: self.site.settings.trusted }
     }
 
-    fn mirror_arguments(&self, call: &Call, head: &mut RequestHead) {
+    /// The arguments that the tool wants to see in headers, too.
+    fn mirrored_arguments(&self, call: &Call) -> Mirrored {
+        if call.method != Method::ToolsCall {
+            return Mirrored::new();
+        }
         let index = self.param_headers.load();
-        let Some(mirrored) = index.get(&call.name) else { return };
+        let Some(mirrored) = index.get(&call.name) else { return Mirrored::new() };
         let raw = call.params.arguments.clone().and_then(|range| std::str::from_utf8(&call.params.raw[range]).ok());
         // Arguments that cannot be mirrored do not fit the tool's schema: the upstream says so better.
-        for (name, value) in mirrored.from_arguments(raw.unwrap_or("{}")).unwrap_or_default() {
-            head.add(&name, &value);
+        mirrored.from_arguments(raw.unwrap_or("{}")).unwrap_or_default()
+    }
+
+    /// Lists the tools anew, unless somebody else has, and makes the call once more if it has other headers now than it was
+    /// `refused` with.
+    async fn call_mirroring_anew(&self, call: &Call, before: &Mirrored, refused: CallError) -> Result<Incoming, CallError> {
+        let mut mirrored = self.mirrored_arguments(call);
+        if mirrored == *before && self.refresh_mirrored().await.is_ok() {
+            mirrored = self.mirrored_arguments(call);
         }
+        if mirrored == *before {
+            return Err(refused);
+        }
+        // What else is another about the tools, the next look finds.
+        self.site.wake.notify_one();
+        self.call_mirroring(call, &mirrored).await
     }
 
     fn modern_head(&self, method: &str) -> RequestHead {

@@ -47,13 +47,15 @@ pub(crate) struct Script {
     says: String,
     /// What it answers to other methods: a raw result, or nothing at all.
     answers: Vec<(&'static str, Option<String>)>,
+    mirrors: Vec<&'static str>,
 }
 
 impl Script {
     /// A server without tools.
     pub(crate) fn new(serves: Serves) -> Self {
         let (offers, says) = (r#"{"tools":{}}"#.to_owned(), String::new());
-        Self { serves, tools: Vec::new(), page_size: 1000, demands: Vec::new(), offers, says, answers: Vec::new() }
+        let (tools, demands, answers, mirrors) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { serves, tools, page_size: 1000, demands, offers, says, answers, mirrors }
     }
 
     /// With these raw capabilities.
@@ -98,6 +100,12 @@ impl Script {
     /// Refuses requests without this header with 401.
     pub(crate) fn demands(mut self, header: &'static str, value: &str) -> Self {
         self.demands.push((header, value.to_owned()));
+        self
+    }
+
+    /// Refuses modern calls of tools without this header with -32020.
+    pub(crate) fn mirrors(mut self, header: &'static str) -> Self {
+        self.mirrors.push(header);
         self
     }
 }
@@ -322,7 +330,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Response<Bod
     }
     let modern = head.headers.get("mcp-protocol-version").is_some_and(|version| version == MODERN);
     if modern {
-        shared.modern(&script, &message, open).await
+        shared.modern(&script, &head.headers, &message, open).await
     } else {
         shared.legacy(&script, &head.method, &head.headers, &message, open).await
     }
@@ -338,7 +346,7 @@ impl Shared {
         Open { shared: Arc::clone(self), place, answered: false }
     }
 
-    async fn modern(&self, script: &Script, message: &Message<'_>, open: Open) -> Response<Body> {
+    async fn modern(&self, script: &Script, headers: &HeaderMap, message: &Message<'_>, open: Open) -> Response<Body> {
         let id = message.id.map_or("null", RawValue::get);
         if script.serves == Serves::Legacy {
             // What servers of the TypeScript SDK 1.x say to a request without a session.
@@ -357,6 +365,9 @@ impl Shared {
                 open,
                 acts::result(id, &script.page(message, r#""resultType":"complete","ttlMs":0,"cacheScope":"private","#)),
             ),
+            "tools/call" if script.mirrors.iter().any(|name| !headers.contains_key(*name)) => {
+                acts::done(open, acts::failure(400, id, r#"{"code":-32020,"message":"a header is not what it should be"}"#))
+            }
             "tools/call" => self.call(script, message, true, open).await,
             method if script.knows(method) => script.answer(method, id, open).await,
             _ => acts::done(open, acts::failure(404, id, r#"{"code":-32601,"message":"no such method"}"#)),

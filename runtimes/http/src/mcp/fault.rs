@@ -8,6 +8,9 @@ use twinway_proto::envelope::{self, Message};
 
 use crate::exchange::refused;
 
+/// `HeaderMismatch` (2026-07-28).
+const HEADER_MISMATCH: i64 = -32020;
+
 /// No answer.
 pub(super) enum AskError {
     /// The upstream does not know the session (any more). The request was not executed.
@@ -62,6 +65,11 @@ pub(super) fn refuses_sessions(error: &CallError) -> bool {
 /// Whether the upstream refused a call because it is another server, of another era, than it was.
 pub(super) fn of_another_era(error: &CallError) -> bool {
     error.answer().and_then(|answer| error_code(answer)).is_some_and(|code| (-32022..=-32020).contains(&code))
+}
+
+/// Whether the upstream refused a call unseen, because its headers do not say what its body says (2026-07-28, Streamable HTTP).
+pub(super) fn mismatches_headers(error: &CallError) -> bool {
+    error.answer().and_then(|answer| error_code(answer)) == Some(HEADER_MISMATCH)
 }
 
 #[cfg(test)]

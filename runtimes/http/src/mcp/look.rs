@@ -88,6 +88,13 @@ impl McpServer {
         }
     }
 
+    /// Lists the tools for nothing but what they want mirrored in headers.
+    pub(super) async fn refresh_mirrored(&self) -> Result<(), CallError> {
+        let tools = self.list(Kind::Tool).await?;
+        self.param_headers.store(Arc::new(mirrored(&tools)));
+        Ok(())
+    }
+
     async fn list(&self, kind: Kind) -> Result<Vec<Item>, CallError> {
         let mut listing = Listing::new(kind);
         let mut members = String::new();
