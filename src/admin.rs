@@ -1,20 +1,25 @@
-//! What an operator may ask a running gateway: read-only documents about what it knows at this moment.
+//! What an operator may ask a running gateway: documents about what it knows at this moment. One thing may be changed: which
+//! definitions of tools are accepted.
 //!
 //! Their shapes are stable: members are added, never renamed or taken away. `README.md` lists them. Nothing here reads a
 //! socket; the way in hands over path and query, and carries the document back.
 
 mod changes;
 mod compare;
+mod quarantine;
 mod query;
 mod route;
 mod targets;
 mod tools;
 
+use http::StatusCode;
 use percent_encoding::percent_decode_str;
+use runtime_api::ErrorCode;
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::catalog::{Catalog, Snapshot, View};
+use crate::catalog::{AcceptError, Catalog, Fingerprint, Snapshot, View};
+pub use quarantine::{ACCEPT, accept};
 pub use query::Query;
 
 /// Where all of it is.
@@ -30,8 +35,25 @@ pub enum AdminError {
     #[error("there is no upstream or peer `{0}`")]
     UnknownView(String),
     /// Another path.
-    #[error("there is nothing at `{0}`; {PREFIX} has tools, route/TOOL, upstreams, peers, compare and changes")]
+    #[error("there is nothing at `{0}`; {PREFIX} has tools, route/TOOL, upstreams, peers, compare, changes and quarantine")]
     UnknownPath(String),
+    /// No tool of that name waits to be accepted.
+    #[error("no tool `{0}` is quarantined")]
+    NotQuarantined(String),
+    /// It is not what it was when somebody looked at it.
+    #[error("the definition of `{tool}` is {present} by now; look at it again")]
+    Stale {
+        /// The tool.
+        tool: String,
+        /// Its present digest.
+        present: Fingerprint,
+    },
+    /// It is good, and cannot be remembered.
+    #[error(transparent)]
+    NotAccepted(#[from] AcceptError),
+    /// A body that says something else than what to accept.
+    #[error("the body says what to accept, as {{\"tool\": NAME, \"digest\": DIGEST}}: {0}")]
+    Body(String),
     /// A part of the query that means nothing here.
     #[error("`{key}` cannot be asked here; known are {known}")]
     UnknownKey {
@@ -76,6 +98,10 @@ pub fn answer(catalog: &Catalog, path: &str, query: &str) -> Result<Vec<u8>, Adm
             let query = Query::parse(query, &["view", "tool", "category", "after", "limit"])?;
             compare::document(&snapshot, &query).map(|document| write(&document))
         }
+        "quarantine" => {
+            let query = Query::parse(query, &["view", "tool", "after", "limit"])?;
+            quarantine::document(&snapshot, &query).map(|document| write(&document))
+        }
         "changes" => {
             let query = Query::parse(query, &["since"])?;
             Ok(write(&changes::document(catalog, &query)))
@@ -85,10 +111,17 @@ pub fn answer(catalog: &Catalog, path: &str, query: &str) -> Result<Vec<u8>, Adm
 }
 
 impl AdminError {
-    /// Whether what was asked for is not there; otherwise it was asked wrongly.
+    /// What this is called over HTTP and in errors.
     #[must_use]
-    pub const fn is_not_found(&self) -> bool {
-        matches!(self, Self::UnknownTool(_) | Self::UnknownView(_) | Self::UnknownPath(_))
+    pub const fn status(&self) -> (StatusCode, ErrorCode) {
+        match self {
+            Self::UnknownTool(_) | Self::UnknownView(_) | Self::UnknownPath(_) | Self::NotQuarantined(_) => {
+                (StatusCode::NOT_FOUND, ErrorCode::UnknownName)
+            }
+            Self::Stale { .. } => (StatusCode::CONFLICT, ErrorCode::InvalidParams),
+            Self::NotAccepted(_) => (StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Internal),
+            Self::UnknownKey { .. } | Self::Value { .. } | Self::Body(_) => (StatusCode::BAD_REQUEST, ErrorCode::InvalidParams),
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    catalog::{self, Catalog},
+    catalog::{self, Catalog, Pins, PinsError},
     config::{self, Config, EraChoice, Kind, Share, TransportChoice, Trust},
     layers::{self, Cache},
     mcp::{Binding, SealError, Server},
@@ -62,6 +62,9 @@ pub enum BuildError {
     /// The key for sealed handles.
     #[error(transparent)]
     Seal(#[from] SealError),
+    /// The file of pins.
+    #[error(transparent)]
+    Pins(#[from] PinsError),
     /// The HTTP address.
     #[error(transparent)]
     Http(#[from] BindError),
@@ -174,6 +177,7 @@ impl AppBuilder {
         let stdio_runtime = StdioRuntime::new(servers(&config));
         let stdio_control = stdio_runtime.control();
         let mut runtimes: Vec<Box<dyn Runtime>> = vec![Box::new(http_runtime), Box::new(stdio_runtime)];
+        let pins = Pins::open(&config.definitions.pins_file)?;
         let node = bind_node(&config).await?;
         let handle = node.as_ref().map(|(node, _)| node.handle());
         let metrics = Metrics::new(handle.as_ref().map(|handle| NodeRefusals(handle.refusals())));
@@ -191,7 +195,7 @@ impl AppBuilder {
         };
         runtimes.extend(more_runtimes);
 
-        let (mut catalog_builder, catalog) = catalog::Builder::new(&config, metrics.clone());
+        let (mut catalog_builder, catalog) = catalog::Builder::new(&config, metrics.clone(), pins);
         for runtime in &runtimes {
             catalog_builder.add(&**runtime);
         }

@@ -4,11 +4,15 @@ mod candidates;
 mod capabilities;
 mod changes;
 mod definition;
+mod fingerprint;
 mod instructions;
 mod known;
 mod names;
+mod offered;
+mod pins;
 mod rules;
 mod shelf;
+mod sound;
 mod template;
 mod view;
 
@@ -24,7 +28,7 @@ use runtime_api::{ANSWER_TIMEOUT, CallService, Item, Kind, Offers, RuntimeId, Su
 use runtime_mcpp::Carrier;
 use tokio::{
     sync::watch,
-    time::{Duration, Instant},
+    time::{Duration, Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -32,17 +36,23 @@ use twinway_proto::headers::ParamHeaders;
 
 pub use capabilities::{Capabilities, Tasks};
 pub use changes::{Changed, Changes, Listed, Touched, ViewChanges};
+pub use fingerprint::Fingerprint;
 pub use names::NAME_BYTES_MAX;
+pub use offered::Unsound;
+pub use pins::{AcceptError, Pin, Pins, PinsError, Quarantined};
 pub use rules::Rules;
 pub use shelf::{Page, Shelf};
+pub use sound::{Flaw, shown, spelled_out};
 pub use view::{TaskSource, View};
 
 use changes::History;
 use known::Known;
-use names::{Named, Offered};
+use names::Named;
+use offered::{Offered, Taking};
+use sound::Care;
 
 use crate::{
-    config::{Config, Prefix, Routing, Trust},
+    config::{Config, Name, PinMode, Prefix, Routing, ToolRule, Trust},
     layers::{Caching, Guards},
     metadata::{Metadata, Sources},
     router::{self, Average, Candidate, Reason, Route},
@@ -104,6 +114,8 @@ const ANY_TASK: &str = "{taskId}";
 /// How long one request waits for the end of a task. Longer than this neither servers nor proxies hold a request open, and a client
 /// that wants to wait for longer asks again.
 const TASK_WAIT_MAX: Duration = ANSWER_TIMEOUT;
+/// How long after it failed the file of pins is written again without anybody asking: whatever was in the way is rarely gone at once.
+const SAVE_AGAIN: Duration = Duration::from_secs(30);
 
 /// A tool that is not offered as somebody wanted it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,6 +161,10 @@ pub struct Snapshot {
     pub alone: HashMap<Arc<str>, View>,
     /// What could not be offered.
     pub refused: Vec<Refused>,
+    /// Tools whose definition was repaired, or is beyond that.
+    pub unsound: Vec<Unsound>,
+    /// Tools that somebody has to accept first, by their names in the merged view.
+    pub quarantined: Vec<Arc<Quarantined>>,
     targets: Vec<(RuntimeId, Arc<TargetOffers>)>,
 }
 
@@ -177,6 +193,7 @@ impl Snapshot {
 struct Manner {
     prefix: Prefix,
     trust: Trust,
+    pin: PinMode,
 }
 
 /// A runtime as the catalogue needs it.
@@ -192,6 +209,7 @@ pub struct Catalog {
     snapshot: Arc<ArcSwap<Snapshot>>,
     changed: watch::Sender<u64>,
     history: Arc<History>,
+    pins: Pins,
 }
 
 /// Builds snapshots from what the runtimes offer. Runs until told to stop.
@@ -203,6 +221,7 @@ pub struct Builder {
     manners: HashMap<String, Manner>,
     metadata: Sources,
     separator: Arc<str>,
+    care: Care,
     metrics: Metrics,
     route_metrics: HashMap<(RuntimeId, TargetId, Arc<str>), Arc<RouteMetrics>>,
     routing: Routing,
@@ -245,6 +264,12 @@ impl Catalog {
         self.history.touches(number, view)
     }
 
+    /// Which definitions are accepted.
+    #[must_use]
+    pub const fn pins(&self) -> &Pins {
+        &self.pins
+    }
+
     /// Waits until each target has answered or failed, or `limit` is over.
     pub async fn settled(&self, limit: Duration) {
         self.settled_where(limit, |_| true).await;
@@ -270,9 +295,9 @@ impl Catalog {
 impl Builder {
     /// A builder without runtimes, and the catalogue that it fills.
     #[must_use]
-    pub fn new(config: &Config, metrics: Metrics) -> (Self, Catalog) {
+    pub fn new(config: &Config, metrics: Metrics, pins: Pins) -> (Self, Catalog) {
         let (changed, _) = watch::channel(0);
-        let catalog = Catalog { snapshot: Arc::default(), changed, history: Arc::default() };
+        let catalog = Catalog { snapshot: Arc::default(), changed, history: Arc::default(), pins };
         let rules = Rules::new(config);
         let builder = Self {
             sources: Vec::new(),
@@ -281,6 +306,7 @@ impl Builder {
             manners: manners(config),
             metadata: Sources::new(config),
             separator: config.http.separator.as_str().into(),
+            care: care(config),
             routing: config.routing.clone(),
             guards: Guards::new(config, metrics.clone()),
             averages: HashMap::new(),
@@ -308,14 +334,18 @@ impl Builder {
     pub async fn run(mut self, stop: CancellationToken) {
         let offers = self.sources.iter().map(|source| tokio_stream_of(source.offers.clone()));
         let rules = tokio_stream_of(self.rules.changes());
-        let mut changes = futures_util::stream::select_all(offers.chain([rules]));
+        let accepted = tokio_stream_of(self.catalog.pins.accepted());
+        let mut changes = futures_util::stream::select_all(offers.chain([rules, accepted]));
         loop {
+            // Whoever accepts a tool waits for this; what a first list holds is pinned as soon as it is in the file.
+            self.catalog.pins.save().await;
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => return self.catalog.pins.save().await,
                 changed = changes.next() => if changed.is_none() {
                     return;
                 },
+                () = sleep(SAVE_AGAIN), if self.catalog.pins.is_unsaved() => continue,
             }
             // What changed in one step is published in one.
             while changes.next().now_or_never().flatten().is_some() {}
@@ -331,6 +361,7 @@ impl Builder {
         self.manners = manners(&config);
         self.metadata = Sources::new(&config);
         self.separator = config.http.separator.as_str().into();
+        self.care = care(&config);
         self.routing = config.routing.clone();
         self.guards.adopt(&config);
         self.adopted = config;
@@ -344,47 +375,38 @@ impl Builder {
         if !Arc::ptr_eq(&config, &self.adopted) {
             self.adopt(config);
         }
-        let with_source = self.sources.iter().zip(&offers);
-        let offered: Vec<Offered> = with_source
-            .flat_map(|(source, offers)| {
-                offers.targets.iter().map(|target| (source.id.clone(), source.service.clone(), target.clone()))
-            })
-            .collect();
-        let there: HashSet<_> = offered.iter().map(|(runtime, _, offers)| (runtime, &offers.target)).collect();
-        self.route_metrics.retain(|(runtime, target, _), _| there.contains(&(runtime, target)));
         self.known.begin();
         let mut snapshot = Snapshot::default();
+        let offered = self.take(&offers, &mut snapshot.unsound);
+        let there: HashSet<_> = offered.iter().map(|offer| (&offer.runtime, &offer.target.target)).collect();
+        self.route_metrics.retain(|(runtime, target, _), _| there.contains(&(runtime, target)));
         let (mut sources, mut task_sources) = (Vec::new(), Vec::new());
         for offer in &offered {
-            let target = &offer.2;
-            let source = Capabilities::of(target).resources.then(|| self.source(offer));
-            let entries = |kind| {
-                let items = target.items.of(kind).iter().enumerate();
-                items.map(|(place, item)| self.entry(kind, item.name.clone(), (offer, place))).collect()
-            };
-            let view = View::new(entries, source.iter().cloned().collect(), target.state.clone(), vec![target.clone()]);
+            let source = Capabilities::of(&offer.target).resources.then(|| self.source(offer));
             let of_tasks = self.task_source(offer);
-            let view = view.with_tasks(of_tasks.iter().cloned().collect()).with_instructions(instructions::of_one(target));
-            snapshot.alone.insert(target.target.0.clone(), view);
+            let view = self.alone(offer, source.iter().cloned().collect()).with_tasks(of_tasks.iter().cloned().collect());
+            snapshot.alone.insert(offer.target.target.0.clone(), view);
             sources.extend(source);
             task_sources.extend(of_tasks);
         }
-        let mut refused = Vec::new();
-        let targets: Vec<_> = offered.iter().map(|(_, _, target)| target.clone()).collect();
+        let (mut refused, mut quarantined) = (Vec::new(), Vec::new());
+        let targets: Vec<_> = offered.iter().map(|offer| offer.target.clone()).collect();
         // Models do what they are told here: only whose word counts may say anything.
         let trusted = targets.iter().filter(|target| self.manner(&target.target).trust == Trust::Hints);
         let instructions = instructions::of_several(trusted.map(|target| &**target));
-        let merged = View::new(|kind| self.merge(kind, &offered, &mut refused), sources, TargetState::Ready, targets);
+        let entries = |kind| self.merge(kind, &offered, &mut refused, &mut quarantined);
+        let merged = View::new(entries, sources, TargetState::Ready, targets).without(&quarantined);
         snapshot.merged = merged.with_tasks(task_sources).with_instructions(instructions);
-        snapshot.targets = offered.iter().map(|(runtime, _, target)| (runtime.clone(), target.clone())).collect();
-        self.report(&refused);
+        snapshot.targets = offered.iter().map(|offer| (offer.runtime.clone(), offer.target.clone())).collect();
+        snapshot.quarantined = quarantined;
         snapshot.refused = refused;
+        self.report(&snapshot);
         let carried = |runtime: &RuntimeId, target: &TargetOffers| match target.state {
             TargetState::Ready if runtime.as_str() == router::MCPP => target.transport,
             _ => None,
         };
         for carrier in Carrier::ALL.map(Carrier::as_str) {
-            let peers = offered.iter().filter(|(runtime, _, target)| carried(runtime, target) == Some(carrier)).count();
+            let peers = offered.iter().filter(|offer| carried(&offer.runtime, &offer.target) == Some(carrier)).count();
             self.metrics.set_peers_connected(carrier, peers);
         }
         self.metrics.tools().set(i64::try_from(snapshot.merged.tools.len()).unwrap_or(i64::MAX));
@@ -415,22 +437,78 @@ impl Builder {
         }
     }
 
-    fn report(&self, refused: &[Refused]) {
+    /// Says what is not offered, and what not as it came, as far as that was not so before.
+    fn report(&self, new: &Snapshot) {
         let known = self.catalog.load();
-        for refusal in refused.iter().filter(|refusal| !known.refused.contains(refusal)) {
+        for refusal in new.refused.iter().filter(|refusal| !known.refused.contains(refusal)) {
             let Refused { public, target, holder, cause } = refusal;
             warn!(tool = %public, %target, %holder, "{}", cause.as_str());
         }
+        offered::report(&new.unsound, &known.unsound, &self.metrics);
+        pins::report(&new.quarantined, &known.quarantined);
+        self.metrics.quarantined_tools().set(i64::try_from(new.quarantined.len()).unwrap_or(i64::MAX));
+    }
+
+    /// What the targets offer, each tool judged and compared with its pin.
+    fn take(&mut self, offers: &[Arc<Offers>], unsound: &mut Vec<Unsound>) -> Vec<Offered> {
+        let mut offered = Vec::new();
+        for (source, offers) in self.sources.iter().zip(offers) {
+            for target in &offers.targets {
+                let pin = manner(&self.manners, &target.target).pin;
+                let taking = Taking {
+                    care: self.care,
+                    pins: self.catalog.pins.of(&target.target, pin),
+                    known: &mut self.known,
+                    metrics: &self.metrics,
+                    unsound,
+                };
+                offered.push(Offered::take(&source.id, &source.service, target, taking));
+            }
+        }
+        offered
+    }
+
+    /// One target without prefixes.
+    fn alone(&mut self, offer: &Offered, sources: Vec<Arc<Entry>>) -> View {
+        let target = &offer.target;
+        let mut quarantined = Vec::new();
+        let entries = |kind| {
+            let mut entries = Vec::new();
+            for (place, item) in offer.items.of(kind).iter().enumerate() {
+                match offer.quarantined(kind, place, &item.name) {
+                    Some(tool) => quarantined.push(Arc::new(tool)),
+                    None => entries.push(self.entry(kind, item.name.clone(), (offer, place))),
+                }
+            }
+            entries
+        };
+        let view = View::new(entries, sources, target.state.clone(), vec![target.clone()]);
+        view.without(&quarantined).with_instructions(instructions::of_one(target))
     }
 
     /// All items of a kind, under the names of the merged view.
-    fn merge(&mut self, kind: Kind, offered: &[Offered], refused: &mut Vec<Refused>) -> Vec<Arc<Entry>> {
-        let (names, shadowed) = names::assign(offered, kind, |target| self.manner(target).prefix, &self.separator);
+    fn merge(
+        &mut self,
+        kind: Kind,
+        offered: &[Offered],
+        refused: &mut Vec<Refused>,
+        quarantined: &mut Vec<Arc<Quarantined>>,
+    ) -> Vec<Arc<Entry>> {
+        let (mut names, shadowed) = names::assign(offered, kind, |target| self.manner(target).prefix, &self.separator);
         refused.extend(shadowed);
         if kind != Kind::Tool {
             return names.into_iter().map(|named| self.entry(kind, named.public, (&offered[named.target], named.item))).collect();
         }
+        // They have their names already, so that nobody else gets one of these meanwhile.
+        names.retain(|named| {
+            let tool = offered[named.target].quarantined(kind, named.item, &named.public).map(Arc::new);
+            let is_offered = tool.is_none();
+            quarantined.extend(tool);
+            is_offered
+        });
         let groups = candidates::group(names, self.metadata.making(), &offered, refused);
+        quarantined.extend(made_of(quarantined, &groups, self.metadata.making()));
+        quarantined.sort_unstable_by(|a, b| a.public.cmp(&b.public));
         let entries = groups.into_iter().map(|group| {
             let parts: Vec<_> = group.parts.iter().map(|part| (&offered[part.target], part.item)).collect();
             self.tool(group.public, &parts, group.made)
@@ -444,7 +522,7 @@ impl Builder {
             return self.tool(public, &[part], false);
         }
         let (offer, place) = part;
-        let item = &offer.2.items.of(kind)[place];
+        let item = &offer.items.of(kind)[place];
         let definition = definition::rename(&item.definition, kind, &item.name, &public);
         self.plain(kind, public, offer, item, definition)
     }
@@ -457,8 +535,8 @@ impl Builder {
 
     /// Whoever makes tasks of calls. Peers do not: a grant names tools, and a task has outgrown the call of its tool.
     fn task_source(&mut self, offer: &Offered) -> Option<TaskSource> {
-        let (runtime, _, target) = offer;
-        let tasks = Some(Tasks::of(target)).filter(|tasks| runtime.as_str() != router::MCPP && *tasks != Tasks::NONE)?;
+        let is_peer = offer.runtime.as_str() == router::MCPP;
+        let tasks = Some(Tasks::of(&offer.target)).filter(|tasks| !is_peer && *tasks != Tasks::NONE)?;
         let any = Item { name: ANY_TASK.into(), definition: bytes::Bytes::new() };
         let mut entry = |timeout: Duration| {
             // Cancelling and answering change something, so nothing of it is made again after it may have been done.
@@ -502,28 +580,25 @@ impl Builder {
 
     /// A tool out of these parts: each an offer, and the place of the tool in it. The first one's definition is shown.
     fn tool(&mut self, public: Arc<str>, parts: &[(&Offered, usize)], made: bool) -> Arc<Entry> {
-        let tool = |(offer, place): &(&Offered, usize)| offer.2.items.tools[*place].clone();
-        let first = tool(&parts[0]);
-        let trusted = parts.iter().all(|(offer, _)| self.manner(&offer.2.target).trust == Trust::Hints);
+        let first = parts[0].0.items.tools[parts[0].1].clone();
+        let trusted = parts.iter().all(|(offer, _)| self.manner(&offer.target.target).trust == Trust::Hints);
         let trust = if trusted { Trust::Hints } else { Trust::None };
         let metadata = match made {
             true => self.metadata.of_made(&public, &first.definition, trust),
             false => self.metadata.of(&public, &first.definition, trust),
         };
-        let runtimes: Vec<_> = parts.iter().map(|(offer, _)| offer.0.as_str()).collect();
+        let runtimes: Vec<_> = parts.iter().map(|(offer, _)| offer.runtime.as_str()).collect();
         let route = router::choose(&public, &metadata, &runtimes, &self.routing);
         let decisions = route.as_ref().ok().map(|route| self.metrics.route_decisions(route.reason.as_str()));
         let several = parts.len() > 1;
-        let candidates = parts.iter().map(|(offer, place)| {
-            let item = &offer.2.items.tools[*place];
-            self.candidate(&public, Kind::Tool, offer, item, &metadata, several)
-        });
+        let candidates = parts
+            .iter()
+            .map(|(offer, place)| self.candidate(&public, Kind::Tool, offer, offer.given(*place), &metadata, several));
         let candidates = candidates.collect();
         let caching = metadata.keeps_results().map(|ttl| {
-            let definitions = parts.iter().map(|(offer, place)| {
-                let (runtime, _, of) = offer;
-                self.known.definition(runtime, &of.target, &of.items.tools[*place])
-            });
+            let definitions = parts
+                .iter()
+                .map(|(offer, place)| self.known.definition(&offer.runtime, &offer.target.target, offer.given(*place)));
             Caching { ttl, definitions: definitions.collect() }
         });
         let schema = runtime_mcp::handshake::part(&first.definition, "inputSchema");
@@ -547,7 +622,7 @@ impl Builder {
         metadata: &Metadata,
         several: bool,
     ) -> Candidate {
-        let (runtime, service, of) = offer;
+        let Offered { runtime, service, target: of, .. } = offer;
         let guard = self.guards.of(runtime, &of.target);
         let average = several.then(|| {
             let key = (Arc::clone(public), runtime.clone(), of.target.clone());
@@ -576,24 +651,48 @@ impl Builder {
 
     /// A target that no configuration names was found by somebody: its tools are prefixed and its word does not count.
     fn manner(&self, target: &TargetId) -> Manner {
-        let stranger = Manner { prefix: Prefix::Always, trust: Trust::None };
-        self.manners.get(target.as_str()).copied().unwrap_or(stranger)
+        manner(&self.manners, target)
     }
 }
 
+/// The tools that rules would make, were not all of their parts quarantined.
+fn made_of<'r>(
+    quarantined: &[Arc<Quarantined>],
+    groups: &[candidates::Group],
+    rules: impl Iterator<Item = &'r ToolRule>,
+) -> Vec<Arc<Quarantined>> {
+    let missing = rules.filter_map(|rule| {
+        let name = rule.name.as_deref().filter(|name| groups.iter().all(|group| &*group.public != *name))?;
+        let part = quarantined.iter().find(|tool| rule.from.iter().any(|part| *part == *tool.public))?;
+        Some(Arc::new(Quarantined { public: name.into(), ..(**part).clone() }))
+    });
+    missing.collect()
+}
+
+/// See [`Builder::manner`].
+fn manner(manners: &HashMap<String, Manner>, target: &TargetId) -> Manner {
+    let stranger = Manner { prefix: Prefix::Always, trust: Trust::None, pin: PinMode::Off };
+    manners.get(target.as_str()).copied().unwrap_or(stranger)
+}
+
+const fn care(config: &Config) -> Care {
+    Care { strips_hidden_text: config.definitions.strip_hidden_text }
+}
+
 fn manners(config: &Config) -> HashMap<String, Manner> {
-    let upstreams = config.upstream.iter().map(|one| (one.name.as_str(), one.prefix, one.trust));
-    let peers = config.peer.iter().map(|one| (one.name.as_str(), one.prefix, one.trust));
-    upstreams.chain(peers).map(|(name, prefix, trust)| (name.to_owned(), Manner { prefix, trust })).collect()
+    let upstreams = config.upstream.iter().map(|one| (&one.name, one.prefix, one.trust, one.pin));
+    let peers = config.peer.iter().map(|one| (&one.name, one.prefix, one.trust, one.pin));
+    let manner = |(name, prefix, trust, pin): (&Name, _, _, _)| (name.as_str().to_owned(), Manner { prefix, trust, pin });
+    upstreams.chain(peers).map(manner).collect()
 }
 
 impl candidates::Parts for &[Offered] {
     fn definition(&self, named: &Named) -> &bytes::Bytes {
-        &self[named.target].2.items.tools[named.item].definition
+        &self[named.target].items.tools[named.item].definition
     }
 
     fn target(&self, named: &Named) -> TargetId {
-        self[named.target].2.target.clone()
+        self[named.target].target.target.clone()
     }
 }
 

@@ -59,8 +59,8 @@ enum Command {
     Demo(demo::Demo),
     /// Call a tool of a running gateway.
     Call(tools::Call),
-    /// List the tools of a running gateway.
-    Tools(tools::List),
+    /// List the tools of a running gateway, or those that it keeps back, and accept them.
+    Tools(tools::Tools),
     /// Say whether a running gateway wants requests; exit code 1: it is starting or draining.
     Health(health::Health),
     /// Say why a running gateway sends the calls of a tool where it does.
@@ -228,7 +228,7 @@ fn dispatch(command: Command, output: Output) -> Result<(), Failure> {
         Command::Serve(serve) => serve.run(output),
         Command::Demo(demo) => demo.run(output),
         Command::Call(call) => block_on(call.run(output)),
-        Command::Tools(list) => block_on(list.run(output)),
+        Command::Tools(tools) => block_on(tools.run(output)),
         Command::Health(health) => block_on(health.run(output)),
         Command::Route(command) => block_on(command.run(output)),
         Command::Bench(bench) => block_on(bench.run(output)),

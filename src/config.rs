@@ -5,6 +5,7 @@
 
 mod admission;
 mod cache;
+mod definitions;
 mod difference;
 mod duration;
 mod environment;
@@ -34,6 +35,7 @@ use serde::{Deserialize, Serialize};
 
 pub use admission::Admission;
 pub use cache::Cache;
+pub use definitions::{Definitions, PinMode};
 pub use difference::{Change, Effect, Kind as ChangeKind};
 pub use environment::Environment;
 pub use error::{ConfigError, Place};
@@ -71,6 +73,8 @@ pub struct Config {
     pub routing: Routing,
     /// How much the results of read-only tools may take up.
     pub cache: Cache,
+    /// What is done about the definitions of tools.
+    pub definitions: Definitions,
     /// The libp2p node. Off when absent.
     pub p2p: Option<runtime_mcpp::Config>,
     /// Logs and traces. Human logs and no traces when absent.

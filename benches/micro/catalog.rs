@@ -15,7 +15,7 @@ use runtime_api::{
 use tokio::sync::watch;
 use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
-use twinway::catalog::{Builder, Catalog};
+use twinway::catalog::{Builder, Catalog, Pins};
 use twinway::config::Config;
 use twinway::layers::{self, Cache};
 use twinway::mcp::{Answer, Inbound, Scope, Server, Way};
@@ -113,7 +113,7 @@ fn catalog(config: &Config, metrics: &Metrics, tools: usize) -> Catalog {
 
 /// The catalogue of one runtime.
 pub(crate) fn catalog_of(config: &Config, metrics: &Metrics, runtime: &Memory) -> Catalog {
-    let (mut builder, catalog) = Builder::new(config, metrics.clone());
+    let (mut builder, catalog) = Builder::new(config, metrics.clone(), Pins::default());
     builder.add(runtime);
     catalog
 }

@@ -37,6 +37,8 @@ struct Route<'s> {
 struct Choice<'s> {
     runtime: &'s str,
     target: &'s str,
+    /// The tool's name there.
+    name: &'s str,
     /// `connecting`, `ready`, `stale` or `failed`.
     state: &'static str,
     /// Why the target does not answer.
@@ -87,6 +89,7 @@ fn choice<'s>(snapshot: &'s Snapshot, entry: &Entry, candidate: &'s Candidate, c
     Choice {
         runtime: candidate.runtime.as_str(),
         target: candidate.target.as_str(),
+        name: &candidate.name,
         state: offers.map_or("gone", |(_, offers)| offers.state.as_str()),
         state_reason: offers.and_then(|(_, offers)| offers.state.reason()),
         breaker: candidate.guard.breaker.as_ref().map(|breaker| breaker.state().as_str()),

@@ -13,7 +13,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::{catalog::Builder, config::Config, telemetry::Metrics};
+use crate::{
+    catalog::{Builder, Pins},
+    config::Config,
+    telemetry::Metrics,
+};
 
 /// One upstream `up` with the tools `a` to `e`.
 struct Memory(watch::Sender<Arc<Offers>>);
@@ -52,7 +56,7 @@ impl Runtime for Memory {
 
 fn catalog(rules: &str) -> Catalog {
     let config = Config::parse(rules, Path::new("test.toml")).expect("a good configuration");
-    let (mut builder, catalog) = Builder::new(&config, Metrics::new(None));
+    let (mut builder, catalog) = Builder::new(&config, Metrics::new(None), Pins::default());
     builder.add(&Memory::new());
     catalog
 }
@@ -125,7 +129,7 @@ fn what_is_not_there_is_named() {
         let error = ask(&catalog, path, query).expect_err("a refusal");
 
         assert!(error.to_string().starts_with(expected), "{error}");
-        assert_eq!(error.is_not_found(), is_not_found, "{error}");
+        assert_eq!(error.status().0 == http::StatusCode::NOT_FOUND, is_not_found, "{error}");
     }
 }
 

@@ -24,6 +24,10 @@ pub(super) struct Document<'s> {
     next: Option<&'s str>,
     /// Tools of the view, whatever the query asked for.
     total: usize,
+    /// Tools of all targets that are not offered because their definition would break clients.
+    dropped: usize,
+    /// Tools of all targets that wait for somebody to accept their definition.
+    quarantined: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -52,7 +56,13 @@ pub(super) fn document<'s>(snapshot: &'s Snapshot, query: &Query) -> Result<Docu
     let view = view(snapshot, query)?;
     let (entries, next) =
         view.tools.select(query.after.as_deref(), query.limit(LIMIT_DEFAULT, LIMIT_MAX), |entry| query.wants(entry));
-    Ok(Document { tools: entries.into_iter().map(tool).collect(), next, total: view.tools.len() })
+    Ok(Document {
+        tools: entries.into_iter().map(tool).collect(),
+        next,
+        total: view.tools.len(),
+        dropped: snapshot.unsound.iter().filter(|unsound| unsound.is_dropped()).count(),
+        quarantined: snapshot.quarantined.len(),
+    })
 }
 
 pub(super) fn tool(entry: &Entry) -> Tool<'_> {

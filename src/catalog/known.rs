@@ -5,6 +5,10 @@ use std::{collections::HashMap, sync::Arc};
 use bytes::Bytes;
 use runtime_api::{Item, Kind, RuntimeId, TargetId};
 
+use super::{
+    Fingerprint,
+    sound::{Care, Verdict, judge},
+};
 use crate::{
     layers::Definition,
     telemetry::latency::{Budget, Latencies},
@@ -24,7 +28,24 @@ struct OneItem {
     latencies: Arc<Latencies>,
     /// As long as the text is the same, so is the definition, and what was kept of it stays good.
     definition: Option<(Bytes, Arc<Definition>)>,
+    /// The same of what was found in it.
+    found: Option<(Bytes, Care, Arc<Found>)>,
     met_in: u64,
+}
+
+/// What was found in a definition.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) verdict: Verdict,
+    pub(super) fingerprint: Fingerprint,
+}
+
+/// A definition that was looked at.
+#[derive(Debug)]
+pub(super) struct Examined {
+    pub(super) found: Arc<Found>,
+    /// It is another one than at the last look.
+    pub(super) is_redefined: bool,
 }
 
 impl Known {
@@ -61,9 +82,24 @@ impl Known {
         }
     }
 
+    /// Judges the definition of a tool, once as long as its text is the same.
+    pub(super) fn examine(&mut self, runtime: &RuntimeId, target: &TargetId, tool: &Item, care: Care) -> Examined {
+        let known = &mut self.item(runtime, target, Kind::Tool, tool).found;
+        if let Some((raw, made_with, found)) = known
+            && *raw == tool.definition
+            && *made_with == care
+        {
+            return Examined { found: Arc::clone(found), is_redefined: false };
+        }
+        let found = Arc::new(Found { verdict: judge(tool, care), fingerprint: Fingerprint::of(&tool.definition) });
+        let before = known.replace((tool.definition.clone(), care, Arc::clone(&found)));
+        let is_redefined = before.is_some_and(|(.., before)| before.fingerprint != found.fingerprint);
+        Examined { found, is_redefined }
+    }
+
     fn item(&mut self, runtime: &RuntimeId, target: &TargetId, kind: Kind, item: &Item) -> &mut OneItem {
         let budget = &self.budget;
-        let new = || OneItem { latencies: Arc::new(Latencies::new(budget.clone())), definition: None, met_in: 0 };
+        let new = || OneItem { latencies: Arc::new(Latencies::new(budget.clone())), definition: None, found: None, met_in: 0 };
         let known = self.items.entry((runtime.clone(), target.clone(), kind, item.name.clone())).or_insert_with(new);
         known.met_in = self.rebuilds;
         known
@@ -76,6 +112,22 @@ mod tests {
 
     fn tool(definition: &'static str) -> Item {
         Item { name: "tool".into(), definition: Bytes::from_static(definition.as_bytes()) }
+    }
+
+    #[test]
+    fn a_tool_is_redefined_when_its_definition_means_something_else() {
+        let (runtime, target) = (RuntimeId("http".into()), TargetId::from("up"));
+        let care = Care { strips_hidden_text: true };
+        let mut known = Known::default();
+        let cases = [
+            (r#"{"name":"tool","description":"a"}"#, false),
+            (r#"{ "description":"\u0061", "name":"tool"}"#, false),
+            (r#"{"name":"tool","description":"b"}"#, true),
+            (r#"{"name":"tool","description":"b"}"#, false),
+        ];
+        for (definition, expected) in cases {
+            assert_eq!(known.examine(&runtime, &target, &tool(definition), care).is_redefined, expected, "{definition}");
+        }
     }
 
     #[test]

@@ -5,14 +5,20 @@ use std::{
     sync::Arc,
 };
 
-use runtime_api::{CallService, Kind, RuntimeId, TargetId, TargetOffers};
+use runtime_api::{Kind, TargetId};
 use sha2::{Digest, Sha256};
 
-use super::{Cause, Refused};
+use super::{Cause, Offered, Refused};
 use crate::config::Prefix;
 
 /// Longest public name in bytes. The specification allows 128, but many clients refuse more than 64.
 pub const NAME_BYTES_MAX: usize = 64;
+
+/// Longest name that a tool may have at its target (2025-11-25 and 2026-07-28, tools).
+const OWN_NAME_BYTES_MAX: usize = 128;
+
+/// Longest name given to a tool whose own is none: with the longest name of a target and separator before it, it fits.
+const REPAIRED_BYTES_MAX: usize = 28;
 
 /// Hexadecimal digits of the digest in a shortened name: 40 bits keep 100,000 long names apart.
 const DIGEST_DIGITS: usize = 10;
@@ -28,8 +34,6 @@ pub(super) struct Named {
     pub(super) item: usize,
 }
 
-pub(super) type Offered = (RuntimeId, CallService, Arc<TargetOffers>);
-
 /// Names every item of a kind of every target. Targets that come first hold a name against those that come later.
 pub(super) fn assign(
     offered: &[Offered],
@@ -40,9 +44,9 @@ pub(super) fn assign(
     let shared = names_of_several(offered, kind);
     let mut holders: HashMap<Arc<str>, usize> = HashMap::new();
     let (mut named, mut refused) = (Vec::new(), Vec::new());
-    for (place, (_, _, target)) in offered.iter().enumerate() {
+    for (place, Offered { target, items, .. }) in offered.iter().enumerate() {
         let prefix = prefix_of(&target.target);
-        for (item_place, item) in target.items.of(kind).iter().enumerate() {
+        for (item_place, item) in items.of(kind).iter().enumerate() {
             let public = match kind {
                 Kind::Tool | Kind::Prompt => {
                     let bare = match prefix {
@@ -59,7 +63,7 @@ pub(super) fn assign(
             };
             match holders.get(&public) {
                 Some(holder) => {
-                    let holder = offered[*holder].2.target.clone();
+                    let holder = offered[*holder].target.target.clone();
                     refused.push(Refused { public, target: target.target.clone(), holder, cause: Cause::NameTaken });
                 }
                 None => {
@@ -76,8 +80,8 @@ pub(super) fn assign(
 fn names_of_several(offered: &[Offered], kind: Kind) -> HashSet<Arc<str>> {
     let mut seen = HashMap::new();
     let mut shared = HashSet::new();
-    for (place, (_, _, target)) in offered.iter().enumerate() {
-        for item in target.items.of(kind).iter() {
+    for (place, Offered { items, .. }) in offered.iter().enumerate() {
+        for item in items.of(kind).iter() {
             if *seen.entry(item.name.clone()).or_insert(place) != place {
                 shared.insert(item.name.clone());
             }
@@ -101,19 +105,35 @@ fn short(full: &str) -> Arc<str> {
     if full.len() <= NAME_BYTES_MAX {
         return full.into();
     }
+    with_digest(full, full, NAME_BYTES_MAX)
+}
+
+/// Another name for a tool whose own is none by the specification (1 to 128 letters, digits and `_.-`); `None` for all others.
+/// The same name always becomes the same, and no two become one.
+pub(super) fn legal_name(own: &str) -> Option<Arc<str>> {
+    let fits = |char: char| char.is_ascii_alphanumeric() || matches!(char, '_' | '.' | '-');
+    if (1..=OWN_NAME_BYTES_MAX).contains(&own.len()) && own.chars().all(fits) {
+        return None;
+    }
+    let head: String = own.chars().take(REPAIRED_BYTES_MAX).map(|char| if fits(char) { char } else { '_' }).collect();
+    Some(with_digest(if head.is_empty() { "tool" } else { &head }, own, REPAIRED_BYTES_MAX))
+}
+
+/// At most so many bytes: the beginning of `head`, and a digest of the full name.
+fn with_digest(head: &str, full: &str, bytes_max: usize) -> Arc<str> {
     let digest = Sha256::digest(full.as_bytes());
     let digest: String = digest.iter().take(DIGEST_DIGITS / 2).map(|byte| format!("{byte:02x}")).collect();
-    let mut cut = NAME_BYTES_MAX - DIGEST_DIGITS - 1;
-    while !full.is_char_boundary(cut) {
+    let mut cut = head.len().min(bytes_max - DIGEST_DIGITS - 1);
+    while !head.is_char_boundary(cut) {
         cut -= 1;
     }
-    format!("{}-{digest}", &full[..cut]).into()
+    format!("{}-{digest}", &head[..cut]).into()
 }
 
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use runtime_api::{CallError, Item, Items, Reply, TargetState, erase};
+    use runtime_api::{CallError, Item, Items, Reply, TargetOffers, TargetState, erase};
 
     use super::*;
 
@@ -124,7 +144,7 @@ mod tests {
             let list: Arc<[Item]> = items.iter().map(item).collect();
             let items = Items { resources: Arc::clone(&list), ..Items::of_tools(list) };
             let offers = TargetOffers { state: TargetState::Ready, items, ..TargetOffers::unheard_of((*name).into()) };
-            (RuntimeId("http".into()), service.clone(), Arc::new(offers))
+            Offered::whole(&service, offers)
         };
         targets.iter().map(target).collect()
     }

@@ -1,12 +1,12 @@
 //! What a client sees: everything, or one target alone.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use runtime_api::{Kind, TargetOffers, TargetState};
 
 use super::{
-    Entry, Shelf,
+    Entry, Quarantined, Shelf,
     capabilities::{Capabilities, Tasks},
     names::unqualified,
     template,
@@ -31,6 +31,8 @@ pub struct View {
     pub capabilities: Capabilities,
     /// How to use it, as a raw JSON string.
     pub instructions: Option<Bytes>,
+    /// Tools that are not offered until somebody accepts them, by the names that they would have.
+    quarantined: HashMap<Arc<str>, Arc<Quarantined>>,
     state: TargetState,
     targets: Vec<Arc<TargetOffers>>,
 }
@@ -69,6 +71,7 @@ impl View {
             task_sources: Vec::new(),
             capabilities: targets.iter().map(|target| Capabilities::of(target)).collect(),
             instructions: None,
+            quarantined: HashMap::new(),
             state,
             targets,
         }
@@ -84,6 +87,18 @@ impl View {
     /// The same with these instructions.
     pub(super) fn with_instructions(self, instructions: Option<Bytes>) -> Self {
         Self { instructions, ..self }
+    }
+
+    /// The view that knows why these tools are not in it.
+    pub(super) fn without(self, quarantined: &[Arc<Quarantined>]) -> Self {
+        let by_name = quarantined.iter().map(|tool| (Arc::clone(&tool.public), Arc::clone(tool))).collect();
+        Self { quarantined: by_name, ..self }
+    }
+
+    /// The tool of that name, if it is not offered because nobody has accepted it.
+    #[must_use]
+    pub fn quarantined(&self, name: &str) -> Option<&Quarantined> {
+        self.quarantined.get(name).map(|tool| &**tool)
     }
 
     /// One of the lists.

@@ -5,7 +5,7 @@ mod error;
 use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, header, request};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -27,6 +27,7 @@ use twinway_proto::{
 };
 
 use super::Endpoint;
+use crate::admin::PREFIX;
 pub(super) use error::{ClientError, Fault};
 
 /// The one method that runs something.
@@ -91,12 +92,16 @@ impl Client {
     /// A document of the admin API, `route/echo` for example, about the view that the endpoint names.
     pub(super) async fn document(&self, path: &str, query: &BTreeMap<&str, &str>) -> Result<Box<RawValue>, ClientError> {
         let (status, body) = self.get(&self.endpoint.admin(path, query)).await?;
-        if status.is_success() {
-            return serde_json::from_slice(&body).map_err(ClientError::NotMcp);
-        }
-        let unnamed = || Fault { code: None, message: String::from_utf8_lossy(&body).trim().to_owned(), data: None };
-        let fault = serde_json::from_slice(&body).ok().and_then(|message: Message| message.error).unwrap_or_else(unnamed);
-        Err(ClientError::Refused { status, fault })
+        read_document(status, &body)
+    }
+
+    /// Tells the admin API to do something. `path` is what stands behind its prefix.
+    pub(super) async fn tell(&self, path: &str, wish: &Value) -> Result<Box<RawValue>, ClientError> {
+        let request = Request::post(self.endpoint.beside(&format!("{PREFIX}{path}")));
+        let request = self.with_credentials(request).header(header::CONTENT_TYPE, "application/json");
+        let request = request.body(Full::from(wish.to_string())).map_err(ClientError::Request)?;
+        let (status, body) = self.exchange(request, true).await?;
+        read_document(status, &body)
     }
 
     /// Whether the gateway wants requests, and its own words.
@@ -106,11 +111,17 @@ impl Client {
     }
 
     async fn get(&self, path: &str) -> Result<(StatusCode, Bytes), ClientError> {
-        let mut request = Request::get(path).header(header::HOST, self.endpoint.authority());
-        if let Some(authorization) = &self.authorization {
-            request = request.header(header::AUTHORIZATION, authorization);
-        }
+        let request = self.with_credentials(Request::get(path));
         self.exchange(request.body(Full::default()).map_err(ClientError::Request)?, false).await
+    }
+
+    /// Says who is asked, and who asks.
+    fn with_credentials(&self, request: request::Builder) -> request::Builder {
+        let request = request.header(header::HOST, self.endpoint.authority());
+        match &self.authorization {
+            Some(authorization) => request.header(header::AUTHORIZATION, authorization),
+            None => request,
+        }
     }
 
     async fn exchange(&self, request: Request<Full<Bytes>>, may_have_run: bool) -> Result<(StatusCode, Bytes), ClientError> {
@@ -153,17 +164,14 @@ impl Client {
         meta[key::CLIENT_CAPABILITIES] = json!({});
         let body = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }).to_string();
 
-        let mut request = Request::post(self.endpoint.path())
-            .header(header::HOST, self.endpoint.authority())
+        let mut request = self
+            .with_credentials(Request::post(self.endpoint.path()))
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::ACCEPT, "application/json, text/event-stream")
             .header(MCP_PROTOCOL_VERSION, revision::MODERN)
             .header(MCP_METHOD, method);
         if let Some(name) = name {
             request = request.header(MCP_NAME, encode_value(name));
-        }
-        if let Some(authorization) = &self.authorization {
-            request = request.header(header::AUTHORIZATION, authorization);
         }
         request.body(Full::from(body)).map_err(ClientError::Request)
     }
@@ -187,6 +195,16 @@ where
         Err(error) = connection => Err(error),
         else => answer.await,
     }
+}
+
+/// A document of the admin API, or why there is none.
+fn read_document(status: StatusCode, body: &Bytes) -> Result<Box<RawValue>, ClientError> {
+    if status.is_success() {
+        return serde_json::from_slice(body).map_err(ClientError::NotMcp);
+    }
+    let unnamed = || Fault { code: None, message: String::from_utf8_lossy(body).trim().to_owned(), data: None };
+    let fault = serde_json::from_slice(body).ok().and_then(|message: Message| message.error).unwrap_or_else(unnamed);
+    Err(ClientError::Refused { status, fault })
 }
 
 /// The result, out of a JSON body or of the last event of a stream.

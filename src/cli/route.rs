@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{ClientError, Failure, Gateway, Output};
+use crate::catalog::spelled_out;
 
 /// Look at routes.
 #[derive(Debug, Subcommand)]
@@ -49,6 +50,8 @@ struct Route {
 struct Choice {
     runtime: String,
     target: String,
+    /// The tool's name there.
+    name: String,
     state: String,
     state_reason: Option<String>,
     breaker: Option<String>,
@@ -90,7 +93,8 @@ impl Document {
         let way = match (&self.route, &self.refused) {
             (Some(route), _) => {
                 let Route { runtime, target, reason, because } = route;
-                format!("{} -> {target} over the {runtime} runtime ({reason}: {because})", self.name)
+                let own = self.own_name().map(|own| format!(", where it is `{}`", spelled_out(own))).unwrap_or_default();
+                format!("{} -> {target} over the {runtime} runtime ({reason}: {because}){own}", self.name)
             }
             (None, Some(refused)) => format!("{} has no route: {refused}", self.name),
             (None, None) => format!("{} has no route", self.name),
@@ -99,6 +103,12 @@ impl Document {
             table(&["", "TARGET", "RUNTIME", "STATE", "BREAKER", "AVERAGE", "WHY"], self.choices.iter().map(Choice::row));
         let metadata = self.metadata.iter().filter_map(|(field, stated)| self.field(field, stated));
         format!("{way}\n\n{choices}\n{}", table(&["FIELD", "VALUE", "SAID BY"], metadata).trim_end())
+    }
+
+    /// The tool's name where its calls go, unless the public name says it already.
+    fn own_name(&self) -> Option<&str> {
+        let chosen = self.choices.iter().find(|choice| choice.chosen)?;
+        Some(&*chosen.name).filter(|own| !self.name.ends_with(own))
     }
 
     fn field(&self, name: &str, stated: &Value) -> Option<Vec<String>> {
@@ -153,16 +163,16 @@ mod tests {
             "refused": null,
             "rule": "ech*",
             "choices": [
-                {"runtime": "http", "target": "near", "state": "stale", "state_reason": "it is away", "breaker": "open",
+                {"runtime": "http", "target": "near", "name": "echo", "state": "stale", "state_reason": "it is away", "breaker": "open",
                  "average_us": 1500, "chosen": false, "why_not": "no"},
-                {"runtime": "mcpp", "target": "far", "state": "ready", "state_reason": null, "chosen": true, "why_not": null},
+                {"runtime": "mcpp", "target": "far", "name": "say it", "state": "ready", "state_reason": null, "chosen": true, "why_not": null},
             ],
             "metadata": {"priority": {"value": 7, "said_by": "rule"}, "cache_ttl": {"value": null, "said_by": "default"}},
         });
 
         let text = serde_json::from_value::<Document>(document).expect("a document").text();
 
-        let expected = "echo -> far over the mcpp runtime (explicit: the tool's `runtime` names it)\n\n   TARGET  RUNTIME  STATE  BREAKER  AVERAGE  WHY\n   near    http     stale  open     1500 us  no; it is away\n*  far     mcpp     ready  off      -        chosen\n\nFIELD      VALUE  SAID BY\npriority   7      rule ech*\ncache_ttl  -      default";
+        let expected = "echo -> far over the mcpp runtime (explicit: the tool's `runtime` names it), where it is `say it`\n\n   TARGET  RUNTIME  STATE  BREAKER  AVERAGE  WHY\n   near    http     stale  open     1500 us  no; it is away\n*  far     mcpp     ready  off      -        chosen\n\nFIELD      VALUE  SAID BY\npriority   7      rule ech*\ncache_ttl  -      default";
         assert_eq!(text, expected);
     }
 }

@@ -106,6 +106,7 @@ impl Blame {
             BuildError::P2p(_) => "p2p",
             BuildError::Certificate(_) => "http.tls",
             BuildError::Seal(_) => "http.seal_key",
+            BuildError::Pins(_) => "definitions.pins_file",
             _ => "upstream",
         };
         match self.file.as_deref().and_then(|file| Config::place_of(path, file)) {

@@ -1,5 +1,7 @@
 //! `twinway tools` and `twinway call`: a running gateway's tools.
 
+mod quarantine;
+
 use std::collections::{BTreeMap, HashMap};
 
 use clap::Args;
@@ -9,9 +11,19 @@ use twinway_proto::meta::key;
 
 use super::{Client, ClientError, Failure, Gateway, Output};
 
+/// Look at tools.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct Tools {
+    #[command(subcommand)]
+    command: Option<quarantine::Command>,
+    #[command(flatten)]
+    list: List,
+}
+
 /// List tools.
 #[derive(Debug, Args)]
-pub(super) struct List {
+struct List {
     /// Only tools of this category.
     #[arg(long, value_name = "CATEGORY")]
     category: Option<String>,
@@ -66,21 +78,31 @@ pub(super) struct ToolResult {
     meta: Map<String, Value>,
 }
 
-impl List {
+impl Tools {
     pub(super) async fn run(self, output: Output) -> Result<(), Failure> {
+        match self.command {
+            Some(command) => command.run(output).await,
+            None => self.list.run(output).await,
+        }
+    }
+}
+
+impl List {
+    async fn run(self, output: Output) -> Result<(), Failure> {
         let client = self.gateway.client()?;
-        let categories = match categories(&client, self.category.as_deref()).await {
-            Ok(categories) => categories,
+        let known = match Known::of(&client, self.category.as_deref()).await {
+            Ok(known) => known,
             Err(error) if self.category.is_some() => return Err(error.into()),
             // Categories are an extra: a server that only speaks MCP still has tools.
-            Err(_) => HashMap::new(),
+            Err(_) => Known::default(),
         };
+        known.kept_back().iter().for_each(|note| output.note(note));
         let mut cursor = None;
         loop {
             let page = page(&client, cursor).await?;
             for raw in &page.tools {
                 let tool: Tool = serde_json::from_str(raw.get()).map_err(ClientError::NotMcp)?;
-                let category = categories.get(&tool.name);
+                let category = known.categories.get(&tool.name);
                 if self.category.is_some() && category.is_none() {
                     continue;
                 }
@@ -115,6 +137,10 @@ impl Tool {
 struct AdminPage {
     tools: Vec<Categorised>,
     next: Option<String>,
+    #[serde(default)]
+    dropped: usize,
+    #[serde(default)]
+    quarantined: usize,
 }
 
 #[derive(Deserialize)]
@@ -123,21 +149,40 @@ struct Categorised {
     category: String,
 }
 
-/// The category of each tool, or of those of one category.
-async fn categories(client: &Client, only: Option<&str>) -> Result<HashMap<String, String>, ClientError> {
-    let mut found = HashMap::new();
-    let mut after: Option<String> = None;
-    loop {
-        let mut query = BTreeMap::from([("limit", "1000")]);
-        query.extend(only.map(|category| ("category", category)));
-        query.extend(after.as_deref().map(|after| ("after", after)));
-        let page = client.document("tools", &query).await?;
-        let page: AdminPage = serde_json::from_str(page.get()).map_err(ClientError::NotMcp)?;
-        found.extend(page.tools.into_iter().map(|tool| (tool.name, tool.category)));
-        after = page.next;
-        if after.is_none() {
-            return Ok(found);
+/// What the gateway knows of its tools beside what MCP tells.
+#[derive(Default)]
+struct Known {
+    categories: HashMap<String, String>,
+    dropped: usize,
+    quarantined: usize,
+}
+
+impl Known {
+    /// Of all tools, or of those of one category.
+    async fn of(client: &Client, only: Option<&str>) -> Result<Self, ClientError> {
+        let mut known = Self::default();
+        let mut after: Option<String> = None;
+        loop {
+            let mut query = BTreeMap::from([("limit", "1000")]);
+            query.extend(only.map(|category| ("category", category)));
+            query.extend(after.as_deref().map(|after| ("after", after)));
+            let page = client.document("tools", &query).await?;
+            let page: AdminPage = serde_json::from_str(page.get()).map_err(ClientError::NotMcp)?;
+            known.categories.extend(page.tools.into_iter().map(|tool| (tool.name, tool.category)));
+            (known.dropped, known.quarantined) = (page.dropped, page.quarantined);
+            after = page.next;
+            if after.is_none() {
+                return Ok(known);
+            }
         }
+    }
+
+    /// Which tools the list does not have, for people who miss some.
+    fn kept_back(&self) -> Vec<String> {
+        let dropped = format!("tools with a definition that breaks clients: {}; /admin/api/upstreams says why", self.dropped);
+        let quarantined = format!("tools that wait to be accepted: {}; see `twinway tools quarantined`", self.quarantined);
+        let notes = [(self.dropped, dropped), (self.quarantined, quarantined)];
+        notes.into_iter().filter(|(count, _)| *count > 0).map(|(_, note)| note).collect()
     }
 }
 

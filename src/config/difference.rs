@@ -14,8 +14,9 @@ use serde_json::{Map, Value};
 use super::{Config, secret};
 
 /// What a running gateway takes over: these keys and all below them.
-const LIVE: [&str; 13] = [
+const LIVE: [&str; 14] = [
     "admission",
+    "definitions.strip_hidden_text",
     "http.allow_anonymous",
     "http.allowed_hosts",
     "http.allowed_origins",
@@ -119,6 +120,7 @@ impl Config {
     pub fn with_live_of(&self, new: &Self) -> Self {
         let mut merged = self.clone();
         merged.admission = new.admission.clone();
+        merged.definitions.strip_hidden_text = new.definitions.strip_hidden_text;
         merged.routing.clone_from(&new.routing);
         merged.tool.clone_from(&new.tool);
         merged.upstream.clone_from(&new.upstream);

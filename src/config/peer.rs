@@ -9,7 +9,7 @@ use runtime_mcpp::{Multiaddr, PeerConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Breaker, Name, Prefix, TargetLimits, Trust, duration, limits};
+use super::{Breaker, Name, PinMode, Prefix, TargetLimits, Trust, duration, limits};
 
 /// A libp2p peer to call tools on.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
@@ -31,6 +31,9 @@ pub struct Peer {
     /// How far its word about its tools is believed. A peer is somebody else's machine, so by default not at all.
     #[serde(default = "distrust")]
     pub trust: Trust,
+    /// Which of its tools are kept from clients until their definition is accepted.
+    #[serde(default)]
+    pub pin: PinMode,
     /// Calls out to it at one time; more wait within their deadline. Absent: what a peer grants by default.
     #[serde(default)]
     pub concurrency: Option<NonZeroU32>,
@@ -70,6 +73,7 @@ impl Peer {
             addresses: Vec::new(),
             prefix: Prefix::default(),
             trust: distrust(),
+            pin: PinMode::default(),
             concurrency: None,
             refresh: None,
             memory_intensive: limits::default::memory_intensive(),

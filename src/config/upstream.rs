@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, num::NonZeroUsize, path::PathBuf, time::Duratio
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Breaker, HeaderText, HttpUrl, Name, OpenApi, Secret, TargetLimits, duration, limits};
+use super::{Breaker, HeaderText, HttpUrl, Name, OpenApi, PinMode, Secret, TargetLimits, duration, limits};
 
 /// A server to call tools on.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
@@ -25,6 +25,9 @@ pub struct Upstream {
     /// How far its word about its tools is believed.
     #[serde(default)]
     pub trust: Trust,
+    /// Which of its tools are kept from clients until their definition is accepted.
+    #[serde(default)]
+    pub pin: PinMode,
     /// Which eras of MCP it is spoken to in; for `kind = "mcp"`.
     #[serde(default)]
     pub era: EraChoice,
@@ -101,6 +104,7 @@ impl Upstream {
             url: Some(url),
             prefix: Prefix::default(),
             trust: Trust::default(),
+            pin: PinMode::default(),
             era: EraChoice::default(),
             transport: TransportChoice::default(),
             bearer: None,

@@ -19,7 +19,7 @@ use super::{
     TransportChoice, Upstream,
 };
 use crate::{
-    catalog::NAME_BYTES_MAX,
+    catalog::{NAME_BYTES_MAX, Pins, PinsError},
     tls::{Certificate, CertificateError},
 };
 
@@ -83,6 +83,7 @@ impl Config {
         if let Some(tls) = &mut self.http.tls {
             (tls.cert_file, tls.key_file) = (base.join(&tls.cert_file), base.join(&tls.key_file));
         }
+        self.definitions.pins_file = base.join(&self.definitions.pins_file);
         for cwd in self.upstream.iter_mut().filter_map(|upstream| upstream.cwd.as_mut()) {
             *cwd = base.join(&cwd);
         }
@@ -109,6 +110,7 @@ impl Config {
             self.validate_budgets(),
             self.validate_p2p(),
             self.validate_candidates(),
+            self.validate_pins(),
             bounded("admission.default_timeout", self.admission.default_timeout),
         ];
         let upstreams = self.upstream.iter().enumerate().map(|(index, upstream)| upstream.validate(index));
@@ -137,6 +139,18 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// A file of pins that does not exist yet is made when it is needed; one that exists must be usable.
+    fn validate_pins(&self) -> Result<(), Invalid> {
+        let complain = |error: PinsError| {
+            let invalid = Invalid::new("definitions.pins_file", error.to_string());
+            match error {
+                PinsError::Read { source, .. } => invalid.because(source),
+                PinsError::Broken { .. } => invalid,
+            }
+        };
+        Pins::open(&self.definitions.pins_file).map(drop).map_err(complain)
     }
 
     /// What is not wrong and yet hardly meant.

@@ -83,9 +83,13 @@ impl Server {
         let named = {
             let snapshot = self.shared.catalog.load();
             let Some(view) = snapshot.view(inbound.view) else { return unknown_view(request.id, inbound.view) };
-            place.look_up(view, &name)
+            place.look_up(view, &name).ok_or_else(|| place.withheld(view, &name, &inbound.scope))
         };
-        let Some(named) = named else { return place.missing(request.id, &name, spoken.era()) };
+        let named = match named {
+            Ok(named) => named,
+            Err(Some(withheld)) => return Answer::Message(answer::failed(request.id, &withheld, spoken.era())),
+            Err(None) => return place.missing(request.id, &name, spoken.era()),
+        };
         if !inbound.scope.allows(&named.entry) {
             return answer::denied(request.id, &name);
         }

@@ -3,14 +3,14 @@
 use std::{borrow::Cow, ops::Range, sync::Arc};
 
 use bytes::Bytes;
-use runtime_api::{Era, Kind, Method};
+use runtime_api::{CallError, Era, ErrorCode, Kind, Method};
 use twinway_proto::{
     envelope::{self, ParamsIndex},
     json::{self, members},
 };
 
-use super::{Answer, Outgoing, answer};
-use crate::catalog::{Entry, View};
+use super::{Answer, Outgoing, Scope, answer};
+use crate::catalog::{Entry, Quarantined, View};
 
 /// What a request names.
 #[derive(Debug)]
@@ -80,6 +80,11 @@ impl Place {
         Some(Named { entry, name, others: Vec::new() })
     }
 
+    /// Why a tool of this name is not there, if it waits for somebody to accept it.
+    pub(super) fn withheld(&self, view: &View, name: &str, scope: &Scope<'_>) -> Option<CallError> {
+        (self.kind == Kind::Tool).then(|| withheld(view, name, scope)).flatten()
+    }
+
     /// What a client is told of something that is not there.
     pub(super) fn nothing(&self, name: &str) -> String {
         match self.kind {
@@ -99,6 +104,17 @@ impl Place {
         let error = envelope::error_object(no_resource(era), &message, Some(&uri_data(name)));
         Answer::Message(Outgoing::new(200, envelope::failure(Some(id), error)))
     }
+}
+
+/// What is said of a call of a quarantined tool. Whoever sees a part of the view only learns no more than of a tool that does
+/// not exist.
+pub(super) fn withheld(view: &View, name: &str, scope: &Scope<'_>) -> Option<CallError> {
+    let tool = view.quarantined(name).filter(|_| scope.is_everything())?;
+    let Quarantined { public, cause, .. } = tool;
+    let message = format!(
+        "the tool `{public}` is quarantined: {cause}; `twinway tools quarantined` shows it, `twinway tools accept {public}` accepts it"
+    );
+    Some(CallError::gateway(ErrorCode::Forbidden, message))
 }
 
 /// What a resource that is not there is called: legacy revisions have a code of their own (2025-11-25, resources; 2026-07-28,

@@ -18,7 +18,7 @@ use super::{
     answer::{self, error_data, with_causes},
     call::{Form, Found, is_unfinished, unfinished},
     era::Spoken,
-    find::Named,
+    find::{Named, withheld},
 };
 use crate::{catalog::Entry, pipeline::Answered};
 
@@ -31,9 +31,14 @@ impl Server {
     }
 
     fn begun(&self, inbound: &Inbound<'_>, tool: &str) -> Result<Answer, CallError> {
-        let entry = self.shared.catalog.load().view(inbound.view).and_then(|view| view.tools.get(tool).cloned());
-        let entry = entry.filter(|entry| inbound.scope.allows(entry));
-        let entry = entry.ok_or_else(|| CallError::caller(ErrorCode::UnknownName, answer::no_tool(tool)))?;
+        let snapshot = self.shared.catalog.load();
+        let view = snapshot.view(inbound.view);
+        let entry = view.and_then(|view| view.tools.get(tool)).filter(|entry| inbound.scope.allows(entry)).cloned();
+        let entry = entry.ok_or_else(|| {
+            let withheld = view.and_then(|view| withheld(view, tool, &inbound.scope));
+            withheld.unwrap_or_else(|| CallError::caller(ErrorCode::UnknownName, answer::no_tool(tool)))
+        })?;
+        drop(snapshot);
         let message = request(tool, &inbound.message)?;
         let inbound = Inbound { message: message.clone(), ..inbound.clone() };
         let broken = |error| CallError::caller(ErrorCode::InvalidParams, "these arguments cannot be taken").with_source(error);

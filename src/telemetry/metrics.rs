@@ -19,7 +19,7 @@ use prometheus_client::{
 
 use bounded::Bounded;
 pub use cache::CacheMetrics;
-use labels::{ByChange, ByDelivery, ByOutcome, ByReason, ByResult, ByRoute, ByTool, ByTransport};
+use labels::{ByChange, ByDelivery, ByFlaw, ByOutcome, ByReason, ByResult, ByRoute, ByTool, ByTransport};
 pub use route::{BreakerMetrics, InFlight, Outcome, RouteMetrics};
 use seat::{Seat, Seats};
 
@@ -66,6 +66,9 @@ struct Families {
     tools: Gauge,
     cache: CacheMetrics,
     catalogue_changes: Family<ByChange, Counter>,
+    definition_changes: Family<ByRoute, Counter>,
+    unsound_tools: Family<ByFlaw, Gauge>,
+    quarantined_tools: Gauge,
     deprecated_calls: Family<ByTool, Counter>,
     categories: Bounded,
     deprecated_tools: Bounded,
@@ -114,6 +117,25 @@ impl Metrics {
         for (change, count) in [("added", added), ("removed", removed), ("changed", changed)] {
             self.families.catalogue_changes.get_or_create(&ByChange { change }).inc_by(count as u64);
         }
+    }
+
+    /// Counts one definition of a tool that means something else than before.
+    pub fn definition_changed(&self, runtime: &str, target: &str) {
+        let labels = ByRoute { runtime: runtime.to_owned(), target: target.to_owned() };
+        self.families.definition_changes.get_or_create(&labels).inc();
+    }
+
+    /// Tools whose definition has this flaw: they are not offered, or repaired.
+    pub fn set_unsound_tools(&self, flaw: &'static str, dropped: bool, tools: usize) {
+        let outcome = if dropped { "dropped" } else { "repaired" };
+        let gauge = self.families.unsound_tools.get_or_create_owned(&ByFlaw { outcome, flaw });
+        gauge.set(i64::try_from(tools).unwrap_or(i64::MAX));
+    }
+
+    /// Tools that are not offered until somebody accepts their definition.
+    #[must_use]
+    pub fn quarantined_tools(&self) -> &Gauge {
+        &self.families.quarantined_tools
     }
 
     /// The handles of the breaker of one target, which begins closed.
@@ -218,6 +240,9 @@ impl Families {
             tools: Gauge::default(),
             cache: CacheMetrics::default(),
             catalogue_changes: Family::default(),
+            definition_changes: Family::default(),
+            unsound_tools: Family::default(),
+            quarantined_tools: Gauge::default(),
             deprecated_calls: Family::default(),
             categories: Bounded::new(CATEGORIES_MAX),
             deprecated_tools: Bounded::new(DEPRECATED_MAX),
@@ -256,6 +281,12 @@ impl Families {
         all.cache.register(registry);
         let changes = "Tools that the merged catalogue gained, lost, or has in another form than before";
         registry.register("catalogue_changes", changes, all.catalogue_changes);
+        let redefined = "Definitions of tools that mean something else than before, by target";
+        registry.register("definition_changes", redefined, all.definition_changes);
+        let unsound = "Tools whose definition would break clients, by what is wrong with it: repaired, or dropped";
+        registry.register("unsound_tools", unsound, all.unsound_tools);
+        let quarantined = "Tools that are not offered until somebody accepts their definition";
+        registry.register("quarantined_tools", quarantined, all.quarantined_tools);
         registry.register("deprecated_calls", "Calls of tools that clients are told to stop using", all.deprecated_calls);
         registry.register("catalogue_tools", "Tools in the merged catalogue", all.tools);
     }

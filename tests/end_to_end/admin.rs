@@ -58,7 +58,7 @@ async fn tools_have_their_metadata_with_its_sources_and_what_is_not_there_is_nam
 async fn whoever_may_not_call_may_not_ask_either() {
     let gateway = Gateway::start(Setup::new().client("alice", "alice-has-a-token")).await;
 
-    for path in ["tools", "route/x", "upstreams", "peers", "compare", "changes"] {
+    for path in ["tools", "route/x", "upstreams", "peers", "compare", "changes", "quarantine"] {
         let path = format!("/admin/api/{path}");
         let refused = gateway.get(&path).await;
         assert_eq!((refused.status.as_u16(), refused.header("www-authenticate")), (401, "Bearer"), "{path}");

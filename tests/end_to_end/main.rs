@@ -11,6 +11,7 @@ mod calls;
 mod cancel;
 mod configuration;
 mod conformance;
+mod definitions;
 mod deploy;
 mod deprecation;
 mod extension;

@@ -222,7 +222,7 @@ impl TargetState {
 /// One tool, prompt, resource or template as its target defines it.
 #[derive(Debug, Clone)]
 pub struct Item {
-    /// Its name at the target: of a resource its URI, of a template the template.
+    /// Its name at the target: of a resource its URI, of a template the template. Empty for a tool without one.
     pub name: Arc<str>,
     /// The whole definition as raw JSON, byte for byte.
     pub definition: Bytes,

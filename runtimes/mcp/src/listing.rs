@@ -70,9 +70,13 @@ impl Listing {
         self.ttl_ms.map(Duration::from_millis)
     }
 
-    /// All of them, in the server's order. Of a name listed twice the first stays.
+    /// All of them, in the server's order. Of a name listed twice the first stays; tools all stay, because whoever offers them
+    /// judges each and says what is wrong with it.
     #[must_use]
     pub fn finish(mut self) -> Vec<Item> {
+        if self.kind == Kind::Tool {
+            return self.items;
+        }
         let mut seen = std::collections::HashSet::new();
         self.items.retain(|item| seen.insert(item.name.clone()));
         self.items
@@ -83,7 +87,12 @@ impl Listing {
         for element in json::elements(raw) {
             let range = element.map_err(|error: JsonError| self.broken("is not an array").with_source(error))?;
             let definition = array.slice(range);
-            let name = self.name_of(&definition).ok_or_else(|| self.broken("names one thing in it not at all"))?;
+            let name = match self.name_of(&definition) {
+                Some(name) => name,
+                // One bad tool takes nothing from the others; it is judged with them.
+                None if self.kind == Kind::Tool => String::new(),
+                None => return Err(self.broken("names one thing in it not at all")),
+            };
             self.items.push(Item { name: name.into(), definition });
             if self.items.len() > ITEMS_MAX {
                 return Err(self.broken("has more than 10000 entries"));
@@ -121,8 +130,28 @@ mod tests {
 
         assert_eq!((next, done), (Next::Page("\"2\"".to_owned()), Next::Done));
         let tools = listing.finish();
-        assert_eq!(tools.iter().map(|tool| &*tool.name).collect::<Vec<_>>(), ["a", "b", "c"]);
+        assert_eq!(tools.iter().map(|tool| &*tool.name).collect::<Vec<_>>(), ["a", "b", "a", "c"]);
         assert_eq!(tools[0].definition, r#"{"x":1.0,"name":"a"}"#);
+    }
+
+    #[test]
+    fn a_tool_without_a_name_is_listed_and_takes_nothing_from_the_others() {
+        let mut listing = Listing::new(Kind::Tool);
+
+        listing.take(&page(r#"{"tools":[{"title":"nameless"},{"name":7},{"name":"a"}]}"#)).unwrap();
+
+        let names: Vec<_> = listing.finish().iter().map(|tool| tool.name.to_string()).collect();
+        assert_eq!(names, ["", "", "a"]);
+    }
+
+    #[test]
+    fn of_a_prompt_that_is_listed_twice_the_first_stays() {
+        let mut listing = Listing::new(Kind::Prompt);
+
+        listing.take(&page(r#"{"prompts":[{"name":"a","title":"1"},{"name":"a","title":"2"}]}"#)).unwrap();
+
+        let prompts = listing.finish();
+        assert_eq!((prompts.len(), &prompts[0].definition[..]), (1, &br#"{"name":"a","title":"1"}"#[..]));
     }
 
     #[test]
@@ -143,7 +172,7 @@ mod tests {
         }
 
         assert!(listing.take(&page(r#"{"tools":[],"nextCursor":"x"}"#)).is_err());
-        assert!(Listing::new(Kind::Tool).take(&page(r#"{"tools":[{"title":"nameless"}]}"#)).is_err());
+        assert!(Listing::new(Kind::Prompt).take(&page(r#"{"prompts":[{"title":"nameless"}]}"#)).is_err());
         assert!(Listing::new(Kind::Tool).take(&page(r#"{"tools":{}}"#)).is_err());
     }
 

@@ -46,6 +46,12 @@ pub(super) struct ByChange {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ByFlaw {
+    pub(super) outcome: &'static str,
+    pub(super) flaw: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct ByResult {
     pub(super) outcome: &'static str,
 }

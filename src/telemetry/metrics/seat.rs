@@ -22,7 +22,7 @@ pub(super) struct Seat {
     histograms: Mutex<HashSet<ByOutcome>>,
     durations: Histograms,
     failures: Family<ByDelivery, Counter>,
-    counters: [Family<ByRoute, Counter>; 4],
+    counters: [Family<ByRoute, Counter>; 5],
     gauges: [Family<ByRoute, Gauge>; 2],
 }
 
@@ -39,8 +39,14 @@ impl Seat {
             histograms: Mutex::default(),
             durations: families.durations.clone(),
             failures: families.failures.clone(),
-            counters: [&families.retries, &families.fallbacks, &families.breaker_opened, &families.breaker_refused]
-                .map(Clone::clone),
+            counters: [
+                &families.retries,
+                &families.fallbacks,
+                &families.breaker_opened,
+                &families.breaker_refused,
+                &families.definition_changes,
+            ]
+            .map(Clone::clone),
             gauges: [&families.in_flight, &families.breaker_state].map(Clone::clone),
         });
         seats.insert(labels, Arc::downgrade(&seat));

@@ -46,7 +46,7 @@ pub(super) async fn handle(front: Arc<Front>, request: Request<Incoming>) -> Res
             whole(StatusCode::OK, text, front.server.metrics().render())
         }),
         path if path.starts_with(PREFIX) => match front.auth.principal(request.headers()) {
-            Some(_) => admin::answer(&front, &path[PREFIX.len()..], &request),
+            Some(principal) => admin::answer(&front, &principal, request).await,
             None => unauthenticated(&front),
         },
         path if rest::is_ours(path) => rest::answer(&front, request).await,

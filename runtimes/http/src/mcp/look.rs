@@ -12,7 +12,7 @@ use runtime_mcp::{
     handshake::{self, ServerFacts},
     listing::{Listing, Next},
 };
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 use twinway_proto::{
     envelope,
     headers::{InvalidParamHeader, ParamHeaders},
@@ -109,20 +109,7 @@ impl McpServer {
                 Next::Done => break,
             }
         }
-        let mut items = listing.finish();
-        if kind == Kind::Tool {
-            items.retain(|tool| self.is_usable(tool));
-        }
-        Ok(items)
-    }
-
-    /// A tool whose schema breaks the rules of `x-mcp-header` must not be offered (2026-07-28, Streamable HTTP): its
-    /// headers and its arguments could say different things.
-    fn is_usable(&self, tool: &Item) -> bool {
-        let Err(error) = param_headers(tool) else { return true };
-        let target = &self.site.settings.target;
-        warn!(target_name = %target, tool = %tool.name, %error, "tool is not offered: its `x-mcp-header` is invalid");
-        false
+        Ok(listing.finish())
     }
 
     /// A request that the gateway makes for itself, in the era that the upstream serves.
@@ -236,11 +223,11 @@ fn param_headers(tool: &Item) -> Result<ParamHeaders, InvalidParamHeader> {
     schema.map_or_else(|| Ok(ParamHeaders::default()), ParamHeaders::from_schema)
 }
 
-/// The tools that want arguments mirrored in headers.
+/// The tools that want arguments mirrored in headers. One whose headers break the rules is not offered; of a name that is listed
+/// twice the first counts, as in the catalogue.
 fn mirrored(tools: &[Item]) -> HashMap<Arc<str>, ParamHeaders> {
-    let headers_of = |tool: &Item| {
-        let headers = param_headers(tool).ok()?;
-        (!headers.is_empty()).then(|| (tool.name.clone(), headers))
-    };
-    tools.iter().filter_map(headers_of).collect()
+    let headers_of = |tool: &Item| (tool.name.clone(), param_headers(tool).unwrap_or_default());
+    let mut mirrored: HashMap<_, _> = tools.iter().rev().map(headers_of).collect();
+    mirrored.retain(|_, headers| !headers.is_empty());
+    mirrored
 }
