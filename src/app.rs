@@ -177,7 +177,7 @@ impl AppBuilder {
         let stdio_runtime = StdioRuntime::new(servers(&config));
         let stdio_control = stdio_runtime.control();
         let mut runtimes: Vec<Box<dyn Runtime>> = vec![Box::new(http_runtime), Box::new(stdio_runtime)];
-        let pins = Pins::open(&config.definitions.pins_file)?;
+        let pins = config.definitions.pins_file.as_deref().map(Pins::open).transpose()?.unwrap_or_default();
         let node = bind_node(&config).await?;
         let handle = node.as_ref().map(|(node, _)| node.handle());
         let metrics = Metrics::new(handle.as_ref().map(|handle| NodeRefusals(handle.refusals())));

@@ -66,7 +66,9 @@ pub struct Entry {
     pub kind: Kind,
     /// Its name here; of a resource its URI, of a template the template.
     pub public: Arc<str>,
-    /// Its definition with that name, otherwise byte for byte as the target gave it.
+    /// The name that it would have if clients took any. Whoever calls it by that finds it.
+    pub full: Option<Arc<str>>,
+    /// Its definition with the public name, otherwise byte for byte as the target gave it, unless that breaks clients.
     pub definition: bytes::Bytes,
     /// What decides how it is called.
     pub metadata: Metadata,
@@ -194,6 +196,13 @@ struct Manner {
     prefix: Prefix,
     trust: Trust,
     pin: PinMode,
+}
+
+/// What a tool is called here.
+struct PublicName {
+    public: Arc<str>,
+    /// See [`Entry::full`].
+    full: Option<Arc<str>>,
 }
 
 /// A runtime as the catalogue needs it.
@@ -511,17 +520,21 @@ impl Builder {
         quarantined.sort_unstable_by(|a, b| a.public.cmp(&b.public));
         let entries = groups.into_iter().map(|group| {
             let parts: Vec<_> = group.parts.iter().map(|part| (&offered[part.target], part.item)).collect();
-            self.tool(group.public, &parts, group.made)
+            // What a rule makes has the name that the rule gives.
+            let full = group.parts[0].full.clone().filter(|_| !group.made);
+            self.tool(PublicName { public: group.public, full }, &parts, group.made)
         });
         entries.collect()
     }
 
     /// An item of one target under that name.
     fn entry(&mut self, kind: Kind, public: Arc<str>, part: (&Offered, usize)) -> Arc<Entry> {
-        if kind == Kind::Tool {
-            return self.tool(public, &[part], false);
-        }
         let (offer, place) = part;
+        if kind == Kind::Tool {
+            let own = &offer.given(place).name;
+            let full = (*own != public).then(|| Arc::clone(own));
+            return self.tool(PublicName { public, full }, &[part], false);
+        }
         let item = &offer.items.of(kind)[place];
         let definition = definition::rename(&item.definition, kind, &item.name, &public);
         self.plain(kind, public, offer, item, definition)
@@ -567,6 +580,7 @@ impl Builder {
         Arc::new(Entry {
             kind,
             public,
+            full: None,
             definition,
             metadata,
             candidates,
@@ -579,7 +593,8 @@ impl Builder {
     }
 
     /// A tool out of these parts: each an offer, and the place of the tool in it. The first one's definition is shown.
-    fn tool(&mut self, public: Arc<str>, parts: &[(&Offered, usize)], made: bool) -> Arc<Entry> {
+    fn tool(&mut self, name: PublicName, parts: &[(&Offered, usize)], made: bool) -> Arc<Entry> {
+        let PublicName { public, full } = name;
         let first = parts[0].0.items.tools[parts[0].1].clone();
         let trusted = parts.iter().all(|(offer, _)| self.manner(&offer.target.target).trust == Trust::Hints);
         let trust = if trusted { Trust::Hints } else { Trust::None };
@@ -610,7 +625,7 @@ impl Builder {
         }
         let deprecated = metadata.deprecated.then(|| self.metrics.deprecated_calls(&public));
         let kind = Kind::Tool;
-        Arc::new(Entry { kind, public, definition, metadata, candidates, route, caching, deprecated, decisions, mirrored })
+        Arc::new(Entry { kind, public, full, definition, metadata, candidates, route, caching, deprecated, decisions, mirrored })
     }
 
     fn candidate(

@@ -111,7 +111,8 @@ mod tests {
 
     fn grouped(rules: &str, tools: &[(&'static str, &'static str, &str)]) -> (Vec<(String, Vec<usize>)>, Vec<Refused>) {
         let config = Config::parse(rules, Path::new("test.toml")).expect("a good configuration");
-        let named = (0..tools.len()).map(|place| Named { public: tools[place].1.into(), target: place, item: 0 }).collect();
+        let named =
+            (0..tools.len()).map(|place| Named { public: tools[place].1.into(), full: None, target: place, item: 0 }).collect();
         let definitions =
             tools.iter().map(|(target, _, schema)| (*target, Bytes::from(format!(r#"{{"inputSchema":{schema}}}"#))));
         let mut refused = Vec::new();

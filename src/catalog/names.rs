@@ -30,6 +30,8 @@ const QUALIFIED: &str = "twinway://";
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Named {
     pub(super) public: Arc<str>,
+    /// What it would be if clients took any name.
+    pub(super) full: Option<Arc<str>>,
     pub(super) target: usize,
     pub(super) item: usize,
 }
@@ -44,22 +46,30 @@ pub(super) fn assign(
     let shared = names_of_several(offered, kind);
     let mut holders: HashMap<Arc<str>, usize> = HashMap::new();
     let (mut named, mut refused) = (Vec::new(), Vec::new());
-    for (place, Offered { target, items, .. }) in offered.iter().enumerate() {
+    for (place, offer) in offered.iter().enumerate() {
+        let Offered { target, items, .. } = offer;
         let prefix = prefix_of(&target.target);
         for (item_place, item) in items.of(kind).iter().enumerate() {
-            let public = match kind {
+            let (public, full) = match kind {
                 Kind::Tool | Kind::Prompt => {
                     let bare = match prefix {
                         Prefix::Always => false,
                         Prefix::Never => true,
                         Prefix::OnConflict => !shared.contains(&item.name),
                     };
-                    let full = if bare { item.name.to_string() } else { format!("{}{separator}{}", target.target, item.name) };
-                    short(&full)
+                    let label = |name: &Arc<str>| match bare {
+                        true => Arc::clone(name),
+                        false => format!("{}{separator}{name}", target.target).into(),
+                    };
+                    let (public, full) = (short(&label(&item.name)), label(offer.own_name(kind, item_place)));
+                    let is_other = public != full;
+                    (public, is_other.then_some(full))
                 }
                 // A URI is no label: it stays what it is, unless it leads somewhere else already.
-                Kind::Resource | Kind::Template if holders.contains_key(&item.name) => qualified(&target.target, &item.name),
-                Kind::Resource | Kind::Template => item.name.clone(),
+                Kind::Resource | Kind::Template if holders.contains_key(&item.name) => {
+                    (qualified(&target.target, &item.name), None)
+                }
+                Kind::Resource | Kind::Template => (item.name.clone(), None),
             };
             match holders.get(&public) {
                 Some(holder) => {
@@ -68,7 +78,7 @@ pub(super) fn assign(
                 }
                 None => {
                     holders.insert(public.clone(), place);
-                    named.push(Named { public, target: place, item: item_place });
+                    named.push(Named { public, full, target: place, item: item_place });
                 }
             }
         }
@@ -183,6 +193,16 @@ mod tests {
         assert_eq!(names(&named), ["file:///x", "twinway://b/file:///x", "file:///y"]);
         assert!(refused.is_empty());
         assert_eq!(unqualified("twinway://b/file:///x"), Some(("b", "file:///x")));
+    }
+
+    #[test]
+    fn a_name_that_is_shortened_or_repaired_leads_to_the_full_one() {
+        let long = "n".repeat(80);
+        let offered = offered(&[("a", &["x", &long])]);
+
+        let (named, _) = assign(&offered, Kind::Tool, |_| Prefix::Always, ".");
+
+        assert_eq!((named[0].full.as_deref(), named[1].full.as_deref()), (None, Some(&*format!("a.{long}"))));
     }
 
     #[test]

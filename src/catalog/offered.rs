@@ -82,6 +82,14 @@ impl Offered {
         &self.tools[place].given
     }
 
+    /// The name of an item at its target.
+    pub(super) fn own_name(&self, kind: Kind, place: usize) -> &Arc<str> {
+        match kind {
+            Kind::Tool => &self.given(place).name,
+            _ => &self.items.of(kind)[place].name,
+        }
+    }
+
     /// Why a tool is not offered, under the name that it would have.
     pub(super) fn quarantined(&self, kind: Kind, place: usize, public: &Arc<str>) -> Option<Quarantined> {
         if kind != Kind::Tool {

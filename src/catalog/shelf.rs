@@ -28,11 +28,17 @@ pub struct Page {
 impl Shelf {
     pub(super) fn new(mut entries: Vec<Arc<Entry>>) -> Self {
         entries.sort_unstable_by(|a, b| a.public.cmp(&b.public));
-        let by_name = entries.iter().enumerate().map(|(place, entry)| (entry.public.clone(), place)).collect();
+        let mut by_name: HashMap<_, _> = entries.iter().enumerate().map(|(place, entry)| (entry.public.clone(), place)).collect();
+        // A full name that is somebody's public one stays theirs.
+        for (place, entry) in entries.iter().enumerate() {
+            if let Some(full) = &entry.full {
+                by_name.entry(full.clone()).or_insert(place);
+            }
+        }
         Self { entries, by_name, first_page: OnceLock::new() }
     }
 
-    /// The entry with that name. O(1).
+    /// The entry with that name, be it the public one or the full one behind it. O(1).
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Arc<Entry>> {
         self.by_name.get(name).map(|place| &self.entries[*place])

@@ -11,14 +11,14 @@ use serde::{Deserialize, Serialize};
 pub struct Definitions {
     /// Takes characters that nobody sees, and that models read, out of titles and descriptions.
     pub strip_hidden_text: bool,
-    /// Where the accepted definitions of pinned tools are kept, relative to this file.
-    pub pins_file: PathBuf,
+    /// Where the accepted definitions of pinned tools are kept, relative to this file. Needed when anything is pinned.
+    pub pins_file: Option<PathBuf>,
 }
 
 impl Default for Definitions {
     fn default() -> Self {
-        // Nobody writes invisible text for people, and beside this file there is a folder that belongs to the gateway.
-        Self { strip_hidden_text: true, pins_file: "twinway.pins.json".into() }
+        // Nobody writes invisible text for people. A file is written only where somebody has said so.
+        Self { strip_hidden_text: true, pins_file: None }
     }
 }
 

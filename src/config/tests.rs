@@ -79,10 +79,14 @@ fn every_bad_configuration_has_one_message_with_its_place() {
             "4:1: unknown key `prefx` in `upstream`; did you mean `prefix`?",
         ),
         ("[[http.client]]\nnam = \"a\"", "2:1: unknown key `nam` in `http.client`; did you mean `name`?"),
+        (
+            "[[upstream]]\nname = \"a\"\nurl = \"http://a\"\npin = \"all\"",
+            "4:7: pinned tools need `definitions.pins_file`, where what was accepted is kept",
+        ),
         ("[[http.client]]\nuser = \"a\"", "2:1: unknown key `user` in `http.client`; known are `name`, `token`"),
         (
             "[mqtt]\nlisten = \"127.0.0.1:50051\"",
-            "1:2: unknown key `mqtt`; known are `http`, `grpc`, `admission`, `routing`, `cache`, `p2p`, `telemetry`, `upstream`, `peer`, `tool`",
+            "1:2: unknown key `mqtt`; known are `http`, `grpc`, `admission`, `routing`, `cache`, `definitions`, `p2p`, `telemetry`, `upstream`, `peer`, `tool`",
         ),
         ("[[upstream]]\nname = \"a\"", "1:1: `upstream`: missing field `url`"),
         ("[[tool]]\nmatch = \"a\"\npriorty = 3", "3:1: unknown key `priorty` in `tool`; did you mean `priority`?"),

@@ -15,7 +15,7 @@ use runtime_mcpp::{
 };
 
 use super::{
-    Config, Environment, EraChoice, HeaderText, Http, Invalid, Kind, Name, Peer, RuntimeChoice, Secret, ToolRule,
+    Config, Environment, EraChoice, HeaderText, Http, Invalid, Kind, Name, Peer, PinMode, RuntimeChoice, Secret, ToolRule,
     TransportChoice, Upstream,
 };
 use crate::{
@@ -83,7 +83,9 @@ impl Config {
         if let Some(tls) = &mut self.http.tls {
             (tls.cert_file, tls.key_file) = (base.join(&tls.cert_file), base.join(&tls.key_file));
         }
-        self.definitions.pins_file = base.join(&self.definitions.pins_file);
+        if let Some(pins) = &mut self.definitions.pins_file {
+            *pins = base.join(&pins);
+        }
         for cwd in self.upstream.iter_mut().filter_map(|upstream| upstream.cwd.as_mut()) {
             *cwd = base.join(&cwd);
         }
@@ -150,7 +152,20 @@ impl Config {
                 PinsError::Broken { .. } => invalid,
             }
         };
-        Pins::open(&self.definitions.pins_file).map(drop).map_err(complain)
+        let Some(file) = &self.definitions.pins_file else { return self.validate_unpinned() };
+        Pins::open(file).map(drop).map_err(complain)
+    }
+
+    /// What was accepted has to be kept somewhere.
+    fn validate_unpinned(&self) -> Result<(), Invalid> {
+        let upstreams = self.upstream.iter().enumerate().map(|(index, one)| (format!("upstream.{index}.pin"), one.pin));
+        let peers = self.peer.iter().enumerate().map(|(index, one)| (format!("peer.{index}.pin"), one.pin));
+        match upstreams.chain(peers).find(|(_, pin)| *pin != PinMode::Off) {
+            Some((path, _)) => {
+                Err(Invalid::new(path, "pinned tools need `definitions.pins_file`, where what was accepted is kept"))
+            }
+            None => Ok(()),
+        }
     }
 
     /// What is not wrong and yet hardly meant.

@@ -56,6 +56,7 @@ fn of_tool(metrics: &Metrics, guards: &Guards, targets: &[&str], metadata: Metad
     let entry = Entry {
         kind: Kind::Tool,
         public: "up.tool".into(),
+        full: None,
         definition: Bytes::new(),
         metadata,
         candidates,

@@ -6,6 +6,9 @@ use tempfile::TempDir;
 
 use crate::support::{Act, Answer, Era, Gateway, Script, Scripted, Serves, Setup, send, twinway, until};
 
+/// Where pins are kept.
+const PINS: &str = "[definitions]\npins_file = \"pins.json\"";
+
 /// A tool of which a client has seen the description.
 fn described(description: &str) -> Script {
     Script::new(Serves::Both).tool("other", Act::Echo).defined("add", &definition(description), Act::Echo)
@@ -16,7 +19,8 @@ fn definition(description: &str) -> String {
 }
 
 fn pinned(upstream: &Scripted, pin: &str) -> Setup {
-    Setup::new().upstream_with("up", upstream.url(), &format!("refresh = \"50ms\"\npin = \"{pin}\""))
+    let lines = format!("refresh = \"50ms\"\npin = \"{pin}\"");
+    Setup::new().upstream_with("up", upstream.url(), &lines).tables(PINS)
 }
 
 /// Waits until these are the tools.
@@ -51,10 +55,11 @@ async fn a_long_name_is_called_by_its_short_form_and_an_operator_sees_both() {
 
     let (_, explained) = tell(&gateway, &["route", "explain", &short]).await;
     gateway.modern().call(&short, "{}").await.result();
+    gateway.modern().call(&format!("up.{long}"), "{}").await.result();
     gateway.modern().at("up").call(long, "{}").await.result();
 
     assert!(short.len() == 64 && short.starts_with("up.reads_the_temperature"), "{short}");
-    assert_eq!(upstream.calls().iter().map(|call| call.tool.as_str()).collect::<Vec<_>>(), [long, long]);
+    assert_eq!(upstream.calls().iter().map(|call| call.tool.as_str()).collect::<Vec<_>>(), [long; 3]);
     assert!(explained.contains(&format!("where it is `{long}`")), "{explained}");
     let document = gateway.get(&format!("/admin/api/route/{short}")).await.json();
     assert_eq!((&document["candidates"][0]["name"], &document["choices"][0]["name"]), (&json!(long), &json!(long)));
@@ -266,7 +271,7 @@ async fn a_quarantined_part_of_a_made_tool_is_left_out_and_nobody_takes_its_name
     let lines = "refresh = \"50ms\"\npin = \"changed\"\nprefix = \"never\"";
     let rule = "[[tool]]\nname = \"sum\"\nfrom = [\"add\", \"c.add\"]\ncompatible = true";
     let setup = Setup::new().upstream_with("a", a.url(), lines).upstream_with("b", b.url(), "prefix = \"never\"");
-    let gateway = Gateway::start(setup.tables(rule)).await;
+    let gateway = Gateway::start(setup.tables(rule).tables(PINS)).await;
     tools_are(&gateway, &["other", "sum"]).await;
 
     a.becomes(described("Adds twice."));

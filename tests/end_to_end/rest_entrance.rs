@@ -44,11 +44,15 @@ async fn a_call_gets_what_the_tool_answered_byte_for_byte() {
     let upstream = Scripted::start(script()).await;
     let gateway = Gateway::start(Setup::new().upstream("up", upstream.url())).await;
 
+    // Clients that know the tool by a name that others would not take find it by that.
+    let repaired = gateway.modern().tool_names().await.remove(0);
+    let cyclic = format!(r#"{{"tool":"{repaired}","status":"success","result":{{"x":7}}}}"#);
     let cases = [
         ("up.text", r#"{"tool":"up.text","status":"success","result":"a\u00fc"}"#),
         ("up.number", r#"{"tool":"up.number","status":"success","result":{"n":1.50,"big":12345678901234567890123}}"#),
-        ("up.a%2Fb%20%7Bc%7D%3F", r#"{"tool":"up.a/b {c}?","status":"success","result":{"x":7}}"#),
-        ("up.a/b%20%7Bc%7D%3F", r#"{"tool":"up.a/b {c}?","status":"success","result":{"x":7}}"#),
+        ("up.a%2Fb%20%7Bc%7D%3F", &cyclic),
+        ("up.a/b%20%7Bc%7D%3F", &cyclic),
+        (&repaired, &cyclic),
     ];
     for (tool, expected) in cases {
         let answer = execute(&gateway, tool, "{}").await;
@@ -142,11 +146,13 @@ async fn one_gateway_stands_behind_another_as_a_tool_server() {
     outer.target_is("in", "ready").await;
 
     let tools = outer.modern().at("in").pages().await[0]["tools"].clone();
-    let cyclic = outer.modern().call("in.up.a/b {c}?", r#"{"tree":{}}"#).await.result();
+    let repaired = tools[0]["name"].as_str().unwrap();
+    let cyclic = outer.modern().call(&format!("in.{repaired}"), r#"{"tree":{}}"#).await.result();
     let failed = outer.modern().call("in.up.fail", "{}").await.result();
 
     let names: Vec<_> = tools.as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["up.a/b {c}?", "up.broken", "up.echo", "up.fail", "up.number", "up.text"]);
+    assert!(repaired.starts_with("up.a_b__c__-"), "{repaired}");
+    assert_eq!(names, [repaired, "up.broken", "up.echo", "up.fail", "up.number", "up.text"]);
     let expected: Value = serde_json::from_str(CYCLIC).unwrap();
     assert_eq!(tools[0]["inputSchema"], expected["inputSchema"]);
     assert_eq!(cyclic["structuredContent"], json!({ "x": 7 }));
@@ -177,12 +183,13 @@ async fn validated() -> Result<(), String> {
     let gateway = Gateway::start(setup.client("alice", TOKEN)).await;
     gateway.target_is("app", "ready").await;
     gateway.target_is("up", "ready").await;
-    let keys = ["up.echo", "up.number", "up.fail", "up.broken", "up.a_b__c__", "list_tools"];
+    let tools = gateway.modern().bearer(TOKEN).tool_names().await;
+    let repaired = tools.iter().find(|tool| tool.starts_with("up.a_b__c__-")).unwrap();
+    let keys = ["up.echo", "up.number", "up.fail", "up.broken", repaired, "list_tools"];
     let calls: Vec<_> = keys.iter().flat_map(|key| ["--call", key]).collect();
 
     let said = openapi_client(&gateway, &calls).await?;
 
-    let tools = gateway.modern().bearer(TOKEN).tool_names().await;
     assert_eq!(said[0], json!({ "valid": { "operations": tools.len() + 1 } }));
     let called: Vec<_> = said.iter().filter_map(|event| Some((event["operation"].as_str()?, &event["statuses"]))).collect();
     assert_eq!(called.len(), keys.len(), "{said:?}");
