@@ -205,7 +205,7 @@ impl AppBuilder {
         let server = Server::new(&config, catalog.clone(), pipeline, metrics)?;
         let readiness = Readiness::new(stopping.clone());
 
-        let auth = Auth::new(&config.http.client);
+        let auth = Auth::new(&config.http);
         let http = serves_http.then(|| bind_http(&config, &server, auth.clone(), readiness.clone())).transpose()?;
         let grpc = bind_grpc(&config, &server, auth.clone(), peers, readiness.clone())?;
         let addresses = Addresses {

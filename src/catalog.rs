@@ -2,6 +2,7 @@
 
 mod candidates;
 mod capabilities;
+mod categories;
 mod changes;
 mod definition;
 mod fingerprint;
@@ -35,6 +36,7 @@ use tracing::{debug, info, warn};
 use twinway_proto::headers::ParamHeaders;
 
 pub use capabilities::{Capabilities, Tasks};
+pub use categories::Categories;
 pub use changes::{Changed, Changes, Listed, Touched, ViewChanges};
 pub use fingerprint::Fingerprint;
 pub use names::NAME_BYTES_MAX;
@@ -267,10 +269,11 @@ impl Catalog {
         self.history.since(number)
     }
 
-    /// In what a view is another than in the catalogue of that number. When that is longer ago than is remembered, in everything.
+    /// In what a view, and of its tools those of these categories, is another than in the catalogue of that number. When that is longer
+    /// ago than is remembered, in everything.
     #[must_use]
-    pub fn touched_since(&self, number: u64, view: &str) -> Touched {
-        self.history.touches(number, view)
+    pub fn touched_since(&self, number: u64, view: &str, categories: &Categories) -> Touched {
+        self.history.touches(number, view, categories)
     }
 
     /// Which definitions are accepted.
@@ -439,8 +442,8 @@ impl Builder {
     fn tell(&self, merged: &ViewChanges) {
         let (added, removed, changed) = (merged.added.count, merged.removed.count, merged.changed.count);
         self.metrics.catalogue_changed(added, removed, changed);
-        let (prompts, resources) = (merged.prompts, merged.resources);
-        info!(added, removed, changed, prompts, resources, "the catalogue changed");
+        let (categories, prompts, resources) = (merged.categories.count, merged.prompts, merged.resources);
+        info!(added, removed, changed, categories, prompts, resources, "the catalogue changed");
         for Changed { tool, old_version, new_version, definition } in &merged.changed.first {
             info!(%tool, %old_version, %new_version, definition, "a tool is not what it was");
         }

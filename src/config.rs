@@ -40,7 +40,7 @@ pub use difference::{Change, Effect, Kind as ChangeKind};
 pub use environment::Environment;
 pub use error::{ConfigError, Place};
 pub use grpc::Grpc;
-pub use http::{Client, Http, Tls};
+pub use http::{Client, Exposure, Http, Tls};
 pub use import::{ImportError, Imported, import};
 pub use limits::{Breaker, TargetLimits};
 pub use name::Name;

@@ -19,6 +19,7 @@ pub mod pipeline;
 pub mod readiness;
 pub mod reload;
 pub mod router;
+pub mod search;
 pub mod telemetry;
 pub mod tls;
 pub mod transports;

@@ -15,6 +15,7 @@ mod fault;
 mod find;
 mod inbound;
 mod input;
+mod lazy;
 mod lifecycle;
 mod listen;
 mod listing;
@@ -25,6 +26,7 @@ mod result;
 mod running;
 mod seal;
 mod session;
+mod shown;
 mod task;
 
 use std::{sync::Arc, time::Duration};
@@ -43,6 +45,7 @@ pub use inbound::{Binding, Inbound, Scope, Way};
 pub use running::{Running, Step};
 pub use seal::{Seal, SealError};
 pub use session::{Session, SessionError, Sessions};
+pub use shown::{Shown, UnknownExposure};
 
 use parked::Parked;
 
@@ -51,6 +54,7 @@ use crate::{
     config::Config,
     pipeline::Pipeline,
     reload,
+    search::Search,
     telemetry::{Metrics, Sampler},
 };
 
@@ -66,6 +70,7 @@ struct Shared {
     pipeline: Pipeline,
     sessions: Sessions,
     parked: Parked,
+    search: Search,
     sampler: Sampler,
     metrics: Metrics,
     told: deprecation::Told,
@@ -92,6 +97,7 @@ impl Server {
             pipeline,
             sessions,
             parked: Parked::new(metrics.parked().clone()),
+            search: Search::default(),
             sampler: Sampler::new(config.telemetry.as_ref()),
             metrics,
             told: deprecation::Told::default(),
@@ -186,6 +192,7 @@ impl Server {
             ("ping", Era::Legacy) => answer::result(request.id, b"{}".to_vec().into()),
             ("logging/setLevel", Era::Legacy) => self.set_log_level(inbound, request, &spoken),
             ("tools/list", _) => self.list(Kind::Tool, inbound, request, &spoken),
+            ("tools/call", _) if inbound.is_lazy() => self.call_lazily(inbound, request, &spoken),
             ("tools/call", _) => self.call(Method::ToolsCall, inbound, request, &spoken),
             // Peers are given tools and nothing else: their grants name tools. They list anew by `ttlMs`, because what they may see is
             // not known here for as long as they would listen.

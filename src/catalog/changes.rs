@@ -4,7 +4,7 @@ use std::{cmp::Ordering, collections::VecDeque, sync::Arc, time::SystemTime};
 
 use parking_lot::Mutex;
 
-use super::{Entry, Snapshot, View};
+use super::{Categories, Entry, Snapshot, View};
 
 /// Names in each list of a change. Whoever wants to know more asks for the catalogue itself.
 const NAMES_MAX: usize = 100;
@@ -34,6 +34,9 @@ pub struct ViewChanges {
     pub removed: Listed<Arc<str>>,
     /// Tools that are not what they were.
     pub changed: Listed<Changed>,
+    /// Categories of which the list of tools is another, each once. A tool that changes its category changes two of them, and nothing
+    /// for whom sees all.
+    pub categories: Listed<Arc<str>>,
     /// The list of prompts is another.
     pub prompts: bool,
     /// The list of resources, or that of templates, is another.
@@ -123,8 +126,14 @@ impl ViewChanges {
             let come = after.next_if(|_| order.is_ge());
             match (gone, come) {
                 (Some(old), Some(new)) => changes.compare(old, new),
-                (Some(old), None) => changes.removed.push(|| old.public.clone()),
-                (None, Some(new)) => changes.added.push(|| new.public.clone()),
+                (Some(old), None) => {
+                    changes.removed.push(|| old.public.clone());
+                    changes.touch(old);
+                }
+                (None, Some(new)) => {
+                    changes.added.push(|| new.public.clone());
+                    changes.touch(new);
+                }
                 (None, None) => {}
             }
         }
@@ -133,7 +142,7 @@ impl ViewChanges {
     /// Whether nothing differs.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        !(self.tools() || self.prompts || self.resources)
+        !(self.tools() || self.prompts || self.resources || self.categories.count > 0)
     }
 
     /// Whether the list of tools is another.
@@ -142,12 +151,34 @@ impl ViewChanges {
         self.added.count > 0 || self.removed.count > 0 || self.changed.count > 0
     }
 
+    /// Whether the list of tools of these categories is another.
+    #[must_use]
+    pub fn tools_of(&self, categories: &Categories) -> bool {
+        if categories.are_all() {
+            return self.tools();
+        }
+        let Listed { count, first } = &self.categories;
+        // Of those that are not named it may be any.
+        *count > first.len() || first.iter().any(|category| categories.has(category))
+    }
+
+    fn touch(&mut self, entry: &Entry) {
+        let category = &entry.metadata.category;
+        if !self.categories.first.contains(category) {
+            self.categories.push(|| Arc::clone(category));
+        }
+    }
+
     fn compare(&mut self, old: &Entry, new: &Entry) {
         let definition = old.definition != new.definition;
         let versions = [&old.metadata.schema_version, &new.metadata.schema_version];
         if definition || versions[0] != versions[1] {
             let [old_version, new_version] = versions.map(Arc::clone);
             self.changed.push(|| Changed { tool: new.public.clone(), old_version, new_version, definition });
+            self.touch(new);
+        }
+        if old.metadata.category != new.metadata.category {
+            [old, new].into_iter().for_each(|entry| self.touch(entry));
         }
     }
 }
@@ -191,8 +222,9 @@ impl History {
         changes
     }
 
-    /// In what a view is another than in the catalogue of that number; in everything, when that is forgotten.
-    pub(super) fn touches(&self, number: u64, view: &str) -> Touched {
+    /// In what a view, and of its tools those of these categories, is another than in the catalogue of that number; in everything, when that
+    /// is forgotten.
+    pub(super) fn touches(&self, number: u64, view: &str, categories: &Categories) -> Touched {
         let remembered = self.0.lock();
         let is_forgotten = remembered.len() == REMEMBERED && remembered.front().is_some_and(|oldest| oldest.number > number);
         if is_forgotten {
@@ -201,7 +233,7 @@ impl History {
         let since = remembered.iter().rev().take_while(|changes| changes.number > number);
         let of_view = since.flat_map(|changes| &changes.views).filter(|changed| &*changed.view == view);
         of_view.fold(Touched::default(), |touched, changed| Touched {
-            tools: touched.tools || changed.tools(),
+            tools: touched.tools || changed.tools_of(categories),
             prompts: touched.prompts || changed.prompts,
             resources: touched.resources || changed.resources,
         })

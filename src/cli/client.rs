@@ -165,7 +165,7 @@ impl Client {
         let body = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }).to_string();
 
         let mut request = self
-            .with_credentials(Request::post(self.endpoint.path()))
+            .with_credentials(Request::post(self.endpoint.whole()))
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::ACCEPT, "application/json, text/event-stream")
             .header(MCP_PROTOCOL_VERSION, revision::MODERN)

@@ -35,6 +35,11 @@ impl Endpoint {
     pub(super) fn path(&self) -> &str {
         self.0.path()
     }
+
+    /// Path and query of the endpoint as a person wants it: with every tool, whatever agents are shown.
+    pub(super) fn whole(&self) -> String {
+        format!("{}?exposure=full&categories=", self.path())
+    }
 }
 
 impl Endpoint {

@@ -134,14 +134,14 @@ async fn run(config: Config, given: Serve, blame: &Blame, output: Output) -> Res
         warn!("{}", warning.what);
     }
     // What the configuration asks and the machine refuses, a port in use for example, is a matter of configuration.
-    let line_bytes_max = config.http.body_bytes_max.get();
+    let http = config.http.clone();
     let (stdio, quiet) = (given.stdio, given.stdio && given.listen.is_none());
     let mut app = App::builder(config);
     // The client decides when it is over.
     let gone = CancellationToken::new();
     if stdio {
         let gone = gone.clone();
-        app = app.transport(move |server| Box::new(Stdio::new(server, line_bytes_max, gone)));
+        app = app.transport(move |server| Box::new(Stdio::new(server, &http, gone)));
     }
     if quiet {
         app = app.without_http();

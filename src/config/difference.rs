@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use super::{Config, secret};
 
 /// What a running gateway takes over: these keys and all below them.
-const LIVE: [&str; 14] = [
+const LIVE: [&str; 15] = [
     "admission",
     "definitions.strip_hidden_text",
     "http.allow_anonymous",
@@ -22,6 +22,7 @@ const LIVE: [&str; 14] = [
     "http.allowed_origins",
     "http.body_bytes_max",
     "http.client",
+    "http.exposure",
     "http.seal_key",
     "http.seal_key_previous",
     "http.separator",
@@ -130,6 +131,7 @@ impl Config {
         http.allowed_origins.clone_from(&new.http.allowed_origins);
         http.body_bytes_max = new.http.body_bytes_max;
         http.client.clone_from(&new.http.client);
+        http.exposure = new.http.exposure;
         http.seal_key.clone_from(&new.http.seal_key);
         http.seal_key_previous.clone_from(&new.http.seal_key_previous);
         http.separator.clone_from(&new.http.separator);

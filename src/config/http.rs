@@ -38,6 +38,8 @@ pub struct Http {
     pub drain_timeout: Duration,
     /// Tools on one page of `tools/list`.
     pub page_size: NonZeroUsize,
+    /// How tools are shown to clients that do not say it themselves. A client over standard input keeps what is said at its start.
+    pub exposure: Exposure,
     /// Stands between the name of an upstream and the name of its tool.
     #[schemars(regex(pattern = "^[A-Za-z0-9_./-]{1,4}$"))]
     pub separator: String,
@@ -73,6 +75,17 @@ pub struct Tls {
     pub key_file: PathBuf,
 }
 
+/// How `tools/list` shows the tools of a view. Either way a client may call all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Exposure {
+    /// Each with its whole definition.
+    #[default]
+    Full,
+    /// Three tools of the gateway, by which the others are found, described and called.
+    Lazy,
+}
+
 /// A client that is known by its bearer token.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -81,6 +94,24 @@ pub struct Client {
     pub name: Name,
     /// Its token, at least 16 characters.
     pub token: Secret,
+    /// How tools are shown to it. Absent: as to all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exposure: Option<Exposure>,
+    /// The categories of which it is shown tools; it may call the others still. Empty: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub categories: Vec<String>,
+}
+
+impl Exposure {
+    /// The one that is written so.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "full" => Some(Self::Full),
+            "lazy" => Some(Self::Lazy),
+            _ => None,
+        }
+    }
 }
 
 impl Default for Http {
@@ -100,6 +131,8 @@ impl Default for Http {
             drain_timeout: Duration::from_secs(30),
             // 1,000 tools are about 1 MB of definitions, which clients still take as one answer.
             page_size: const { NonZeroUsize::new(1_000).expect("not zero") },
+            // What every client understands.
+            exposure: Exposure::Full,
             // A dot is allowed in tool names and rare in the names of upstreams.
             separator: ".".to_owned(),
             seal_key: None,

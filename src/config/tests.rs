@@ -83,7 +83,10 @@ fn every_bad_configuration_has_one_message_with_its_place() {
             "[[upstream]]\nname = \"a\"\nurl = \"http://a\"\npin = \"all\"",
             "4:7: pinned tools need `definitions.pins_file`, where what was accepted is kept",
         ),
-        ("[[http.client]]\nuser = \"a\"", "2:1: unknown key `user` in `http.client`; known are `name`, `token`"),
+        (
+            "[[http.client]]\nuser = \"a\"",
+            "2:1: unknown key `user` in `http.client`; known are `name`, `token`, `exposure`, `categories`",
+        ),
         (
             "[mqtt]\nlisten = \"127.0.0.1:50051\"",
             "1:2: unknown key `mqtt`; known are `http`, `grpc`, `admission`, `routing`, `cache`, `definitions`, `p2p`, `telemetry`, `upstream`, `peer`, `tool`",

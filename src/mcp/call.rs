@@ -69,7 +69,34 @@ pub(super) enum Form {
 impl Server {
     /// A request that names something of a target, which answers it.
     pub(super) fn call(&self, method: Method, inbound: &Inbound<'_>, request: &Request<'_>, spoken: &Spoken) -> Answer {
-        let invalid = |what: &str| answer::error(200, Some(request.id), -32602, what, None);
+        let found = match self.look_up(method, inbound, request, spoken) {
+            Ok(found) => found,
+            Err(answer) => return *answer,
+        };
+        if let (Way::Http { headers }, Era::Modern) = (&inbound.way, spoken.era()) {
+            let arguments = found.index.arguments.clone().map_or("{}", |range| text(&found.raw[range]));
+            if let Err(fault) = found.named.entry.mirrored.check(headers, arguments) {
+                self.shared.metrics.request_refused("header_mismatch");
+                return answer::error(400, Some(request.id), HEADER_MISMATCH, &fault.to_string(), None);
+            }
+        }
+        self.make(&found)
+    }
+
+    /// The same for a call that came within another one: the headers of that one mirror nothing of it.
+    pub(super) fn call_within(&self, method: Method, inbound: &Inbound<'_>, request: &Request<'_>, spoken: &Spoken) -> Answer {
+        self.look_up(method, inbound, request, spoken).map_or_else(|answer| *answer, |found| self.make(&found))
+    }
+
+    /// What a request names; or the answer that says what is wrong with it.
+    fn look_up<'a>(
+        &self,
+        method: Method,
+        inbound: &'a Inbound<'a>,
+        request: &'a Request<'a>,
+        spoken: &'a Spoken,
+    ) -> Result<Found<'a>, Box<Answer>> {
+        let invalid = |what: &str| Err(Box::new(answer::error(200, Some(request.id), -32602, what, None)));
         let Some(index) = &request.params else { return invalid(&format!("`{method}` has no `params`")) };
         let raw = inbound.message.slice(index.range.clone());
         let place = match find::place_of(method, index, &raw) {
@@ -82,33 +109,34 @@ impl Server {
         let name = place.name(&raw);
         let named = {
             let snapshot = self.shared.catalog.load();
-            let Some(view) = snapshot.view(inbound.view) else { return unknown_view(request.id, inbound.view) };
+            let Some(view) = snapshot.view(inbound.view) else {
+                return Err(Box::new(unknown_view(request.id, inbound.view)));
+            };
             place.look_up(view, &name).ok_or_else(|| place.withheld(view, &name, &inbound.scope))
         };
-        let named = match named {
-            Ok(named) => named,
-            Err(Some(withheld)) => return Answer::Message(answer::failed(request.id, &withheld, spoken.era())),
-            Err(None) => return place.missing(request.id, &name, spoken.era()),
-        };
+        let named = named.map_err(|withheld| {
+            Box::new(match withheld {
+                Some(withheld) => Answer::Message(answer::failed(request.id, &withheld, spoken.era())),
+                None => place.missing(request.id, &name, spoken.era()),
+            })
+        })?;
         if !inbound.scope.allows(&named.entry) {
-            return answer::denied(request.id, &name);
+            return Err(Box::new(answer::denied(request.id, &name)));
         }
-        if let (Way::Http { headers }, Era::Modern) = (&inbound.way, spoken.era()) {
-            let arguments = index.arguments.clone().map_or("{}", |range| text(&raw[range]));
-            if let Err(fault) = named.entry.mirrored.check(headers, arguments) {
-                self.shared.metrics.request_refused("header_mismatch");
-                return answer::error(400, Some(request.id), HEADER_MISMATCH, &fault.to_string(), None);
-            }
-        }
-        let form = Form::JsonRpc { id: request.id.into(), era: spoken.era(), revision: spoken.revision() };
-        let found = Found { inbound, request, spoken, method, named, place: Some(place.range), index, raw: &raw };
+        drop(name);
+        Ok(Found { inbound, request, spoken, method, named, place: Some(place.range), index, raw })
+    }
+
+    /// Makes the call, or goes on with it where it was left.
+    fn make(&self, found: &Found<'_>) -> Answer {
+        let Found { request, spoken, index, .. } = found;
         if index.request_state.is_some()
             && spoken.era() == Era::Modern
-            && let Some(resumed) = self.resume(&found)
+            && let Some(resumed) = self.resume(found)
         {
             return resumed;
         }
-        self.begin(&found, form)
+        self.begin(found, Form::JsonRpc { id: request.id.into(), era: spoken.era(), revision: spoken.revision() })
     }
 
     /// Begins a call of something that was found, however it was asked for.
@@ -149,12 +177,7 @@ impl Server {
             Box::pin(async move { asked.finish(ask_each(pipeline, asking, call, span).await) })
         };
         let running = Running::new(finished, events, deadline, self.shared.left_behind.clone());
-        Answer::Running(Box::new(match (spoken, &inbound.way) {
-            (Spoken::Legacy { session, .. }, _) => running.in_session(session, request.id),
-            // On a stream a modern client cancels by a notification too, as over stdio.
-            (_, Way::Stream { session, .. }) => running.in_session(session, request.id).ends_with_its_holder(),
-            (_, Way::Http { .. }) => running,
-        }))
+        under_way(running, inbound, request, spoken)
     }
 
     /// Counts a call of a deprecated tool, and says whether its client has to be told.
@@ -205,7 +228,18 @@ pub(super) struct Found<'a> {
     /// Where the parameters name it.
     pub(super) place: Option<Range<usize>>,
     pub(super) index: &'a ParamsIndex,
-    pub(super) raw: &'a Bytes,
+    /// The parameters.
+    pub(super) raw: Bytes,
+}
+
+/// A request that is under way, and that its client can cancel in the way of its era.
+pub(super) fn under_way(running: Running, inbound: &Inbound<'_>, request: &Request<'_>, spoken: &Spoken) -> Answer {
+    Answer::Running(Box::new(match (spoken, &inbound.way) {
+        (Spoken::Legacy { session, .. }, _) => running.in_session(session, request.id),
+        // On a stream a modern client cancels by a notification too, as over stdio.
+        (_, Way::Stream { session, .. }) => running.in_session(session, request.id).ends_with_its_holder(),
+        (_, Way::Http { .. }) => running,
+    }))
 }
 
 impl Found<'_> {
@@ -349,7 +383,7 @@ fn unwanted_task() -> CallError {
 }
 
 /// The time for a call: the tool's, or less if the client says so.
-fn time_for(timeout: Duration, deadline_ms: Option<&str>) -> Duration {
+pub(super) fn time_for(timeout: Duration, deadline_ms: Option<&str>) -> Duration {
     let asked = deadline_ms.and_then(|ms| ms.parse().ok()).map(Duration::from_millis);
     asked.map_or(timeout, |asked| asked.min(timeout))
 }

@@ -11,7 +11,7 @@ use twinway_proto::{
     meta::{key, rewrite},
 };
 
-use super::find::no_resource;
+use super::{find::no_resource, result::refused};
 
 /// `MissingRequiredClientCapability` (2026-07-28).
 const MISSING_CAPABILITY: i64 = -32021;
@@ -70,11 +70,9 @@ fn rewritten(error: &Bytes, with: &[(&str, &[u8])]) -> Bytes {
 }
 
 fn tool_error(error: &Bytes) -> Bytes {
-    let mut result = br#"{"content":[{"type":"text","text":"#.to_vec();
     let message = part(error, "message").filter(|message| message.starts_with(b"\""));
-    result.extend_from_slice(&message.unwrap_or_else(|| Bytes::from_static(br#""the tool needs more than this client can do""#)));
-    result.extend_from_slice(br#"}],"isError":true}"#);
-    result.into()
+    let message = message.unwrap_or_else(|| Bytes::from_static(br#""the tool needs more than this client can do""#));
+    refused(&message).into()
 }
 
 /// What has to be done elsewhere first becomes something to ask: the call is then made again as it is (2025-11-25, elicitation;

@@ -4,10 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::HeaderMap;
-use runtime_api::Principal;
+use runtime_api::{Kind, Principal};
 
-use super::Session;
-use crate::catalog::Entry;
+use super::{Session, Shown};
+use crate::{catalog::Entry, config::Exposure};
 
 /// One message of a client.
 #[derive(Debug, Clone)]
@@ -22,10 +22,30 @@ pub struct Inbound<'a> {
     pub way: Way<'a>,
     /// Which tools it may see and call.
     pub scope: Scope<'a>,
+    /// What it is shown of the tools that it may call.
+    pub shown: &'a Shown,
     /// Largest message that the way back carries.
     pub answer_bytes_max: usize,
     /// Longest call that this client may make.
     pub time_max: Duration,
+}
+
+impl Inbound<'_> {
+    /// Whether the client is shown three tools that lead to all others. They lead to everything, so whoever may see only some tools is
+    /// shown those.
+    pub(super) fn is_lazy(&self) -> bool {
+        self.shown.exposure == Exposure::Lazy && self.scope.is_everything()
+    }
+
+    /// Whether lists of that kind hold everything there is in the view.
+    pub(super) fn lists_all(&self, kind: Kind) -> bool {
+        self.scope.is_everything() && (kind != Kind::Tool || self.shown.categories.are_all())
+    }
+
+    /// Whether this is listed.
+    pub(super) fn lists(&self, entry: &Entry) -> bool {
+        self.scope.allows(entry) && (entry.kind != Kind::Tool || self.shown.categories.has(&entry.metadata.category))
+    }
 }
 
 /// The kinds of transport, as far as MCP treats them differently.

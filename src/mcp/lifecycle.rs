@@ -94,7 +94,8 @@ impl Server {
         }
         let instructions = view.instructions.as_deref().and_then(|raw| std::str::from_utf8(raw).ok());
         let instructions = instructions.map(|raw| format!(r#","instructions":{raw}"#)).unwrap_or_default();
-        Some(Offered { capabilities: written(view.capabilities, revision, may_list(inbound.principal)), instructions })
+        let lists_tasks = may_list(inbound.principal);
+        Some(Offered { capabilities: written(view.capabilities, revision, lists_tasks, inbound.is_lazy()), instructions })
     }
 }
 
@@ -106,9 +107,9 @@ struct Offered {
     instructions: String,
 }
 
-/// Tools are always among it: a target may come that has some.
-fn written(offered: Capabilities, revision: &str, lists_tasks: bool) -> String {
-    let mut members = vec![r#""tools":{"listChanged":true}"#];
+/// Tools are always among it: a target may come that has some. The three tools of a lazy client never change.
+fn written(offered: Capabilities, revision: &str, lists_tasks: bool, is_lazy: bool) -> String {
+    let mut members = vec![if is_lazy { r#""tools":{}"# } else { r#""tools":{"listChanged":true}"# }];
     if offered.prompts {
         members.push(r#""prompts":{"listChanged":true}"#);
     }
@@ -186,7 +187,7 @@ mod tests {
             logging: true,
             ..Capabilities::default()
         };
-        let written = |offered| written(offered, "2025-06-18", true);
+        let written = |offered| written(offered, "2025-06-18", true, false);
 
         assert_eq!(written(Capabilities::default()), r#"{"tools":{"listChanged":true}}"#);
         assert_eq!(

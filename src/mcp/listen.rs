@@ -19,14 +19,17 @@ use twinway_proto::{
 };
 
 use super::{
-    Answer, Inbound, Outgoing, Running, Server, Session, Way, answer,
+    Answer, Inbound, Outgoing, Running, Server, Session, Shown, Way, answer,
     era::Spoken,
     find,
     listing::unknown_view,
     running::Events,
     task::{declares_tasks, lacks_extension},
 };
-use crate::catalog::{Capabilities, Catalog, Touched};
+use crate::{
+    catalog::{Capabilities, Catalog, Categories, Touched},
+    config::Exposure,
+};
 
 const ACKNOWLEDGED: &str = "notifications/subscriptions/acknowledged";
 const UPDATED: &str = "notifications/resources/updated";
@@ -37,10 +40,11 @@ const SUBSCRIPTIONS_MAX: usize = 1_000;
 /// Longest life of a stream. Whoever still listens opens another, and nothing of ours is kept for years.
 const LIFE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Sees when one view becomes another.
+/// Sees when one view becomes another, as far as a client is shown it.
 struct Watch {
     catalog: Catalog,
     view: Box<str>,
+    categories: Categories,
     seen: u64,
     numbers: watch::Receiver<u64>,
 }
@@ -73,10 +77,10 @@ impl Drop for Place {
 }
 
 impl Watch {
-    fn new(catalog: &Catalog, view: &str) -> Self {
+    fn new(catalog: &Catalog, view: &str, categories: &Categories) -> Self {
         let mut numbers = catalog.changes();
         let seen = *numbers.borrow_and_update();
-        Self { catalog: catalog.clone(), view: view.into(), seen, numbers }
+        Self { catalog: catalog.clone(), view: view.into(), categories: categories.clone(), seen, numbers }
     }
 
     /// Waits until something of this came, went or is not what it was since this was asked last. Cancel-safe; never ends
@@ -85,7 +89,7 @@ impl Watch {
         while self.numbers.changed().await.is_ok() {
             let number = *self.numbers.borrow_and_update();
             let seen = std::mem::replace(&mut self.seen, number);
-            let touched = self.catalog.touched_since(seen, &self.view).and(wanted);
+            let touched = self.catalog.touched_since(seen, &self.view, &self.categories).and(wanted);
             if touched != Touched::default() {
                 return touched;
             }
@@ -129,8 +133,9 @@ impl Server {
             Err(full) => return Answer::Message(answer::failed(request.id, &full, Era::Modern)),
         };
         let (caller, events) = Caller::channel(Wants::default());
-        let (deadline, watch) = (end.at, Watch::new(&self.shared.catalog, inbound.view));
-        let wanted = self.wanted(inbound.view, &wanted);
+        let watch = Watch::new(&self.shared.catalog, inbound.view, &inbound.shown.categories);
+        let deadline = end.at;
+        let wanted = self.wanted(inbound, &wanted);
         let meta = format!(r#""_meta":{{"{}":{}}}"#, key::SUBSCRIPTION_ID, request.id);
         let id: Box<str> = request.id.into();
         let answer = Box::pin(async move {
@@ -149,12 +154,13 @@ impl Server {
     }
 
     /// What of a filter is honoured.
-    fn wanted(&self, view: &str, filter: &Bytes) -> Wanted {
+    fn wanted(&self, inbound: &Inbound<'_>, filter: &Bytes) -> Wanted {
+        let view = inbound.view;
         let is_true = |name| part(filter, name).is_some_and(|raw| &raw[..] == b"true");
         // Of lists that nobody here has there is nothing to tell.
         let offered = self.shared.catalog.load().view(view).map(|view| view.capabilities).unwrap_or_default();
         let lists = Touched {
-            tools: is_true("toolsListChanged"),
+            tools: is_true("toolsListChanged") && !inbound.is_lazy(),
             prompts: is_true("promptsListChanged") && offered.prompts,
             resources: is_true("resourcesListChanged") && offered.resources,
         };
@@ -212,16 +218,17 @@ impl Server {
     ///
     /// # Errors
     /// [`ErrorCode::Overloaded`] when there are as many streams as sessions may be.
-    pub fn listen_in(&self, session: &Session, view: &str) -> Result<Running, CallError> {
+    pub fn listen_in(&self, session: &Session, view: &str, shown: &Shown) -> Result<Running, CallError> {
         let end = self.end()?;
         let (caller, events) = Caller::channel(Wants::default());
-        let (deadline, watch) = (end.at, Watch::new(&self.shared.catalog, view));
+        let (deadline, watch) = (end.at, Watch::new(&self.shared.catalog, view, &shown.categories));
         let over = session.listen();
         let (withdrawn, subscriber) = (over.clone(), session.subscriber().clone());
+        let lists = Touched { tools: shown.exposure != Exposure::Lazy, ..Touched::ALL };
         let answer = Box::pin(async move {
             // Also when nobody drives this any more.
             let over = over.drop_guard();
-            tell(&caller, watch, &end, Touched::ALL, &subscriber, "").await;
+            tell(&caller, watch, &end, lists, &subscriber, "").await;
             drop(over);
             std::future::pending().await
         });

@@ -10,8 +10,8 @@ use twinway_proto::{
     rope::Builder,
 };
 
-use super::{Answer, Inbound, Outgoing, Server, answer, era::Spoken};
-use crate::catalog::{Entry, View};
+use super::{Answer, Inbound, Outgoing, Server, answer, era::Spoken, lazy};
+use crate::catalog::{Page, View};
 
 /// First byte of a cursor, so that a later format can be told from this one.
 const CURSOR_VERSION: u8 = 1;
@@ -32,12 +32,7 @@ impl Server {
         };
         let snapshot = self.shared.catalog.load();
         let Some(view) = snapshot.view(inbound.view) else { return unknown_view(request.id, inbound.view) };
-        let shelf = view.shelf(kind);
-        let page = if inbound.scope.is_everything() {
-            shelf.page(after.as_deref(), self.shared.page_size)
-        } else {
-            shelf.page_of(after.as_deref(), self.shared.page_size, |entry: &Entry| inbound.scope.allows(entry))
-        };
+        let page = self.page(kind, inbound, view, after.as_deref());
         let mut out = Builder::with_capacity(256);
         out.push_slice(b"{\"").push_slice(kind.list_member().as_bytes()).push_slice(b"\":").push_bytes(page.items);
         if let Some(next) = page.next {
@@ -54,6 +49,17 @@ impl Server {
         }
         out.push_slice(b"}");
         Answer::Message(Outgoing::new(200, envelope::response(request.id, out.finish())))
+    }
+
+    fn page(&self, kind: Kind, inbound: &Inbound<'_>, view: &View, after: Option<&str>) -> Page {
+        let (shelf, size) = (view.shelf(kind), self.shared.page_size);
+        if kind == Kind::Tool && inbound.is_lazy() {
+            lazy::page(after)
+        } else if inbound.lists_all(kind) {
+            shelf.page(after, size)
+        } else {
+            shelf.page_of(after, size, |entry| inbound.lists(entry))
+        }
     }
 }
 

@@ -57,7 +57,7 @@ impl Server {
                 named: Named { name: Arc::clone(&entry.chosen().name), entry, others: Vec::new() },
                 place: index.name.clone(),
                 index: &index,
-                raw: &raw,
+                raw,
             },
             form,
         ))

@@ -29,6 +29,11 @@ pub(super) fn for_client(reply: Reply, method: Method, era: Era, revision: &str)
     }
 }
 
+/// The result of a tool that says what went wrong; `text` is a raw string.
+pub(super) fn refused(text: &[u8]) -> Vec<u8> {
+    [br#"{"content":[{"type":"text","text":"#, text, br#"}],"isError":true}"#].concat()
+}
+
 /// The contents of a resource under the URI by which the client asked for it.
 pub(super) fn with_uri(result: Rope, own: &str, public: &str) -> Rope {
     let result = result.into_bytes();

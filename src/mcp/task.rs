@@ -61,7 +61,7 @@ impl Server {
         let entry = if method == Method::TasksResult { waiting } else { entry };
         let named = Named { entry, name: own.into(), others: Vec::new() };
         let form = Form::JsonRpc { id: request.id.into(), era: spoken.era(), revision: spoken.revision() };
-        self.begin(&Found { inbound, request, spoken, method, named, place: Some(place), index: &index, raw: &raw }, form)
+        self.begin(&Found { inbound, request, spoken, method, named, place: Some(place), index: &index, raw }, form)
     }
 
     /// What seals the ids of tasks for the client of this message, and opens them.

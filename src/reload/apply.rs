@@ -104,7 +104,7 @@ impl Reloader {
         let Plan { http, stdio, peers, authority, seal } = plan;
         let config = Arc::new(config);
         self.parts.entrance.iter().for_each(|entrance| entrance.replace(&config.http));
-        self.parts.auth.replace(&config.http.client);
+        self.parts.auth.replace(&config.http);
         self.parts.door.resize(Bounds::from(&config.admission));
         self.parts.authority.store(Arc::new(authority));
         if let Some(seal) = seal {

@@ -1,4 +1,4 @@
-//! Tells by its bearer token who a client is, on each way in that knows clients by tokens.
+//! Tells by its bearer token who a client is, on each way in that knows clients by tokens, and what it is shown.
 
 use std::sync::Arc;
 
@@ -7,25 +7,36 @@ use http::{HeaderMap, header};
 use runtime_api::Principal;
 use subtle::ConstantTimeEq;
 
-use crate::config;
+use crate::{
+    config,
+    mcp::{Shown, UnknownExposure},
+};
 
 /// The configured clients. With none, everybody is `anonymous`. Cheap to clone: all clones know the same clients.
 #[derive(Clone)]
 pub(crate) struct Auth(Arc<ArcSwap<Clients>>);
 
+/// A client, as far as it is known.
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
+    pub(crate) principal: Principal,
+    /// Unless its requests say otherwise.
+    pub(crate) shown: Shown,
+}
+
 struct Clients {
-    clients: Vec<(Principal, Vec<u8>)>,
-    anonymous: Principal,
+    clients: Vec<(Known, Vec<u8>)>,
+    anonymous: Known,
 }
 
 impl Auth {
-    pub(crate) fn new(clients: &[config::Client]) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(Clients::new(clients))))
+    pub(crate) fn new(http: &config::Http) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(Clients::new(http))))
     }
 
-    /// Knows these clients from now on, and no others.
-    pub(crate) fn replace(&self, clients: &[config::Client]) {
-        self.0.store(Arc::new(Clients::new(clients)));
+    /// Knows the clients of this configuration from now on, and no others.
+    pub(crate) fn replace(&self, http: &config::Http) {
+        self.0.store(Arc::new(Clients::new(http)));
     }
 
     /// Whether everybody is let in.
@@ -35,20 +46,29 @@ impl Auth {
 
     /// Who sends these headers; `None` when that cannot be told and has to be.
     pub(crate) fn principal(&self, headers: &HeaderMap) -> Option<Principal> {
-        self.0.load().principal(headers).cloned()
+        self.0.load().known(headers).map(|known| known.principal.clone())
+    }
+
+    /// The same, and what it is shown.
+    pub(crate) fn known(&self, headers: &HeaderMap) -> Option<Known> {
+        self.0.load().known(headers).cloned()
     }
 }
 
 impl Clients {
-    fn new(clients: &[config::Client]) -> Self {
-        let clients = clients.iter().map(|client| {
+    fn new(http: &config::Http) -> Self {
+        let clients = http.client.iter().map(|client| {
             let token = client.token.expose().as_bytes().to_vec();
-            (Principal(client.name.as_str().into()), token)
+            let shown = Shown {
+                exposure: client.exposure.unwrap_or(http.exposure),
+                categories: client.categories.iter().map(String::as_str).collect(),
+            };
+            (Known { principal: Principal(client.name.as_str().into()), shown }, token)
         });
-        Self { clients: clients.collect(), anonymous: Principal::anonymous() }
+        Self { clients: clients.collect(), anonymous: Known::anonymous(http.exposure) }
     }
 
-    fn principal(&self, headers: &HeaderMap) -> Option<&Principal> {
+    fn known(&self, headers: &HeaderMap) -> Option<&Known> {
         if self.clients.is_empty() {
             return Some(&self.anonymous);
         }
@@ -59,12 +79,24 @@ impl Clients {
         }
         // Every token is compared, so that the time tells nothing of which came close.
         let mut found = None;
-        for (principal, known) in &self.clients {
+        for (client, known) in &self.clients {
             if bool::from(known.ct_eq(token)) {
-                found = Some(principal);
+                found = Some(client);
             }
         }
         found
+    }
+}
+
+impl Known {
+    /// Somebody of whom nothing is known.
+    pub(crate) fn anonymous(exposure: config::Exposure) -> Self {
+        Self { principal: Principal::anonymous(), shown: Shown { exposure, ..Shown::default() } }
+    }
+
+    /// The same client, with what the query of its address says.
+    pub(crate) fn asking(self, query: Option<&str>) -> Result<Self, UnknownExposure> {
+        Ok(Self { shown: self.shown.asked_for(query)?, ..self })
     }
 }
 

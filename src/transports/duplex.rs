@@ -20,6 +20,7 @@ use tokio::{
 };
 use twinway_proto::rope::Rope;
 
+use super::auth::Known;
 use crate::mcp::{Answer, Inbound, Running, Scope, Server, Session, Step, Way};
 
 /// Frames that wait for a slow client before its calls are held back.
@@ -33,7 +34,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) struct Duplex {
     server: Server,
     session: Arc<Session>,
-    principal: Principal,
+    client: Known,
     view: Box<str>,
     /// What carries it, as spans name it.
     transport: &'static str,
@@ -48,16 +49,16 @@ pub(crate) struct Gone;
 
 impl Duplex {
     /// A client that has said nothing yet, and what is to be written to it.
-    pub(crate) fn new(server: Server, principal: Principal, view: &str, transport: &'static str) -> (Self, mpsc::Receiver<Rope>) {
+    pub(crate) fn new(server: Server, client: Known, view: &str, transport: &'static str) -> (Self, mpsc::Receiver<Rope>) {
         let (frames, written) = mpsc::channel(FRAMES_WAITING_MAX);
-        let session = Session::of_stream(principal.clone());
+        let session = Session::of_stream(client.principal.clone());
         let told = AtomicBool::new(false);
-        (Self { server, session, principal, view: view.into(), transport, frames, told }, written)
+        (Self { server, session, client, view: view.into(), transport, frames, told }, written)
     }
 
     /// Who it is.
     pub(crate) const fn principal(&self) -> &Principal {
-        &self.principal
+        &self.client.principal
     }
 
     /// Handles one message. Calls go on after this returns.
@@ -68,14 +69,16 @@ impl Duplex {
         // What comes after `initialize` says that its answer was read: from then on a client may be told of changes.
         if self.session.client().is_some() && !self.told.swap(true, Ordering::Relaxed) {
             // Without a place for it the client lists anew when it likes.
-            self.server.listen_in(&self.session, &self.view).into_iter().for_each(|changes| self.drive(changes));
+            let changes = self.server.listen_in(&self.session, &self.view, &self.client.shown);
+            changes.into_iter().for_each(|changes| self.drive(changes));
         }
         let answer = self.server.handle(&Inbound {
             message,
             view: &self.view,
-            principal: &self.principal,
+            principal: &self.client.principal,
             way: Way::Stream { session: &self.session, binding: None, transport: self.transport },
             scope: Scope::Everything,
+            shown: &self.client.shown,
             answer_bytes_max: usize::MAX,
             time_max: Duration::MAX,
         });

@@ -34,7 +34,7 @@ use super::duplex::{FRAMES_WAITING_MAX, drive};
 use crate::{
     app::SETTLE,
     catalog::Entry,
-    mcp::{Answer, Binding, Inbound, Scope, Server, Session, Way},
+    mcp::{Answer, Binding, Inbound, Scope, Server, Session, Shown, Way},
     router::MCPP,
 };
 
@@ -244,6 +244,7 @@ impl Conversation {
             principal: &self.principal,
             way: Way::Stream { session: &self.session, binding: Some(self.shared.binding), transport: self.transport },
             scope: Scope::Only(&offered),
+            shown: Shown::full(),
             answer_bytes_max: self.shared.frame_bytes_max,
             time_max: self.shared.request_timeout,
         })

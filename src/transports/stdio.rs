@@ -2,14 +2,14 @@
 //! and 2026-07-28, transports).
 
 use futures_util::future::BoxFuture;
-use runtime_api::{PartError, Principal, Transport};
+use runtime_api::{PartError, Transport};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 use twinway_proto::rope::Rope;
 
-use super::duplex::Duplex;
-use crate::{app::SETTLE, mcp::Server};
+use super::{auth::Known, duplex::Duplex};
+use crate::{app::SETTLE, config, mcp::Server};
 
 /// Serves the one client at the other end of standard input.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub struct Stdio {
     server: Server,
     /// Longest line in bytes.
     line_bytes_max: usize,
+    /// How tools are shown to the client.
+    exposure: config::Exposure,
     /// Cancelled when the client has gone.
     gone: CancellationToken,
 }
@@ -24,8 +26,8 @@ pub struct Stdio {
 impl Stdio {
     /// A transport over the standard input and output of this process. `gone` is cancelled when the client closes its end.
     #[must_use]
-    pub const fn new(server: Server, line_bytes_max: usize, gone: CancellationToken) -> Self {
-        Self { server, line_bytes_max, gone }
+    pub const fn new(server: Server, http: &config::Http, gone: CancellationToken) -> Self {
+        Self { server, line_bytes_max: http.body_bytes_max.get(), exposure: http.exposure, gone }
     }
 
     async fn converse(
@@ -34,9 +36,9 @@ impl Stdio {
         mut output: impl AsyncWrite + Send + Unpin,
         stop: CancellationToken,
     ) {
-        let Self { server, line_bytes_max, gone } = self;
+        let Self { server, line_bytes_max, exposure, gone } = self;
         // Whoever starts a process may do what it may.
-        let (duplex, mut frames) = Duplex::new(server, Principal::anonymous(), "", "pipe");
+        let (duplex, mut frames) = Duplex::new(server, Known::anonymous(exposure), "", "pipe");
         let reading = async move {
             let mut input = BufReader::new(input);
             loop {

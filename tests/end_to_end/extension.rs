@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use twinway::{
     app::App,
     config::Config,
-    mcp::{Answer, Binding, Inbound, Scope, Server, Session, Step, Way},
+    mcp::{Answer, Binding, Inbound, Scope, Server, Session, Shown, Step, Way},
 };
 
 /// Longer than anything here takes on a busy machine; only a broken test waits for it.
@@ -109,6 +109,7 @@ impl Transport for Letterbox {
                     principal: &principal,
                     way: Way::Stream { session: &session, binding: Some(Binding::Baseline), transport: "pipe" },
                     scope: Scope::Everything,
+                    shown: Shown::full(),
                     answer_bytes_max: usize::MAX,
                     time_max: Duration::MAX,
                 });

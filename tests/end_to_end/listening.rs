@@ -272,3 +272,38 @@ async fn typescript_clients_of_both_versions_and_eras_are_told() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_client_of_some_categories_is_told_when_their_tools_change_or_a_tool_joins_them() {
+    let server = Scripted::start(script(&["one", "two"])).await;
+    let setup = |rules: &str| Setup::new().upstream_with("a", server.url(), "refresh = \"50ms\"").tables(rules);
+    let in_category = |tool: &str| format!("[[tool]]\nmatch = \"a.{tool}\"\ncategory = \"work\"\n");
+    let gateway = Gateway::start(setup(&in_category("two"))).await;
+    gateway.target_is("a", "ready").await;
+    let client = gateway.modern().asking("categories=work");
+    let sees = |tools: &'static [&str]| {
+        let client = client.clone();
+        async move { until("the other tools", || async { (client.tool_names().await == tools).then_some(()) }).await }
+    };
+    sees(&["a.two"]).await;
+    let mut stream = listen(&client).open().await;
+    stream.event().await.unwrap();
+    let all = gateway.modern();
+
+    for others in [&["four", "one", "three", "two"][..], &["one", "three", "two"]] {
+        server.becomes(script(others));
+        until("other tools", || async { (all.tool_names().await.len() == others.len()).then_some(()) }).await;
+    }
+    server.becomes(script(&["one", "three"]));
+    sees(&[]).await;
+    let left = stream.event().await.unwrap();
+    gateway.write(&setup(&in_category("one")).text());
+    sees(&["a.one"]).await;
+    let joined = stream.event().await.unwrap();
+    gateway.program.terminate();
+    let end = stream.event().await.unwrap();
+
+    assert_eq!((&left["method"], &joined["method"]), (&json!(CHANGED), &json!(CHANGED)));
+    // Were it told of what is none of its business, that would be here.
+    assert!(end.get("result").is_some(), "{end}");
+}

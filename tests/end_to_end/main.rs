@@ -22,6 +22,7 @@ mod grpc;
 mod hostile;
 mod https;
 mod injected;
+mod lazy;
 mod lifecycle;
 mod limits;
 mod listening;

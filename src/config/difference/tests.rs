@@ -118,6 +118,7 @@ fn any_config() -> impl Strategy<Value = String> {
         "drain_timeout = \"9s\"",
         "page_size = 9",
         "separator = \"__\"",
+        "exposure = \"lazy\"",
         "seal_key = \"env:ONE\"",
         "sessions_max = 9",
         "session_idle = \"9s\"",

@@ -167,8 +167,7 @@ mod tests {
         let mut routes = RoutesBuilder::default();
         routes.add_service(Silent);
         let (config, grpc) = (config::Config::default(), config::Grpc::default());
-        let entrance =
-            Arc::new(Entrance::new(&config, &grpc, Auth::new(&config.http.client), Metrics::new(None), routes.routes()));
+        let entrance = Arc::new(Entrance::new(&config, &grpc, Auth::new(&config.http), Metrics::new(None), routes.routes()));
         for (given, expected) in [(None, 30_000), (Some("90S"), 30_000), (Some("250m"), 250)] {
             let mut request = Request::new(Body::empty());
             *request.uri_mut() = format!("/{}/List", Silent::NAME).parse().unwrap();

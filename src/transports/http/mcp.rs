@@ -20,7 +20,8 @@ use super::{
     rest,
 };
 use crate::admin::PREFIX;
-use crate::mcp::{Answer, Inbound, Outgoing, Running, Scope, Step, Way};
+use crate::mcp::{Answer, Inbound, Outgoing, Running, Scope, Step, UnknownExposure, Way};
+use crate::transports::auth::Known;
 
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
@@ -67,15 +68,25 @@ pub(super) async fn handle(front: Arc<Front>, request: Request<Incoming>) -> Res
 }
 
 async fn mcp(front: &Arc<Front>, view: &str, request: Request<Incoming>) -> Response<Body> {
-    let Some(principal) = front.auth.principal(request.headers()) else { return unauthenticated(front) };
+    let Some(known) = front.auth.known(request.headers()) else { return unauthenticated(front) };
+    let known = match known.asking(request.uri().query()) {
+        Ok(known) => known,
+        Err(unknown) => return bad_query(front, &unknown),
+    };
     match *request.method() {
-        Method::POST => post(front, view, &principal, request).await,
-        Method::DELETE => end_session(front, view, &principal, request.headers()),
-        Method::GET if request.headers().contains_key(MCP_SESSION_ID) => listen(front, view, &principal, request.headers()),
+        Method::POST => post(front, view, &known, request).await,
+        Method::DELETE => end_session(front, view, &known.principal, request.headers()),
+        Method::GET if request.headers().contains_key(MCP_SESSION_ID) => listen(front, view, &known, request.headers()),
         // Without a session there is no stream of notifications: revision 2026-07-28 has none of this kind, and before there
         // is nothing to tell (405 is allowed, 2025-11-25, transports).
         _ => method_not_allowed("POST, DELETE"),
     }
+}
+
+/// Answers somebody whose address asks for something that there is not.
+pub(super) fn bad_query(front: &Front, unknown: &UnknownExposure) -> Response<Body> {
+    front.server.metrics().request_refused("bad_query");
+    refusal(StatusCode::BAD_REQUEST, ErrorCode::InvalidRequest, &unknown.to_string())
 }
 
 /// Answers somebody who has to say who they are and does not.
@@ -90,7 +101,7 @@ pub(super) fn challenge(front: &Front, mut refusal: Response<Body>) -> Response<
     refusal
 }
 
-async fn post(front: &Arc<Front>, view: &str, principal: &Principal, request: Request<Incoming>) -> Response<Body> {
+async fn post(front: &Arc<Front>, view: &str, known: &Known, request: Request<Incoming>) -> Response<Body> {
     if !is_json(request.headers()) {
         front.server.metrics().request_refused("content_type");
         let message = "the body of a request to MCP is application/json";
@@ -107,9 +118,10 @@ async fn post(front: &Arc<Front>, view: &str, principal: &Principal, request: Re
     let inbound = Inbound {
         message,
         view,
-        principal,
+        principal: &known.principal,
         way,
         scope: Scope::Everything,
+        shown: &known.shown,
         answer_bytes_max: usize::MAX,
         time_max: Duration::MAX,
     };
@@ -136,7 +148,7 @@ async fn drive(mut running: Running) -> Response<Body> {
 }
 
 /// The stream of notifications of a session (2025-11-25, transports, listening for messages).
-fn listen(front: &Front, view: &str, principal: &Principal, headers: &HeaderMap) -> Response<Body> {
+fn listen(front: &Front, view: &str, known: &Known, headers: &HeaderMap) -> Response<Body> {
     let accepts = headers.get_all(header::ACCEPT).iter().any(|value| {
         let mut listed = value.as_bytes().split(|byte| *byte == b',');
         listed.any(|one| {
@@ -148,11 +160,11 @@ fn listen(front: &Front, view: &str, principal: &Principal, headers: &HeaderMap)
         return refusal(StatusCode::NOT_ACCEPTABLE, ErrorCode::InvalidRequest, message);
     }
     let handle = headers.get(MCP_SESSION_ID).and_then(|handle| handle.to_str().ok()).unwrap_or_default();
-    let session = match front.server.sessions().find(handle, principal, view) {
+    let session = match front.server.sessions().find(handle, &known.principal, view) {
         Ok(session) => session,
         Err(error) => return refusal(StatusCode::NOT_FOUND, ErrorCode::UnknownName, &error.to_string()),
     };
-    match front.server.listen_in(&session, view) {
+    match front.server.listen_in(&session, view, &known.shown) {
         Ok(running) => stream(Body::stream(None, running)),
         Err(full) => with_hint(refusal(StatusCode::SERVICE_UNAVAILABLE, full.code(), &full.to_string()), full.code()),
     }

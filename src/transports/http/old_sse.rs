@@ -14,10 +14,13 @@ use twinway_proto::rope::Rope;
 use super::{
     Front,
     body::Answer as Body,
-    mcp::{NOT_KNOWN, challenge, is_json, method_not_allowed, refusal, stream, unreadable, with_hint},
+    mcp::{NOT_KNOWN, bad_query, challenge, is_json, method_not_allowed, refusal, stream, unreadable, with_hint},
     read::read,
 };
-use crate::{mcp::Server, transports::duplex::Duplex};
+use crate::{
+    mcp::Server,
+    transports::{auth::Known, duplex::Duplex},
+};
 
 const STREAM: &str = "/sse";
 const MESSAGES: &str = "/messages/";
@@ -46,11 +49,11 @@ impl Streams {
         Self { open: DashMap::new(), places: Arc::new(Semaphore::new(streams_max.min(Semaphore::MAX_PERMITS))) }
     }
 
-    fn open(self: &Arc<Self>, server: &Server, principal: &Principal, view: &str) -> Option<(Open, mpsc::Receiver<Rope>)> {
+    fn open(self: &Arc<Self>, server: &Server, client: Known, view: &str) -> Option<(Open, mpsc::Receiver<Rope>)> {
         let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
         // Whoever guesses it could speak for this client.
         let id: Box<str> = format!("{:032x}", rand::random::<u128>()).into();
-        let (duplex, frames) = Duplex::new(server.clone(), principal.clone(), view, "tcp");
+        let (duplex, frames) = Duplex::new(server.clone(), client, view, "tcp");
         self.open.insert(id.clone(), Arc::new(duplex));
         Some((Open { streams: Arc::clone(self), id, _place: place }, frames))
     }
@@ -69,25 +72,29 @@ pub(super) fn is_ours(path: &str) -> bool {
 
 /// Answers a request to a path that [`is_ours`].
 pub(super) async fn answer(front: &Arc<Front>, request: Request<Incoming>) -> Response<Body> {
-    let Some(principal) = front.auth.principal(request.headers()) else {
+    let Some(client) = front.auth.known(request.headers()) else {
         return challenge(front, refusal(StatusCode::UNAUTHORIZED, ErrorCode::Unauthenticated, NOT_KNOWN));
+    };
+    let client = match client.asking(request.uri().query()) {
+        Ok(client) => client,
+        Err(unknown) => return bad_query(front, &unknown),
     };
     let path = request.uri().path().to_owned();
     match (path.strip_prefix(MESSAGES), request.method()) {
-        (Some(id), &Method::POST) => post(front, &principal, id, request).await,
+        (Some(id), &Method::POST) => post(front, &client.principal, id, request).await,
         (Some(_), _) => method_not_allowed("POST"),
-        (None, &Method::GET) => open(front, &principal, path[STREAM.len()..].trim_start_matches('/')),
+        (None, &Method::GET) => open(front, client, path[STREAM.len()..].trim_start_matches('/')),
         // A client that tries Streamable HTTP first learns that this is the older transport (2025-11-25, transports).
         (None, _) => method_not_allowed("GET"),
     }
 }
 
-fn open(front: &Arc<Front>, principal: &Principal, view: &str) -> Response<Body> {
+fn open(front: &Arc<Front>, client: Known, view: &str) -> Response<Body> {
     if front.server.catalog().load().view(view).is_none() {
         let message = format!("there is no upstream `{view}`");
         return refusal(StatusCode::NOT_FOUND, ErrorCode::UnknownName, &message);
     }
-    let Some((open, frames)) = front.old_sse.open(&front.server, principal, view) else {
+    let Some((open, frames)) = front.old_sse.open(&front.server, client, view) else {
         let message = "too many clients have a stream open";
         let full = refusal(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Overloaded, message);
         return with_hint(full, ErrorCode::Overloaded);

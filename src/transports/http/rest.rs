@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     catalog::View,
-    mcp::{Answer, Inbound, Scope, Step, Way, rest_refusal},
+    mcp::{Answer, Inbound, Scope, Shown, Step, Way, rest_refusal},
 };
 
 const LIST: &str = "/tools/list";
@@ -89,6 +89,7 @@ fn begun(front: &Front, tool: &str, principal: &Principal, arguments: Bytes, hea
         principal,
         way: Way::Http { headers },
         scope: Scope::Everything,
+        shown: Shown::full(),
         answer_bytes_max: usize::MAX,
         time_max: Duration::MAX,
     };

@@ -48,6 +48,11 @@ impl Mcp {
         Self { path: format!("/mcp/{upstream}"), ..self }
     }
 
+    /// With that query in its address.
+    pub(crate) fn asking(self, query: &str) -> Self {
+        Self { path: format!("{}?{query}", self.path), ..self }
+    }
+
     /// With a bearer token.
     pub(crate) fn bearer(self, token: &str) -> Self {
         Self { bearer: Some(token.to_owned()), ..self }

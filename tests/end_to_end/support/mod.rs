@@ -14,7 +14,7 @@ mod rmcp_server;
 mod scripted;
 
 pub(crate) use canned::Canned;
-pub(crate) use client::{Ask, Era, Mcp};
+pub(crate) use client::{Ask, Era, LATEST_LEGACY, Mcp};
 pub(crate) use command::twinway;
 pub(crate) use config::Setup;
 pub(crate) use faulty::{Faulty, Plan};

@@ -3,7 +3,7 @@
     python asked_client.py --url URL [--era {legacy,modern}] [--transport {http,sse}] [--log-level LEVEL] COMMAND...
     python asked_client.py --stdio '["PROGRAM", "ARGUMENT", ...]' [--era ...] COMMAND...
 
-Each COMMAND is one of `tool|NAME`, `prompt|NAME|WHOM`, `read|URI`, `complete|NAME|VALUE`, `template|URI|VALUE`, `lists`. Prints one line
+Each COMMAND is one of `tool|NAME[|JSON]`, `prompt|NAME|WHOM`, `read|URI`, `complete|NAME|VALUE`, `template|URI|VALUE`, `lists`. Prints one line
 each: {"result": ...} or {"refused": ...}, and {"asked": METHOD} and {"logged": ...} in between. A form is filled with a name that no
 default has, a completion is "forty-two", and there is one root.
 """
@@ -54,7 +54,7 @@ async def run_one(client: Client, command: str) -> Any:
     kind, *rest = command.split("|")
     match kind:
         case "tool":
-            return await client.call_tool(rest[0], {})
+            return await client.call_tool(rest[0], json.loads(rest[1]) if rest[1:] else {})
         case "prompt":
             return await client.get_prompt(rest[0], {"whom": rest[1]})
         case "read":
