@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use twinway::catalog::{Builder, Catalog, Pins};
 use twinway::config::Config;
 use twinway::layers::{self, Cache};
-use twinway::mcp::{Answer, Inbound, Scope, Server, Way};
+use twinway::mcp::{Answer, Inbound, Scope, Server, Shown, Way};
 use twinway::pipeline;
 use twinway::telemetry::Metrics;
 use twinway_proto::rope::Rope;
@@ -26,7 +26,7 @@ use twinway_proto::rope::Rope;
 /// A larger catalogue has more tools per target, not more targets.
 const TARGETS: usize = 20;
 
-const LIST: &str = concat!(
+pub(crate) const LIST: &str = concat!(
     r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":{"#,
     r#""io.modelcontextprotocol/protocolVersion":"2026-07-28","#,
     r#""io.modelcontextprotocol/clientInfo":{"name":"micro","version":"1.0.0"},"#,
@@ -62,7 +62,7 @@ pub(crate) fn bench_listing(criterion: &mut Criterion) {
     let pipeline = pipeline::build(&layers::door_of(&config.admission, &metrics), &Cache::new(&config.cache, &metrics));
     let server = Server::new(&config, catalog, pipeline, metrics).expect("the default configuration has no key to refuse");
     let headers = headers("tools/list", None);
-    let listed = list(&server, &headers).into_bytes();
+    let listed = list(&server, &headers, Shown::full()).into_bytes();
     let tools = listed.windows(b"inputSchema".len()).filter(|part| part == b"inputSchema").count();
     assert_eq!(tools, 1_000, "the list is whole");
     let mut latencies = Histogram::<u64>::new_with_max(LATENCY_NS_MAX, 3).expect("the digits are within 0 to 5");
@@ -71,7 +71,7 @@ pub(crate) fn bench_listing(criterion: &mut Criterion) {
             let mut total = Duration::ZERO;
             for _ in 0..count {
                 let began = Instant::now();
-                black_box(list(&server, &headers));
+                black_box(list(&server, &headers, Shown::full()));
                 let taken = began.elapsed();
                 latencies.saturating_record(taken.as_nanos() as u64);
                 total += taken;
@@ -82,13 +82,15 @@ pub(crate) fn bench_listing(criterion: &mut Criterion) {
     say_p99(&latencies);
 }
 
-fn list(server: &Server, headers: &HeaderMap) -> Rope {
+/// What a modern client is answered that lists the tools.
+pub(crate) fn list(server: &Server, headers: &HeaderMap, shown: &Shown) -> Rope {
     let answer = server.handle(&Inbound {
         message: Bytes::from_static(LIST.as_bytes()),
         view: "",
         principal: &Principal::anonymous(),
         way: Way::Http { headers },
         scope: Scope::Everything,
+        shown,
         answer_bytes_max: usize::MAX,
         time_max: std::time::Duration::MAX,
     });
@@ -134,21 +136,34 @@ pub(crate) struct Memory {
 impl Memory {
     /// Offers so many tools and answers no call.
     fn new(tools: usize) -> Self {
+        Self::offering(tools, tool)
+    }
+
+    /// The same with tools that are made so, by their number.
+    pub(crate) fn offering(tools: usize, make: fn(usize) -> Item) -> Self {
         let only_offers = || CallError::gateway(ErrorCode::Unavailable, "this runtime only offers");
-        Self::answering(tools, erase(tower::service_fn(move |_: Call| async move { Err::<Reply, _>(only_offers()) })))
+        Self::with(tools, make, erase(tower::service_fn(move |_: Call| async move { Err::<Reply, _>(only_offers()) })))
     }
 
     /// Offers so many tools, whose calls that service answers.
     pub(crate) fn answering(tools: usize, service: CallService) -> Self {
-        let targets = (0..TARGETS).map(|target| Arc::new(offers(target, tools / TARGETS))).collect();
-        Self { offers: watch::Sender::new(Arc::new(Offers { targets })), service }
+        Self::with(tools, tool, service)
+    }
+
+    fn with(tools: usize, make: fn(usize) -> Item, service: CallService) -> Self {
+        let each = tools / TARGETS;
+        let targets = (0..TARGETS).map(|target| {
+            let items: Vec<_> = (target * each..(target + 1) * each).map(make).collect();
+            Arc::new(offers(target, items))
+        });
+        Self { offers: watch::Sender::new(Arc::new(Offers { targets: targets.collect() })), service }
     }
 }
 
-fn offers(target: usize, tools: usize) -> TargetOffers {
+fn offers(target: usize, tools: Vec<Item>) -> TargetOffers {
     TargetOffers {
         state: TargetState::Ready,
-        items: Items::of_tools((0..tools).map(tool).collect::<Vec<_>>()),
+        items: Items::of_tools(tools),
         ..TargetOffers::unheard_of(TargetId::from(format!("target{target}").as_str()))
     }
 }

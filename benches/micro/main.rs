@@ -1,6 +1,7 @@
-//! Micro benches of the hot path: envelope, splice, frame codec, route look-up, listing, layers.
+//! Micro benches of the hot path: envelope, splice, frame codec, route look-up, listing, layers; and of the search for tools.
 
 mod catalog;
+mod search;
 mod stack;
 
 use std::hint::black_box;
@@ -113,6 +114,7 @@ criterion_group!(
     bench_frame,
     catalog::bench_lookup,
     catalog::bench_listing,
+    search::bench_search,
     stack::bench_stack
 );
 criterion_main!(benches);

@@ -6,10 +6,11 @@ use std::hint::black_box;
 
 use bytes::Bytes;
 use criterion::Criterion;
+use http::HeaderMap;
 use runtime_api::{Call, CallError, CallService, Principal, Reply, erase};
 use twinway::config::Config;
 use twinway::layers::{self, Cache};
-use twinway::mcp::{Answer, Inbound, Scope, Server, Step, Way};
+use twinway::mcp::{Answer, Inbound, Scope, Server, Shown, Step, Way};
 use twinway::pipeline;
 use twinway::telemetry::Metrics;
 
@@ -56,13 +57,18 @@ async fn call(server: &Server, number: u64) -> usize {
     let message = format!(
         r#"{{"jsonrpc":"2.0","id":12,"method":"tools/call","params":{{"name":"target0.tool_0","arguments":{{"path":"/srv/{number}"}},"_meta":{{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{{"name":"micro","version":"1.0.0"}},"io.modelcontextprotocol/clientCapabilities":{{}}}}}}}}"#
     );
-    let headers = headers("tools/call", Some("target0.tool_0"));
+    answered(server, message, &headers("tools/call", Some("target0.tool_0")), Shown::full()).await
+}
+
+/// How long the answer to a call is.
+pub(crate) async fn answered(server: &Server, message: String, headers: &HeaderMap, shown: &Shown) -> usize {
     let answer = server.handle(&Inbound {
         message: message.into(),
         view: "",
         principal: &Principal::anonymous(),
-        way: Way::Http { headers: &headers },
+        way: Way::Http { headers },
         scope: Scope::Everything,
+        shown,
         answer_bytes_max: usize::MAX,
         time_max: std::time::Duration::MAX,
     });
