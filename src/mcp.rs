@@ -10,6 +10,7 @@ mod answer;
 mod batch;
 mod call;
 mod deprecation;
+mod ended;
 mod era;
 mod fault;
 mod find;
@@ -21,12 +22,14 @@ mod listen;
 mod listing;
 mod output;
 mod parked;
+mod replay;
 mod rest;
 mod result;
 mod running;
 mod seal;
 mod session;
 mod shown;
+mod stream;
 mod task;
 
 use std::{sync::Arc, time::Duration};
@@ -42,10 +45,12 @@ use twinway_proto::{
 
 pub use answer::{Answer, Outgoing, rest_refusal};
 pub use inbound::{Binding, Inbound, Scope, Way};
+pub use replay::Said;
 pub use running::{Running, Step};
 pub use seal::{Seal, SealError};
 pub use session::{Session, SessionError, Sessions};
-pub use shown::{Shown, UnknownExposure};
+pub use shown::{Shown, Sight, UnknownExposure};
+pub use stream::{EventStream, NoStream};
 
 use parked::Parked;
 

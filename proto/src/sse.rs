@@ -8,4 +8,4 @@ mod decode;
 mod encode;
 
 pub use decode::{Decoder, Event, SseError};
-pub use encode::{InvalidEventId, comment, write_event, write_priming};
+pub use encode::{InvalidEventId, comment, write_event, write_event_with_id, write_priming};

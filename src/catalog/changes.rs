@@ -56,6 +56,16 @@ impl Touched {
     /// All of them.
     pub const ALL: Self = Self { tools: true, prompts: true, resources: true };
 
+    /// Those that are in one of them.
+    #[must_use]
+    pub const fn or(self, other: Self) -> Self {
+        Self {
+            tools: self.tools || other.tools,
+            prompts: self.prompts || other.prompts,
+            resources: self.resources || other.resources,
+        }
+    }
+
     /// Those that are in both.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
@@ -232,10 +242,9 @@ impl History {
         }
         let since = remembered.iter().rev().take_while(|changes| changes.number > number);
         let of_view = since.flat_map(|changes| &changes.views).filter(|changed| &*changed.view == view);
-        of_view.fold(Touched::default(), |touched, changed| Touched {
-            tools: touched.tools || changed.tools_of(categories),
-            prompts: touched.prompts || changed.prompts,
-            resources: touched.resources || changed.resources,
+        of_view.fold(Touched::default(), |touched, changed| {
+            let tools = changed.tools_of(categories);
+            touched.or(Touched { tools, prompts: changed.prompts, resources: changed.resources })
         })
     }
 

@@ -57,6 +57,9 @@ pub struct Http {
     #[serde(with = "duration")]
     #[schemars(with = "String")]
     pub session_ttl: Duration,
+    /// Bytes of events that a session keeps for a client that has lost a stream and takes it up again. 0: nothing is kept, and events
+    /// have no ids.
+    pub session_replay_bytes_max: usize,
     /// HTTPS in place of HTTP. Absent: plain HTTP.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
@@ -143,6 +146,9 @@ impl Default for Http {
             session_idle: Duration::from_secs(30 * 60),
             // 24 h: a leaked handle is worth nothing the next day.
             session_ttl: Duration::from_secs(24 * 60 * 60),
+            // 256 KiB: some thousand progress notifications and a usual answer; with the 64 MiB that all sessions share, 256 clients may
+            // be away with that much.
+            session_replay_bytes_max: 256 * 1024,
             tls: None,
             client: Vec::new(),
         }

@@ -1,7 +1,10 @@
 //! Several messages in one array, which one revision has (2025-03-26, JSON-RPC batching): each is handled as if it had come alone,
 //! and all answers go back in one array.
 
-use std::task::{Context, Poll};
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -11,7 +14,7 @@ use twinway_proto::{
     rope::{Builder, Rope},
 };
 
-use super::{Answer, Inbound, Outgoing, Running, Server, Step, Way, answer, era};
+use super::{Answer, Inbound, Outgoing, Running, Server, Session, Step, Way, answer, era};
 
 /// The only revision that has batches.
 const REVISION: &str = "2025-03-26";
@@ -88,6 +91,13 @@ impl Batch {
             (true, true) => Poll::Ready(Step::Withdrawn),
             (true, false) => Poll::Ready(Step::Done(std::mem::take(self).finish())),
         }
+    }
+
+    /// The session of its calls, and their ids.
+    pub(super) fn left_to(&self) -> Option<(&Arc<Session>, Vec<Box<str>>)> {
+        let mut left = self.running.iter().filter_map(Running::left_to);
+        let (session, first) = left.next()?;
+        Some((session, left.fold(first, |ids, (_, more)| [ids, more].concat())))
     }
 
     /// When the last of its calls is given up.

@@ -5,7 +5,7 @@ use std::{borrow::Cow, sync::Arc};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use runtime_api::{Client, Era, LegacyClient};
 use twinway_proto::{
-    envelope::{ParamsIndex, Request},
+    envelope::{self, ParamsIndex, Request},
     headers::{MCP_METHOD, MCP_NAME, MCP_PROTOCOL_VERSION, MCP_SESSION_ID, decode_value},
     json::{self, members},
     meta::RequestMeta,
@@ -13,8 +13,8 @@ use twinway_proto::{
 };
 
 use super::{
-    Answer, Binding, Inbound, Session, SessionError, Sessions, Way,
-    answer::{self, HEADER_MISMATCH, UNSUPPORTED_VERSION},
+    Answer, Binding, Inbound, Outgoing, Session, SessionError, Sessions, Way,
+    answer::{HEADER_MISMATCH, UNSUPPORTED_VERSION},
 };
 
 /// How a request is spoken.
@@ -69,11 +69,12 @@ pub(super) struct Refused {
     code: i32,
     message: Cow<'static, str>,
     data: Option<String>,
+    retry_after_s: Option<u64>,
 }
 
 impl Refused {
     fn new(reason: &'static str, status: u16, code: i32, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason, status, code, message: message.into(), data: None }
+        Self { reason, status, code, message: message.into(), data: None, retry_after_s: None }
     }
 
     fn mismatch(message: impl Into<Cow<'static, str>>) -> Self {
@@ -86,7 +87,9 @@ impl Refused {
     }
 
     pub(super) fn answer(&self, id: Option<&str>) -> Answer {
-        answer::error(self.status, id, self.code, &self.message, self.data.as_deref().map(str::as_bytes))
+        let error = envelope::error_object(self.code, &self.message, self.data.as_deref().map(str::as_bytes));
+        let refusal = Outgoing::new(self.status, envelope::failure(id, error));
+        Answer::Message(Outgoing { retry_after_s: self.retry_after_s, ..refusal })
     }
 }
 
@@ -142,9 +145,7 @@ pub(super) fn session_of(inbound: &Inbound<'_>, sessions: &Sessions) -> Result<A
             SessionError::Foreign => "session_foreign",
             SessionError::Full { .. } => "session_full",
         };
-        // 404 tells a client to initialize again (2025-11-25, session management); a good handle has to come back later.
-        let status = if matches!(error, SessionError::Full { .. }) { 503 } else { 404 };
-        Refused::new(reason, status, -32600, error.to_string())
+        Refused { retry_after_s: error.retry_after_s(), ..Refused::new(reason, error.status(), -32600, error.to_string()) }
     })
 }
 

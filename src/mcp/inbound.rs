@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use runtime_api::{Kind, Principal};
 
-use super::{Session, Shown};
+use super::{Session, Shown, Sight};
 use crate::{catalog::Entry, config::Exposure};
 
 /// One message of a client.
@@ -35,6 +35,11 @@ impl Inbound<'_> {
     /// shown those.
     pub(super) fn is_lazy(&self) -> bool {
         self.shown.exposure == Exposure::Lazy && self.scope.is_everything()
+    }
+
+    /// What the client looks at.
+    pub(super) fn sight(&self) -> Sight<'_> {
+        Sight { view: self.view, shown: self.shown }
     }
 
     /// Whether lists of that kind hold everything there is in the view.

@@ -149,12 +149,8 @@ fn bounded(part: Option<Bytes>, otherwise: &'static str) -> Bytes {
 }
 
 fn refuse_session(id: &str, error: &SessionError) -> Answer {
-    let retry_after_s = match error {
-        SessionError::Full { retry_after } => Some(retry_after.as_secs()),
-        SessionError::Unknown | SessionError::Ended | SessionError::Foreign => None,
-    };
     let message = envelope::failure(Some(id), envelope::error_object(-32603, &error.to_string(), None));
-    Answer::Message(Outgoing { retry_after_s, ..Outgoing::new(503, message) })
+    Answer::Message(Outgoing { retry_after_s: error.retry_after_s(), ..Outgoing::new(error.status(), message) })
 }
 
 #[cfg(test)]

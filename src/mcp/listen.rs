@@ -19,11 +19,13 @@ use twinway_proto::{
 };
 
 use super::{
-    Answer, Inbound, Outgoing, Running, Server, Session, Shown, Way, answer,
+    Answer, Inbound, Outgoing, Running, Server, Session, Sight, Way, answer,
     era::Spoken,
     find,
     listing::unknown_view,
+    replay::Kept,
     running::Events,
+    session::{SUBSCRIPTION_BYTES_MAX, SUBSCRIPTIONS_MAX},
     task::{declares_tasks, lacks_extension},
 };
 use crate::{
@@ -34,9 +36,6 @@ use crate::{
 const ACKNOWLEDGED: &str = "notifications/subscriptions/acknowledged";
 const UPDATED: &str = "notifications/resources/updated";
 
-/// Resources that one client may want to hear of.
-const SUBSCRIPTIONS_MAX: usize = 1_000;
-
 /// Longest life of a stream. Whoever still listens opens another, and nothing of ours is kept for years.
 const LIFE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -45,8 +44,22 @@ struct Watch {
     catalog: Catalog,
     view: Box<str>,
     categories: Categories,
+    /// What may be another than its client knows.
+    missed: Touched,
     seen: u64,
     numbers: watch::Receiver<u64>,
+    /// Where it is noted what was seen, for a client that comes back.
+    noted_in: Option<Arc<Kept>>,
+}
+
+/// From when on a client is told of changes.
+pub(super) enum Since {
+    /// From now on.
+    Now,
+    /// Since the catalogue had that number.
+    Seen(u64),
+    /// Nobody knows what it was told: all that it wants to hear of may be another.
+    Unknown,
 }
 
 /// What ends a stream from our side.
@@ -77,24 +90,32 @@ impl Drop for Place {
 }
 
 impl Watch {
-    fn new(catalog: &Catalog, view: &str, categories: &Categories) -> Self {
-        let mut numbers = catalog.changes();
-        let seen = *numbers.borrow_and_update();
-        Self { catalog: catalog.clone(), view: view.into(), categories: categories.clone(), seen, numbers }
+    fn new(catalog: &Catalog, sight: Sight<'_>) -> Self {
+        let numbers = catalog.changes();
+        let seen = *numbers.borrow();
+        let (view, categories) = (sight.view.into(), sight.shown.categories.clone());
+        Self { catalog: catalog.clone(), view, categories, missed: Touched::default(), seen, numbers, noted_in: None }
     }
 
     /// Waits until something of this came, went or is not what it was since this was asked last. Cancel-safe; never ends
     /// without a change.
     async fn changed(&mut self, wanted: Touched) -> Touched {
-        while self.numbers.changed().await.is_ok() {
+        loop {
             let number = *self.numbers.borrow_and_update();
             let seen = std::mem::replace(&mut self.seen, number);
-            let touched = self.catalog.touched_since(seen, &self.view, &self.categories).and(wanted);
+            if let Some(kept) = &self.noted_in {
+                kept.set_seen(number);
+            }
+            let since =
+                if seen == number { Touched::default() } else { self.catalog.touched_since(seen, &self.view, &self.categories) };
+            let touched = std::mem::take(&mut self.missed).or(since).and(wanted);
             if touched != Touched::default() {
                 return touched;
             }
+            if self.numbers.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
         }
-        std::future::pending().await
     }
 }
 
@@ -133,7 +154,7 @@ impl Server {
             Err(full) => return Answer::Message(answer::failed(request.id, &full, Era::Modern)),
         };
         let (caller, events) = Caller::channel(Wants::default());
-        let watch = Watch::new(&self.shared.catalog, inbound.view, &inbound.shown.categories);
+        let watch = Watch::new(&self.shared.catalog, inbound.sight());
         let deadline = end.at;
         let wanted = self.wanted(inbound, &wanted);
         let meta = format!(r#""_meta":{{"{}":{}}}"#, key::SUBSCRIPTION_ID, request.id);
@@ -158,12 +179,11 @@ impl Server {
         let view = inbound.view;
         let is_true = |name| part(filter, name).is_some_and(|raw| &raw[..] == b"true");
         // Of lists that nobody here has there is nothing to tell.
-        let offered = self.shared.catalog.load().view(view).map(|view| view.capabilities).unwrap_or_default();
-        let lists = Touched {
+        let lists = self.lists_of(view).and(Touched {
             tools: is_true("toolsListChanged") && !inbound.is_lazy(),
-            prompts: is_true("promptsListChanged") && offered.prompts,
-            resources: is_true("resourcesListChanged") && offered.resources,
-        };
+            prompts: is_true("promptsListChanged"),
+            resources: is_true("resourcesListChanged"),
+        });
         let subscriber = Subscriber::default();
         let uris = part(filter, "resourceSubscriptions").unwrap_or_default();
         let uris: Vec<String> = serde_json::from_slice(&uris).unwrap_or_default();
@@ -198,8 +218,10 @@ impl Server {
         };
         if !begins {
             session.unsubscribe(&uri);
-        } else if session.subscriptions() >= SUBSCRIPTIONS_MAX {
-            let message = format!("this session has {SUBSCRIPTIONS_MAX} subscriptions, and may not have more");
+        } else if !session.may_subscribe(&uri) {
+            let message = format!(
+                "a session may have {SUBSCRIPTIONS_MAX} subscriptions, whose URIs have {SUBSCRIPTION_BYTES_MAX} bytes together"
+            );
             return answer::error(200, Some(request.id), -32603, &message, None);
         } else {
             match self.subscription(inbound.view, &uri, session.subscriber()) {
@@ -218,13 +240,33 @@ impl Server {
     ///
     /// # Errors
     /// [`ErrorCode::Overloaded`] when there are as many streams as sessions may be.
-    pub fn listen_in(&self, session: &Session, view: &str, shown: &Shown) -> Result<Running, CallError> {
+    pub fn listen_in(&self, session: &Session, sight: Sight<'_>) -> Result<Running, CallError> {
+        self.changes_of(session, sight, Since::Now, None)
+    }
+
+    /// The same from another moment on; what was seen is noted for a client that comes back.
+    pub(super) fn changes_of(
+        &self,
+        session: &Session,
+        sight: Sight<'_>,
+        since: Since,
+        noted_in: Option<Arc<Kept>>,
+    ) -> Result<Running, CallError> {
         let end = self.end()?;
         let (caller, events) = Caller::channel(Wants::default());
-        let (deadline, watch) = (end.at, Watch::new(&self.shared.catalog, view, &shown.categories));
+        let mut watch = Watch { noted_in, ..Watch::new(&self.shared.catalog, sight) };
+        match since {
+            Since::Now => {}
+            Since::Seen(number) => watch.seen = number,
+            Since::Unknown => {
+                watch.missed = self.lists_of(sight.view);
+                session.subscriber().updated(session.subscribed());
+            }
+        }
+        let deadline = end.at;
         let over = session.listen();
         let (withdrawn, subscriber) = (over.clone(), session.subscriber().clone());
-        let lists = Touched { tools: shown.exposure != Exposure::Lazy, ..Touched::ALL };
+        let lists = Touched { tools: sight.shown.exposure != Exposure::Lazy, ..Touched::ALL };
         let answer = Box::pin(async move {
             // Also when nobody drives this any more.
             let over = over.drop_guard();
@@ -234,6 +276,12 @@ impl Server {
         });
         let running = Running::new(answer, Some(Events::only(events)), deadline, self.shared.left_behind.clone());
         Ok(running.until(withdrawn))
+    }
+
+    /// The lists that there are in a view. Of tools there is always one.
+    fn lists_of(&self, view: &str) -> Touched {
+        let offered = self.shared.catalog.load().view(view).map(|view| view.capabilities).unwrap_or_default();
+        Touched { tools: true, prompts: offered.prompts, resources: offered.resources }
     }
 
     fn end(&self) -> Result<End, CallError> {

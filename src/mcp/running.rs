@@ -13,10 +13,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use runtime_api::{CallerEvent, CallerEvents, TargetId};
 use runtime_mcp::client::{self, TASK_STATUS};
-use tokio::{
-    sync::mpsc,
-    time::{Instant, timeout_at},
-};
+use tokio::time::Instant;
 use tokio_util::{
     sync::{CancellationToken, WaitForCancellationFutureOwned},
     task::TaskTracker,
@@ -37,8 +34,9 @@ use super::{
 };
 use crate::catalog::Entry;
 
-/// A call in progress. Dropping it cancels the call, unless it belongs to a legacy session: then the call goes on and its
-/// answer is thrown away, because a legacy client's disconnect is no cancel (2025-11-25, transports).
+/// A call in progress. Dropping it cancels the call, unless it belongs to a legacy session: then the call goes on, because a legacy
+/// client's disconnect is no cancel (2025-11-25, transports). Its answer is thrown away: a client that was told nothing yet has no
+/// event to come back for.
 pub struct Running {
     state: Option<State>,
     batch: Option<Box<Batch>>,
@@ -48,7 +46,7 @@ pub struct Running {
 }
 
 /// Time after the deadline in which a client may still fetch what is there for it.
-const READ_GRACE: Duration = Duration::from_secs(5);
+pub(super) const READ_GRACE: Duration = Duration::from_secs(5);
 
 /// What is left to be done of a call.
 pub(super) struct State {
@@ -118,6 +116,17 @@ pub enum Step {
     Withdrawn,
 }
 
+impl Step {
+    /// The message, and whether it is the last; `None` when the end comes without one.
+    pub(super) fn said(self) -> Option<(Rope, bool)> {
+        match self {
+            Self::Event(message) => Some((message, false)),
+            Self::Done(outgoing) => Some((outgoing.message, true)),
+            Self::Withdrawn => None,
+        }
+    }
+}
+
 impl Running {
     pub(super) fn new(
         answer: BoxFuture<'static, Outgoing>,
@@ -160,26 +169,18 @@ impl Running {
         events.map_or(self.deadline, |events| events.events.due(self.deadline)) + READ_GRACE
     }
 
-    /// Drives the call in a task of its own, whether its client reads or not. Dropping the receiver drops the call.
-    #[must_use]
-    pub fn into_steps(mut self) -> mpsc::Receiver<Step> {
-        let (steps, receiver) = mpsc::channel(1);
-        self.left_behind.clone().spawn(async move {
-            loop {
-                let step = tokio::select! {
-                    biased;
-                    () = steps.closed() => return,
-                    step = self.next() => step,
-                };
-                let given_up_at = self.given_up_at();
-                let is_last = !matches!(step, Step::Event(_));
-                let sent = timeout_at(given_up_at, steps.send(step)).await;
-                if is_last || !matches!(sent, Ok(Ok(()))) {
-                    return;
-                }
-            }
-        });
-        receiver
+    /// The session that goes on with it when its client is gone, and the raw ids of the requests that it answers.
+    pub(super) fn left_to(&self) -> Option<(&Arc<Session>, Vec<Box<str>>)> {
+        if let Some(batch) = &self.batch {
+            return batch.left_to();
+        }
+        let in_session = self.state.as_ref()?.in_session.as_ref().filter(|_| self.goes_on)?;
+        Some((&in_session.session, vec![in_session.id.clone()]))
+    }
+
+    /// Awaits what is driven without anybody who waits for it.
+    pub(super) fn left_behind(&self) -> TaskTracker {
+        self.left_behind.clone()
     }
 
     /// The session can cancel the call by this id, and the call outlives its holder.
@@ -388,25 +389,5 @@ mod tests {
         let expected =
             r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progress":1,"progressToken":"mine","x":2.50}}"#;
         assert_eq!(message.into_bytes(), expected);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_client_that_does_not_read_does_not_hold_its_call_beyond_the_deadline() {
-        let (held, dropped) = tokio::sync::oneshot::channel::<()>();
-        let (caller, events) = Caller::channel(Wants::default());
-        let answer = Box::pin(async move {
-            let _held = held;
-            std::future::pending::<Outgoing>().await
-        });
-        let deadline = Instant::now() + Duration::from_secs(30);
-        let running = Running::new(answer, Some(Events::only(events)), deadline, TaskTracker::new());
-        for _ in 0..2 {
-            caller.notify("notifications/message", Bytes::from_static(b"{}")).await.expect("room");
-        }
-
-        let _unread = running.into_steps();
-
-        assert!(dropped.await.is_err());
-        assert_eq!(Instant::now(), deadline + READ_GRACE);
     }
 }

@@ -26,7 +26,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use twinway_proto::revision;
 
-use super::{Seal, SealError, running::Cancel};
+use super::{
+    Seal, SealError,
+    ended::Ended,
+    replay::{Kept, Store},
+    running::Cancel,
+};
 use crate::{config::Http, telemetry::Metrics};
 
 /// What a handle is sealed for.
@@ -35,8 +40,11 @@ const PURPOSE: &str = "session";
 /// Longest handle that is looked at: two client parts of 1 KiB, in base64, with room.
 const HANDLE_BYTES_MAX: usize = 4096;
 
-/// Ended handles that are remembered: as many as can be opened and ended by a busy fleet within a day; 40 bytes each.
-const ENDED_MAX: usize = 100_000;
+/// Resources that one client may want to hear of.
+pub(super) const SUBSCRIPTIONS_MAX: usize = 1_000;
+
+/// Bytes of their URIs together: as many of ordinary length fit. Nobody can hold memory by long ones.
+pub(super) const SUBSCRIPTION_BYTES_MAX: usize = 128 * 1024;
 
 /// Questions to one client at a time. Each is a dialogue for a person, or a model's turn.
 const QUESTIONS_MAX: usize = 64;
@@ -68,6 +76,10 @@ pub enum SessionError {
 #[derive(Debug)]
 pub struct Session {
     id: u128,
+    /// When its handle expires, in seconds of the Unix clock.
+    expires_s: u64,
+    /// How long that was when it was opened here.
+    life: Duration,
     client: OnceLock<Arc<LegacyClient>>,
     principal: Principal,
     view: Box<str>,
@@ -77,6 +89,11 @@ pub struct Session {
     subscriber: Subscriber,
     /// From which level on log lines are wanted, as a place in [`LogLevel::ALL`]; beyond it nobody has said.
     log_level: AtomicU8,
+    /// Where it keeps what it says on event streams; nowhere when its client has but one.
+    store: Option<Arc<Store>>,
+    /// There once there was a stream.
+    kept: OnceLock<Arc<Kept>>,
+    epoch: Instant,
     used_ms: AtomicU64,
 }
 
@@ -109,9 +126,8 @@ struct Sealed {
 pub struct Sessions {
     seal: ArcSwap<Seal>,
     open: DashMap<Box<str>, Arc<Session>>,
-    /// Ended sessions and when their handles would have expired, in seconds of the Unix clock.
-    ended: DashMap<u128, u64>,
-    epoch: Instant,
+    ended: Mutex<Ended>,
+    store: Arc<Store>,
     sessions_max: usize,
     idle: Duration,
     ttl: Duration,
@@ -123,22 +139,47 @@ impl Session {
     /// The session of a duplex stream.
     #[must_use]
     pub fn of_stream(principal: Principal) -> Arc<Self> {
-        Arc::new(Self::new(rand::random(), principal, ""))
+        Arc::new(Self::new(rand::random(), u64::MAX, principal, "", None))
     }
 
-    fn new(id: u128, principal: Principal, view: &str) -> Self {
-        let client = OnceLock::new();
+    fn new(id: u128, expires_s: u64, principal: Principal, view: &str, store: Option<Arc<Store>>) -> Self {
         Self {
             id,
-            client,
+            expires_s,
+            life: Duration::from_secs(expires_s.saturating_sub(now_s())),
+            client: OnceLock::new(),
             principal,
             view: view.into(),
             in_flight: Mutex::default(),
             subscriptions: Mutex::default(),
             subscriber: Subscriber::default(),
             log_level: AtomicU8::new(u8::MAX),
+            store,
+            kept: OnceLock::new(),
+            epoch: Instant::now(),
             used_ms: AtomicU64::new(0),
         }
+    }
+
+    /// What is said on its event streams, if its client can come back for it: revision 2024-11-05 has no such streams.
+    pub(super) fn kept(&self) -> Option<&Arc<Kept>> {
+        let (store, client) = (self.store.as_ref().filter(|store| store.keeps())?, self.client.get()?);
+        (client.revision >= revision::ASSUMED_LEGACY).then(|| {
+            // Events without data came with the last revision that has sessions; before, clients took them for broken messages.
+            let primes = client.revision >= revision::LATEST_LEGACY;
+            self.kept.get_or_init(|| Arc::new(Kept::new(Arc::clone(store), primes)))
+        })
+    }
+
+    /// Somebody uses it. Returns whether its handle is still good.
+    pub(super) fn touch(&self) -> bool {
+        let age = self.epoch.elapsed();
+        self.used_ms.store(millis(age), Ordering::Relaxed);
+        age < self.life
+    }
+
+    fn idle_for(&self) -> Duration {
+        self.epoch.elapsed().saturating_sub(Duration::from_millis(self.used_ms.load(Ordering::Relaxed)))
     }
 
     /// Hears of the resources that the client has subscribed to.
@@ -146,9 +187,17 @@ impl Session {
         &self.subscriber
     }
 
-    /// How many resources the client wants to hear of.
-    pub(super) fn subscriptions(&self) -> usize {
-        self.subscriptions.lock().len()
+    /// The resources that the client wants to hear of.
+    pub(super) fn subscribed(&self) -> Vec<Arc<str>> {
+        self.subscriptions.lock().keys().map(|uri| uri.as_str().into()).collect()
+    }
+
+    /// Whether one more resource may be wanted, by that URI.
+    pub(super) fn may_subscribe(&self, uri: &str) -> bool {
+        let subscriptions = self.subscriptions.lock();
+        let bytes: usize = subscriptions.keys().map(String::len).sum();
+        subscriptions.contains_key(uri)
+            || (subscriptions.len() < SUBSCRIPTIONS_MAX && bytes + uri.len() <= SUBSCRIPTION_BYTES_MAX)
     }
 
     pub(super) fn subscribe(&self, uri: String, subscribed: Subscribed) {
@@ -248,11 +297,30 @@ impl Session {
         in_flight.calls.values().chain(&in_flight.stream).for_each(CancellationToken::cancel);
         drop(in_flight);
         self.subscriptions.lock().clear();
+        self.kept.get().into_iter().for_each(|kept| kept.clear());
     }
 
     fn is_busy(&self) -> bool {
         let in_flight = self.in_flight.lock();
         !in_flight.calls.is_empty() || in_flight.stream.as_ref().is_some_and(|stream| !stream.is_cancelled())
+    }
+}
+
+impl SessionError {
+    /// The HTTP status: 404 tells a client to initialize again (2025-11-25, session management); with a good handle it has to come back
+    /// later.
+    #[must_use]
+    pub const fn status(&self) -> u16 {
+        if matches!(self, Self::Full { .. }) { 503 } else { 404 }
+    }
+
+    /// Seconds after which to come back.
+    #[must_use]
+    pub const fn retry_after_s(&self) -> Option<u64> {
+        match self {
+            Self::Full { retry_after } => Some(retry_after.as_secs()),
+            Self::Unknown | Self::Ended | Self::Foreign => None,
+        }
     }
 }
 
@@ -265,8 +333,8 @@ impl Sessions {
         Ok(Self {
             seal: ArcSwap::from_pointee(Seal::new(config)?),
             open: DashMap::new(),
-            ended: DashMap::new(),
-            epoch: Instant::now(),
+            ended: Mutex::new(Ended::new()),
+            store: Arc::new(Store::new(config.session_replay_bytes_max, metrics.replay_bytes().clone())),
             sessions_max: config.sessions_max.get(),
             idle: config.session_idle,
             ttl: config.session_ttl,
@@ -297,18 +365,18 @@ impl Sessions {
     /// [`SessionError::Full`].
     pub fn open(&self, client: Arc<LegacyClient>, principal: &Principal, view: &str) -> Result<String, SessionError> {
         self.make_room()?;
-        let id = rand::random();
+        let (id, expires_s) = (rand::random(), now_s() + self.ttl.as_secs());
         let raw = |bytes: &Bytes| RawValue::from_string(String::from_utf8_lossy(bytes).into_owned()).unwrap_or_default();
         let sealed = Sealed {
             id,
-            expires_s: now_s() + self.ttl.as_secs(),
+            expires_s,
             revision: client.revision.to_owned(),
             capabilities: raw(&client.capabilities),
             info: raw(&client.info),
         };
         let plain = serde_json::to_vec(&sealed).expect("strings and numbers always serialize");
         let handle = self.seal.load().seal(&plain, &[PURPOSE, principal.as_str(), view]);
-        let session = Session::new(id, principal.clone(), view);
+        let session = self.session(id, expires_s, principal, view);
         session.initialize(client);
         self.keep(&handle, session);
         Ok(handle)
@@ -324,8 +392,13 @@ impl Sessions {
                 self.metrics.session_refused("foreign");
                 return Err(SessionError::Foreign);
             }
-            session.used_ms.store(self.now_ms(), Ordering::Relaxed);
-            return Ok(session);
+            if session.touch() {
+                return Ok(session);
+            }
+            session.end();
+            self.forget(handle);
+            self.metrics.session_refused("unknown");
+            return Err(SessionError::Unknown);
         }
         self.read(handle, principal, view).inspect_err(|error| {
             self.metrics.session_refused(if *error == SessionError::Ended { "ended" } else { "unknown" });
@@ -338,13 +411,7 @@ impl Sessions {
     /// As [`Sessions::find`].
     pub fn end(&self, handle: &str, principal: &Principal, view: &str) -> Result<(), SessionError> {
         let session = self.find(handle, principal, view)?;
-        if self.ended.len() >= ENDED_MAX {
-            let now_s = now_s();
-            self.ended.retain(|_, expires_s| *expires_s > now_s);
-        }
-        if self.ended.len() < ENDED_MAX {
-            self.ended.insert(session.id, now_s() + self.ttl.as_secs());
-        }
+        self.ended.lock().add(session.id, session.expires_s, now_s());
         session.end();
         self.forget(handle);
         Ok(())
@@ -352,12 +419,15 @@ impl Sessions {
 
     /// Forgets what nobody used for long; their handles stay good.
     pub fn sweep(&self) {
-        let oldest_ms = self.now_ms().saturating_sub(millis(self.idle));
-        let before = self.open.len();
-        self.open.retain(|_, session| session.is_busy() || session.used_ms.load(Ordering::Relaxed) >= oldest_ms);
-        self.gauge.dec_by(i64::try_from(before.saturating_sub(self.open.len())).unwrap_or(0));
-        let now_s = now_s();
-        self.ended.retain(|_, expires_s| *expires_s > now_s);
+        self.open.retain(|_, session| {
+            let stays = session.is_busy() || session.idle_for() <= self.idle;
+            if !stays {
+                self.gauge.dec();
+            }
+            stays
+        });
+        self.ended.lock().sweep(now_s());
+        self.store.sweep();
     }
 
     /// Cancels every call of every session.
@@ -382,11 +452,11 @@ impl Sessions {
         let sealed: Sealed = serde_json::from_slice(&plain).map_err(|_| SessionError::Unknown)?;
         let revision = revision::legacy(&sealed.revision).filter(|_| sealed.expires_s > now_s());
         let revision = revision.ok_or(SessionError::Unknown)?;
-        if self.ended.contains_key(&sealed.id) {
+        if self.ended.lock().has(sealed.id, sealed.expires_s) {
             return Err(SessionError::Ended);
         }
         self.make_room()?;
-        let session = Session::new(sealed.id, principal.clone(), view);
+        let session = self.session(sealed.id, sealed.expires_s, principal, view);
         let bytes = |raw: Box<RawValue>| Bytes::from(String::from(Box::<str>::from(raw)));
         session.initialize(Arc::new(LegacyClient {
             revision,
@@ -397,8 +467,11 @@ impl Sessions {
         Ok(self.keep(handle, session))
     }
 
+    fn session(&self, id: u128, expires_s: u64, principal: &Principal, view: &str) -> Session {
+        Session::new(id, expires_s, principal.clone(), view, Some(Arc::clone(&self.store)))
+    }
+
     fn keep(&self, handle: &str, session: Session) -> Arc<Session> {
-        session.used_ms.store(self.now_ms(), Ordering::Relaxed);
         // Two requests may bring one handle back at the same time: they must end up in one session.
         let kept = self.open.entry(handle.into()).or_insert_with(|| {
             self.gauge.inc();
@@ -415,7 +488,7 @@ impl Sessions {
         // Whoever holds a session is about to begin a call in it.
         let is_idle = |session: &Arc<Session>| !session.is_busy() && Arc::strong_count(session) == 1;
         let idle = self.open.iter().filter(|session| is_idle(session)).take(EVICTION_SAMPLE);
-        let oldest = idle.min_by_key(|session| session.used_ms.load(Ordering::Relaxed)).map(|session| session.key().clone());
+        let oldest = idle.max_by_key(|session| session.idle_for()).map(|session| session.key().clone());
         match oldest {
             Some(handle) => self.forget(&handle),
             None => {
@@ -431,10 +504,6 @@ impl Sessions {
             self.gauge.dec();
         }
     }
-
-    fn now_ms(&self) -> u64 {
-        millis(self.epoch.elapsed())
-    }
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -448,6 +517,8 @@ fn now_s() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use runtime_api::Interest;
+
     use super::*;
 
     fn client() -> Arc<LegacyClient> {
@@ -528,5 +599,52 @@ mod tests {
         sessions.sweep();
 
         assert_eq!(sessions.gauge.get(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_ends_at_its_time_however_much_it_is_used() {
+        let sessions = sessions(10);
+        let handle = sessions.open(client(), &alice(), "").expect("room");
+        let call = sessions.find(&handle, &alice(), "").expect("open").enter("1");
+        tokio::time::advance(sessions.ttl / 2).await;
+        assert!(sessions.find(&handle, &alice(), "").is_ok());
+
+        tokio::time::advance(sessions.ttl / 2).await;
+
+        assert_eq!(sessions.find(&handle, &alice(), "").err(), Some(SessionError::Unknown));
+        assert!(call.is_cancelled());
+        assert_eq!(sessions.gauge.get(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_session_wants_so_many_resources_and_so_many_bytes_of_their_uris() {
+        let session = Session::of_stream(alice());
+        let interest = Interest::default();
+        let subscribe = |uri: String| {
+            let may = session.may_subscribe(&uri);
+            let subscribed = interest.subscribe(&uri, uri.as_str().into(), session.subscriber()).expect("room");
+            if may {
+                session.subscribe(uri, subscribed);
+            }
+            may
+        };
+        assert!(subscribe("x".repeat(SUBSCRIPTION_BYTES_MAX - 4_000)));
+        assert!(!subscribe("y".repeat(4_001)), "too long");
+
+        let short = (0..2_000).map(|number| format!("{number:04}")).filter(|uri| subscribe(uri.clone())).count();
+
+        assert_eq!(short, SUBSCRIPTIONS_MAX - 1, "too many");
+        assert!(subscribe("0000".to_owned()), "which it has already");
+    }
+
+    #[tokio::test]
+    async fn nothing_is_kept_for_a_session_before_it_has_a_stream() {
+        let sessions = sessions(10);
+        let handle = sessions.open(client(), &alice(), "").expect("room");
+        let session = sessions.find(&handle, &alice(), "").expect("open");
+
+        assert!(session.kept.get().is_none());
+        assert!(session.kept().is_some());
+        assert!(Session::of_stream(alice()).kept().is_none(), "a stream of its own cannot be taken up");
     }
 }

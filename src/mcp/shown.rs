@@ -14,6 +14,15 @@ pub struct Shown {
     pub categories: Categories,
 }
 
+/// What a client looks at.
+#[derive(Debug, Clone, Copy)]
+pub struct Sight<'a> {
+    /// A target's name, or empty for all.
+    pub view: &'a str,
+    /// What of its tools it is shown.
+    pub shown: &'a Shown,
+}
+
 /// The query of an address asks for something that there is not.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("`exposure` in the address is `{0}`; it is `full` or `lazy`")]

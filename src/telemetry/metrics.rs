@@ -62,6 +62,7 @@ struct Families {
     sessions: Gauge,
     listening: Gauge,
     parked: Gauge,
+    replay_bytes: Gauge,
     peers_connected: Family<ByTransport, Gauge>,
     tools: Gauge,
     cache: CacheMetrics,
@@ -178,6 +179,12 @@ impl Metrics {
         &self.families.parked
     }
 
+    /// Bytes that sessions keep for clients that come back for a stream.
+    #[must_use]
+    pub fn replay_bytes(&self) -> &Gauge {
+        &self.families.replay_bytes
+    }
+
     /// Clients that listen for changes.
     #[must_use]
     pub fn listening(&self) -> &Gauge {
@@ -236,6 +243,7 @@ impl Families {
             sessions: Gauge::default(),
             listening: Gauge::default(),
             parked: Gauge::default(),
+            replay_bytes: Gauge::default(),
             peers_connected: Family::default(),
             tools: Gauge::default(),
             cache: CacheMetrics::default(),
@@ -276,6 +284,7 @@ impl Families {
         registry.register("breaker_refused", "Calls not sent because their target is left alone", all.breaker_refused);
         registry.register("sessions", "Legacy sessions that are open", all.sessions);
         registry.register("parked_calls", "Calls that wait for input of a modern client", all.parked);
+        registry.register("replay_bytes", "Bytes kept for clients that come back for a lost stream", all.replay_bytes);
         registry.register("listening", "Streams on which clients are told of changes", all.listening);
         registry.register("peers_connected", "Configured peers that are connected and answer, by transport", all.peers_connected);
         all.cache.register(registry);

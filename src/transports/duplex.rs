@@ -21,7 +21,7 @@ use tokio::{
 use twinway_proto::rope::Rope;
 
 use super::auth::Known;
-use crate::mcp::{Answer, Inbound, Running, Scope, Server, Session, Step, Way};
+use crate::mcp::{Answer, Inbound, Running, Scope, Server, Session, Sight, Step, Way};
 
 /// Frames that wait for a slow client before its calls are held back.
 pub(super) const FRAMES_WAITING_MAX: usize = 16;
@@ -69,7 +69,7 @@ impl Duplex {
         // What comes after `initialize` says that its answer was read: from then on a client may be told of changes.
         if self.session.client().is_some() && !self.told.swap(true, Ordering::Relaxed) {
             // Without a place for it the client lists anew when it likes.
-            let changes = self.server.listen_in(&self.session, &self.view, &self.client.shown);
+            let changes = self.server.listen_in(&self.session, Sight { view: &self.view, shown: &self.client.shown });
             changes.into_iter().for_each(|changes| self.drive(changes));
         }
         let answer = self.server.handle(&Inbound {

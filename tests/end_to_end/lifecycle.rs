@@ -64,6 +64,34 @@ async fn a_session_is_of_no_use_to_another_client_or_at_another_endpoint() {
     assert_eq!(by_bob.end().await.status, 404);
     assert_eq!(elsewhere.ask("ping").send().await.status, 404);
     assert_eq!(ann.ask("ping").send().await.status, 200, "it is still Ann's");
+    assert_eq!(gateway.metric("twinway_sessions_refused_total", &[r#"reason="foreign""#]).await, 3.0);
+}
+
+#[tokio::test]
+async fn when_every_session_is_busy_who_comes_is_sent_away_with_503_and_a_hint_when_to_come_back() {
+    let upstream = Scripted::start(Script::new(Serves::Both).tool("waits", Act::Hold)).await;
+    let setup = Setup::new().http("sessions_max = 1\nsession_idle = \"1s\"").upstream("up", upstream.url());
+    let gateway = Gateway::start(setup).await;
+    gateway.target_is("up", "ready").await;
+    let idle = gateway.legacy().await;
+    let busy = gateway.legacy().await;
+    let call = busy.tool("up.waits", "{}").send();
+    tokio::pin!(call);
+    tokio::select! {
+        _ = &mut call => panic!("the call is not answered yet"),
+        () = upstream.wait_for_calls(1) => {}
+    }
+
+    let newcomer = Mcp::legacy(gateway.address).initialize("2025-11-25").await;
+    let known = idle.ask("ping").send().await;
+    let deleted = idle.end().await;
+
+    for (what, refused) in [("initialize", newcomer), ("a session that had given way", known), ("DELETE", deleted)] {
+        assert_eq!((refused.status.as_u16(), refused.header("retry-after")), (503, "30"), "{what}: {}", refused.text());
+    }
+    upstream.release(1);
+    assert_eq!(call.await.status, 200);
+    assert_eq!(idle.ask("ping").send().await.status, 200, "its handle is as good as before");
 }
 
 #[tokio::test]

@@ -45,6 +45,13 @@ impl Farm {
         open(self.gateway.address, get(client, "text/event-stream")).await
     }
 
+    /// The same stream again, after that event.
+    async fn stream_after(&self, client: &Mcp, last: &str) -> Open {
+        let mut request = get(client, "text/event-stream");
+        request.headers_mut().insert("last-event-id", last.parse().unwrap());
+        open(self.gateway.address, request).await
+    }
+
     async fn listeners(&self, count: f64) {
         until("the count of listeners", || async {
             (self.gateway.metric("twinway_listening", &[]).await == count).then_some(())
@@ -109,6 +116,52 @@ async fn a_legacy_session_is_told_on_its_one_stream() {
     assert_eq!(told, json!({"jsonrpc": "2.0", "method": CHANGED, "params": {}}));
     assert_eq!(stream.event().await, None, "the session is over");
     farm.listeners(0.0).await;
+}
+
+/// The id of the event with which a stream begins.
+async fn first_id(stream: &mut Open) -> String {
+    let event = stream.raw_event().await.unwrap();
+    event.strip_prefix("id: ").and_then(|rest| rest.lines().next()).expect("a priming event").to_owned()
+}
+
+#[tokio::test]
+async fn a_session_that_comes_back_for_its_stream_is_told_once_of_what_changed_meanwhile() {
+    let farm = Farm::start().await;
+    let client = farm.gateway.legacy().await;
+    let mut stream = farm.stream(&client).await;
+    let first = first_id(&mut stream).await;
+    farm.listeners(1.0).await;
+    drop(stream);
+    farm.listeners(0.0).await;
+
+    farm.offers("a", &["two"]).await;
+    farm.offers("b", &["two"]).await;
+    let mut second = farm.stream_after(&client, &first).await;
+    let missed = second.event().await.unwrap();
+    // The second connection may be as dead as the first.
+    let mut third = farm.stream_after(&client, &first).await;
+    let once_more = third.event().await.unwrap();
+    farm.offers("b", &["three"]).await;
+    let live = third.event().await.unwrap();
+    farm.listeners(1.0).await;
+    client.end().await;
+
+    for told in [missed, once_more, live] {
+        assert_eq!(told, json!({"jsonrpc": "2.0", "method": CHANGED, "params": {}}));
+    }
+    assert_eq!((second.event().await, third.event().await), (None, None), "nothing is told twice");
+}
+
+#[tokio::test]
+async fn a_session_whose_stream_nobody_knows_any_more_is_told_that_everything_may_be_another() {
+    let farm = Farm::start().await;
+    let client = farm.gateway.legacy().await;
+
+    let mut stream = farm.stream_after(&client, "g00000000-1-5").await;
+
+    assert_eq!(stream.event().await.unwrap(), json!({"jsonrpc": "2.0", "method": CHANGED, "params": {}}));
+    farm.offers("a", &["two"]).await;
+    assert_eq!(stream.event().await.unwrap()["method"], CHANGED);
 }
 
 #[tokio::test]

@@ -37,6 +37,7 @@ mod recovery;
 mod reload;
 mod rest;
 mod rest_entrance;
+mod resume;
 mod stdio;
 mod support;
 mod tasks;

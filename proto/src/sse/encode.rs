@@ -13,6 +13,9 @@ const EVENT_END: &[u8] = b"\n\n";
 /// 4 KiB: room made at once for an event. The rope shares longer parts instead of copying them.
 const SMALL_EVENT_BYTES: usize = 4 * 1024;
 
+/// Room made at once for the line of an id.
+const ID_BYTES: usize = 64;
+
 /// An event id that would break out of its line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("an event id holds a line end or NUL: {0:?}")]
@@ -24,7 +27,23 @@ pub struct InvalidEventId(Box<str>);
 /// Each becomes a further `data:` line, and so LF for the reader: another space between the same tokens.
 #[must_use]
 pub fn write_event(data: &Rope) -> Rope {
-    let mut event = Builder::with_capacity(MESSAGE_HEAD.len() + data.len().min(SMALL_EVENT_BYTES) + EVENT_END.len());
+    event(&[], data)
+}
+
+/// The same with an id by which a reader can resume the stream after it (MCP 2025-11-25, Streamable HTTP, resumability).
+///
+/// # Errors
+/// [`InvalidEventId`] when the id holds CR, LF or NUL.
+pub fn write_event_with_id(id: &str, data: &Rope) -> Result<Rope, InvalidEventId> {
+    check(id)?;
+    Ok(event(&[b"id: ", id.as_bytes(), b"\n"], data))
+}
+
+fn event(id: &[&[u8]], data: &Rope) -> Rope {
+    let mut event = Builder::with_capacity(ID_BYTES + MESSAGE_HEAD.len() + data.len().min(SMALL_EVENT_BYTES) + EVENT_END.len());
+    for piece in id {
+        event.push_slice(piece);
+    }
     event.push_slice(MESSAGE_HEAD);
     let mut after_carriage_return = false;
     for part in data.parts() {
@@ -66,11 +85,14 @@ pub fn comment(text: &'static str) -> Bytes {
 /// # Errors
 /// [`InvalidEventId`] when the id holds CR, LF or NUL.
 pub fn write_priming(id: &str, retry_ms: Option<u64>) -> Result<Bytes, InvalidEventId> {
-    if id.bytes().any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
-        return Err(InvalidEventId(id.into()));
-    }
+    check(id)?;
     let retry = retry_ms.map(|ms| format!("retry: {ms}\n")).unwrap_or_default();
     Ok(Bytes::from(format!("id: {id}\n{retry}data: \n\n")))
+}
+
+fn check(id: &str) -> Result<(), InvalidEventId> {
+    let breaks_out = id.bytes().any(|byte| matches!(byte, b'\r' | b'\n' | 0));
+    if breaks_out { Err(InvalidEventId(id.into())) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -88,6 +110,13 @@ mod tests {
     #[test]
     fn a_message_is_one_event_of_one_line() {
         assert_eq!(written(&["{\"id\":1}"]), "event: message\ndata: {\"id\":1}\n\n");
+    }
+
+    #[test]
+    fn an_id_stands_before_the_message() {
+        let event = write_event_with_id("s1-7", &Bytes::from_static(b"{}").into()).unwrap();
+
+        assert_eq!(event.into_bytes(), "id: s1-7\nevent: message\ndata: {}\n\n");
     }
 
     #[test]
@@ -124,6 +153,7 @@ mod tests {
     fn an_id_can_not_inject_fields() {
         for id in ["a\nb", "a\rb", "a\0b"] {
             assert!(write_priming(id, None).is_err());
+            assert!(write_event_with_id(id, &Rope::default()).is_err());
         }
     }
 

@@ -21,6 +21,9 @@ use tokio::sync::{Notify, watch};
 /// URIs that are wanted of one target, however many clients want them. Upstreams keep a record for each.
 const URIS_MAX: usize = 10_000;
 
+/// Updates that wait for a client to read before parts of a resource are told as the whole.
+const NEWS_MAX: usize = 1_000;
+
 /// What clients want to hear of one target. Cheap to clone; all clones are the same.
 #[derive(Clone, Default)]
 pub struct Interest(Arc<Shared>);
@@ -90,10 +93,7 @@ impl Interest {
         for (wanted, all) in whole.into_iter().chain(containers) {
             for one in all {
                 let Some(news) = one.subscriber.upgrade() else { continue };
-                // What follows the URI that is wanted is the same for the client.
-                let told: Arc<str> = format!("{}{}", one.public, &uri[wanted.len()..]).into();
-                news.updated.lock().insert(told);
-                news.come.notify_one();
+                news.add(&one.public, &uri[wanted.len()..]);
             }
         }
     }
@@ -107,7 +107,24 @@ fn contains(whole: &str, part: &str) -> bool {
     part.strip_prefix(whole).is_some_and(|rest| rest.starts_with('/') || whole.ends_with('/'))
 }
 
+impl News {
+    /// A part of a resource that is wanted was updated. What follows the URI that is wanted is the same for the client.
+    fn add(&self, public: &Arc<str>, part: &str) {
+        let mut updated = self.updated.lock();
+        let tells_parts = !part.is_empty() && updated.len() < NEWS_MAX;
+        updated.insert(if tells_parts { format!("{public}{part}").into() } else { Arc::clone(public) });
+        drop(updated);
+        self.come.notify_one();
+    }
+}
+
 impl Subscriber {
+    /// These resources may be others than the client knows, by the URIs that it knows.
+    pub fn updated(&self, uris: impl IntoIterator<Item = Arc<str>>) {
+        self.0.updated.lock().extend(uris);
+        self.0.come.notify_one();
+    }
+
     /// The resources that were updated since this was asked last, as the client knows them. For one reader; cancel-safe.
     pub async fn next(&self) -> BTreeSet<Arc<str>> {
         loop {

@@ -123,6 +123,7 @@ fn any_config() -> impl Strategy<Value = String> {
         "sessions_max = 9",
         "session_idle = \"9s\"",
         "session_ttl = \"90h\"",
+        "session_replay_bytes_max = 9",
     ]);
     let p2p = subset(&["key_file = \"other\"", "authority = \"allowlist\"", "frame_bytes_max = 9", "hide_listen_addrs = true"]);
     let peers = subset(&["a", "b"]).prop_map(|names| {

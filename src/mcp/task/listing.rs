@@ -89,7 +89,8 @@ impl Server {
             .collect();
         let Some((first, _)) = asked.first() else { return answer::result(request.id, b"{\"tasks\":[]}".to_vec().into()) };
         let named = Named { entry: Arc::clone(&first.entry), name: "".into(), others: Vec::new() };
-        let found = Found { inbound, request, spoken, method: Method::TasksList, named, place: None, index: &index, raw: raw.clone() };
+        let found =
+            Found { inbound, request, spoken, method: Method::TasksList, named, place: None, index: &index, raw: raw.clone() };
         let form = Form::JsonRpc { id: request.id.into(), era: spoken.era(), revision: spoken.revision() };
         let (span, trace) = self.traced(&found, &form);
         let deadline = Instant::now() + TIMEOUT.min(inbound.time_max);

@@ -17,10 +17,14 @@ use tokio::{
 use twinway_proto::{rope::Rope, sse};
 
 use super::old_sse::Open;
-use crate::mcp::{Running, Step};
+use crate::mcp::{EventStream, Said};
 
 /// Pause after which a silent stream says that it lives. Proxies usually cut after 30 or 60 seconds.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// How long a client that lost its stream shall wait before it opens it again: so long that a gateway that restarts is there, and that
+/// a person hardly notices.
+const RETRY_MS: u64 = 1_000;
 
 /// What a response carries.
 #[derive(Debug)]
@@ -33,11 +37,10 @@ pub(super) enum Answer {
     Frames(Box<Frames>),
 }
 
-/// A call whose notifications go before its answer.
+/// An event stream of Streamable HTTP.
 #[derive(Debug)]
 pub(super) struct Stream {
-    first: Option<Rope>,
-    steps: Option<mpsc::Receiver<Step>>,
+    events: EventStream,
     keep_alive: KeepAlive,
 }
 
@@ -80,11 +83,9 @@ impl Answer {
         Self::Whole(Some(rope.into()).filter(|rope| !rope.is_empty()))
     }
 
-    /// A stream that begins with a notification, if there is one yet.
-    pub(super) fn stream(first: Option<Rope>, running: Running) -> Self {
-        // The call must not depend on how fast this body is read.
-        let steps = Some(running.into_steps());
-        Self::Stream(Box::new(Stream { first, steps, keep_alive: KeepAlive::new() }))
+    /// Events as they come.
+    pub(super) fn stream(events: EventStream) -> Self {
+        Self::Stream(Box::new(Stream { events, keep_alive: KeepAlive::new() }))
     }
 
     /// What is written to a client of HTTP+SSE, behind a first event.
@@ -94,31 +95,30 @@ impl Answer {
 
     /// A stream without any event.
     pub(super) fn silence() -> Self {
-        Self::Stream(Box::new(Stream { first: None, steps: None, keep_alive: KeepAlive::new() }))
+        Self::stream(EventStream::default())
     }
 }
 
 impl Stream {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Rope>> {
-        if let Some(first) = self.first.take() {
-            return Poll::Ready(Some(sse::write_event(&first)));
-        }
-        let Some(steps) = &mut self.steps else { return Poll::Ready(None) };
-        match steps.poll_recv(cx) {
-            Poll::Ready(Some(Step::Event(message))) => {
+        match self.events.poll_next(cx) {
+            Poll::Ready(Some(said)) => {
                 self.keep_alive.reset();
-                Poll::Ready(Some(sse::write_event(&message)))
+                Poll::Ready(Some(written(&said)))
             }
-            Poll::Ready(Some(Step::Done(outgoing))) => {
-                self.steps = None;
-                Poll::Ready(Some(sse::write_event(&outgoing.message)))
-            }
-            Poll::Ready(Some(Step::Withdrawn) | None) => {
-                self.steps = None;
-                Poll::Ready(None)
-            }
+            Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => self.keep_alive.poll(cx),
         }
+    }
+}
+
+/// As it stands in an event stream.
+fn written(said: &Said) -> Rope {
+    let one_line = "an id of ours is one line";
+    match said {
+        Said::Passing(message) => sse::write_event(message),
+        Said::Kept(id, message) => sse::write_event_with_id(&id.to_string(), message).expect(one_line),
+        Said::Priming(id) => sse::write_priming(&id.to_string(), Some(RETRY_MS)).expect(one_line).into(),
     }
 }
 

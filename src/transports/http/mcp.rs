@@ -9,7 +9,7 @@ use runtime_api::{ErrorCode, Principal};
 use serde_json::json;
 use twinway_proto::{
     envelope::{error_object, failure},
-    headers::MCP_SESSION_ID,
+    headers::{LAST_EVENT_ID, MCP_SESSION_ID},
 };
 
 use super::{
@@ -20,7 +20,7 @@ use super::{
     rest,
 };
 use crate::admin::PREFIX;
-use crate::mcp::{Answer, Inbound, Outgoing, Running, Scope, Step, UnknownExposure, Way};
+use crate::mcp::{Answer, Inbound, NoStream, Outgoing, Running, Scope, SessionError, Sight, Step, UnknownExposure, Way};
 use crate::transports::auth::Known;
 
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -142,12 +142,13 @@ async fn post(front: &Arc<Front>, view: &str, known: &Known, request: Request<In
 async fn drive(mut running: Running) -> Response<Body> {
     match running.next().await {
         Step::Done(outgoing) => message_response(outgoing),
-        Step::Event(first) => stream(Body::stream(Some(first), running)),
+        Step::Event(first) => stream(Body::stream(running.into_stream(Some(first)))),
         Step::Withdrawn => stream(Body::silence()),
     }
 }
 
-/// The stream of notifications of a session (2025-11-25, transports, listening for messages).
+/// The stream of notifications of a session, or one that its client has lost (2025-11-25, transports, listening for messages and
+/// resumability).
 fn listen(front: &Front, view: &str, known: &Known, headers: &HeaderMap) -> Response<Body> {
     let accepts = headers.get_all(header::ACCEPT).iter().any(|value| {
         let mut listed = value.as_bytes().split(|byte| *byte == b',');
@@ -162,12 +163,44 @@ fn listen(front: &Front, view: &str, known: &Known, headers: &HeaderMap) -> Resp
     let handle = headers.get(MCP_SESSION_ID).and_then(|handle| handle.to_str().ok()).unwrap_or_default();
     let session = match front.server.sessions().find(handle, &known.principal, view) {
         Ok(session) => session,
-        Err(error) => return refusal(StatusCode::NOT_FOUND, ErrorCode::UnknownName, &error.to_string()),
+        Err(error) => return no_session(&error),
     };
-    match front.server.listen_in(&session, view, &known.shown) {
-        Ok(running) => stream(Body::stream(None, running)),
-        Err(full) => with_hint(refusal(StatusCode::SERVICE_UNAVAILABLE, full.code(), &full.to_string()), full.code()),
+    // What cannot be read as text is no id of ours either.
+    let last = headers.get(LAST_EVENT_ID).map(|id| id.to_str().unwrap_or_default());
+    match front.server.open_stream(&session, Sight { view, shown: &known.shown }, last) {
+        Ok(events) => stream(Body::stream(events)),
+        Err(none) => no_stream(front, &none),
     }
+}
+
+fn no_stream(front: &Front, none: &NoStream) -> Response<Body> {
+    let refused = |reason, status, message| {
+        front.server.metrics().request_refused(reason);
+        refusal(status, ErrorCode::InvalidRequest, message)
+    };
+    match none {
+        NoStream::NotAnEventId => refused("event_id", StatusCode::BAD_REQUEST, "`Last-Event-ID` names no event of this gateway"),
+        // Not 404: that would tell the client that its session is gone.
+        NoStream::Gone => refused(
+            "stream_gone",
+            StatusCode::GONE,
+            "this session has no such stream, or nothing of it is kept any more; the call may have run",
+        ),
+        // Readers of event streams do not come back after this (WHATWG HTML, section 9.2.3).
+        NoStream::Over => empty(StatusCode::NO_CONTENT),
+        NoStream::Full(full) => with_hint(refusal(StatusCode::SERVICE_UNAVAILABLE, full.code(), &full.to_string()), full.code()),
+    }
+}
+
+/// Answers a request whose session is not there.
+fn no_session(error: &SessionError) -> Response<Body> {
+    let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::NOT_FOUND);
+    let code = if error.retry_after_s().is_some() { ErrorCode::Overloaded } else { ErrorCode::UnknownName };
+    let mut response = refusal(status, code, &error.to_string());
+    if let Some(seconds) = error.retry_after_s() {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    response
 }
 
 fn end_session(front: &Front, view: &str, principal: &Principal, headers: &HeaderMap) -> Response<Body> {
@@ -177,7 +210,7 @@ fn end_session(front: &Front, view: &str, principal: &Principal, headers: &Heade
     };
     match front.server.sessions().end(handle, principal, view) {
         Ok(()) => empty(StatusCode::NO_CONTENT),
-        Err(error) => refusal(StatusCode::NOT_FOUND, ErrorCode::UnknownName, &error.to_string()),
+        Err(error) => no_session(&error),
     }
 }
 

@@ -102,16 +102,22 @@ impl Open {
         Self { status: parts.status, headers: parts.headers, body, rest: Vec::new(), _connection: connection }
     }
 
-    /// The data of the next event of a stream; `None` at its end.
+    /// The message of the next event of a stream; `None` at its end.
     pub(crate) async fn event(&mut self) -> Option<Value> {
+        loop {
+            if let Some(data) = data_of(&self.raw_event().await?) {
+                return Some(data);
+            }
+        }
+    }
+
+    /// The text of the next event of a stream, whatever is in it; `None` at its end.
+    pub(crate) async fn raw_event(&mut self) -> Option<String> {
         within("an event", async {
             loop {
                 if let Some(end) = self.rest.windows(2).position(|two| two == b"\n\n") {
                     let event: Vec<u8> = self.rest.drain(..end + 2).collect();
-                    if let Some(data) = data_of(&String::from_utf8(event).unwrap()) {
-                        return Some(data);
-                    }
-                    continue;
+                    return Some(String::from_utf8(event).unwrap());
                 }
                 let data = self.body.frame().await?.unwrap().into_data().unwrap_or_default();
                 self.rest.extend_from_slice(&data);
@@ -174,5 +180,7 @@ impl Answer {
 
 fn data_of(event: &str) -> Option<Value> {
     let data: Vec<_> = event.lines().filter_map(|line| line.strip_prefix("data:")).map(str::trim_start).collect();
-    (!data.is_empty()).then(|| serde_json::from_str(&data.join("\n")).unwrap())
+    let data = data.join("\n");
+    // A priming event has none.
+    (!data.is_empty()).then(|| serde_json::from_str(&data).unwrap())
 }

@@ -4,6 +4,7 @@ mod canned;
 mod client;
 mod command;
 mod config;
+mod cut;
 mod faulty;
 mod foreign;
 mod gateway;
@@ -17,6 +18,7 @@ pub(crate) use canned::Canned;
 pub(crate) use client::{Ask, Era, LATEST_LEGACY, Mcp};
 pub(crate) use command::twinway;
 pub(crate) use config::Setup;
+pub(crate) use cut::Cut;
 pub(crate) use faulty::{Faulty, Plan};
 pub(crate) use foreign::{
     asked_client, asking_program, asking_server, conformance_server, curl, everything, everything_program, everything_sse,

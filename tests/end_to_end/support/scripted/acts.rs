@@ -31,6 +31,8 @@ pub(crate) enum Act {
     Progress(usize),
     /// Reports progress once, then waits to be released.
     ProgressThenHold,
+    /// Reports progress so often, waits to be released, then reports progress so often again.
+    ProgressAroundHold(usize, usize),
     /// Breaks the connection in the middle of its answer.
     Die,
     /// Counts the `id` of its arguments; the first time it runs it then does what `fate` says (`500`, `die`, `hang`), and after
@@ -66,8 +68,9 @@ impl Act {
                 open.shared.gate.acquire().await.unwrap().forget();
                 done(open, result(id, &asked.echo()))
             }
-            Self::Progress(steps) => events(&asked, steps, false, open),
-            Self::ProgressThenHold => events(&asked, 1, true, open),
+            Self::Progress(steps) => events(&asked, steps, None, open),
+            Self::ProgressThenHold => events(&asked, 1, Some(1), open),
+            Self::ProgressAroundHold(before, after) => events(&asked, before + after, Some(before), open),
             Self::Die => dying(open),
             Self::Fated => {
                 let Fate { id: run, fate } = serde_json::from_str(&asked.arguments).unwrap();
@@ -136,8 +139,8 @@ fn json(code: u16, text: String) -> Response<Body> {
     response
 }
 
-/// An event stream: progress, then perhaps a wait, then the result.
-fn events(asked: &Asked, steps: usize, hold: bool, open: Open) -> Response<Body> {
+/// An event stream: progress and the result, with a wait after so many reports, if any.
+fn events(asked: &Asked, steps: usize, hold_after: Option<usize>, open: Open) -> Response<Body> {
     let progress = |step: usize| {
         let token = asked.token.as_ref()?;
         let params = format!(r#"{{"progressToken":{token},"progress":{step},"total":{steps},"message":"step {step}"}}"#);
@@ -145,14 +148,15 @@ fn events(asked: &Asked, steps: usize, hold: bool, open: Open) -> Response<Body>
     };
     let queue: VecDeque<_> = (1..=steps).filter_map(progress).collect();
     let last = Some(message(&asked.id, &asked.echo()));
+    let left_at_hold = hold_after.map(|before| queue.len().saturating_sub(before));
     let frames = stream::unfold((queue, last, Some(open)), move |(mut queue, mut last, mut open)| async move {
+        if open.is_some() && left_at_hold == Some(queue.len()) {
+            open.as_ref()?.shared.gate.acquire().await.unwrap().forget();
+        }
         let text = if let Some(text) = queue.pop_front() {
             text
         } else {
             let text = last.take()?;
-            if hold {
-                open.as_ref()?.shared.gate.acquire().await.unwrap().forget();
-            }
             open.take()?.answered();
             text
         };

@@ -1,0 +1,69 @@
+//! Clients that do not read, and streams that are lost and taken up again.
+
+use std::{future::poll_fn, time::Duration};
+
+use bytes::Bytes;
+use prometheus_client::metrics::gauge::Gauge;
+use runtime_api::{Caller, Wants};
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+use super::*;
+use crate::mcp::{
+    Outgoing,
+    replay::Store,
+    running::{Events, READ_GRACE},
+};
+
+/// A call that says so much before it is answered, and what says it.
+fn call(answer: impl Future<Output = Outgoing> + Send + 'static) -> (Running, Caller, Instant) {
+    let (caller, events) = Caller::channel(Wants::default());
+    let deadline = Instant::now() + Duration::from_secs(30);
+    (Running::new(Box::pin(answer), Some(Events::only(events)), deadline, TaskTracker::new()), caller, deadline)
+}
+
+async fn next(stream: &mut EventStream) -> Option<Said> {
+    poll_fn(|cx| stream.poll_next(cx)).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_read_does_not_hold_its_call_beyond_the_deadline() {
+    let (held, dropped) = tokio::sync::oneshot::channel::<()>();
+    let (running, caller, deadline) = call(async move {
+        let _held = held;
+        std::future::pending().await
+    });
+    for _ in 0..2 {
+        caller.notify("notifications/message", Bytes::from_static(b"{}")).await.expect("room");
+    }
+
+    let _unread = running.into_stream(None);
+
+    assert!(dropped.await.is_err());
+    assert_eq!(Instant::now(), deadline + READ_GRACE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_is_stuck_gives_way_to_the_one_who_takes_the_stream_up() {
+    let kept = Arc::new(Kept::new(Arc::new(Store::new(1 << 20, Gauge::default())), true));
+    let (speaker, mut stuck) = kept.begin(Origin::Post, vec!["1".into()]).expect("room");
+    let (running, caller, _) = call(async { Outgoing::new(200, Bytes::from_static(b"{}").into()) });
+    for _ in 0..10 {
+        caller.notify("notifications/message", Bytes::from_static(b"{}")).await.expect("room");
+    }
+    drop(caller);
+    let Some(Said::Priming(first)) = next(&mut stuck).await else { panic!("an id to come back by") };
+    let began = Instant::now();
+    let speaking = tokio::task::JoinSet::from_iter([async move { speak(running, &speaker).await }]);
+    tokio::task::yield_now().await;
+
+    let Followed::Stream(mut again) = kept.follow(first) else { panic!("the stream is known") };
+
+    let mut heard = 0;
+    while let Some(said) = next(&mut again).await {
+        heard += usize::from(matches!(said, Said::Kept(..)));
+    }
+    speaking.join_all().await;
+    assert_eq!(heard, 11, "each event once, and the answer");
+    assert_eq!(began.elapsed(), Duration::ZERO, "nobody waits for a reader that was replaced");
+}
