@@ -31,6 +31,9 @@ const SESSION_BYTES_MAX: u64 = 8_000;
 /// before its time.
 const HTTP: &str = "session_idle = \"5s\"\nsessions_max = 50000\n";
 
+/// The same where all sessions have to be open at one time: so long that the first has not expired when the last is opened.
+const HTTP_OF_SESSIONS: &str = "session_idle = \"20s\"\nsessions_max = 50000\n";
+
 /// Twice the idle time of a session, and a busy machine.
 const QUIET_WITHIN: Duration = Duration::from_secs(60);
 
@@ -91,7 +94,7 @@ struct Trial {
 pub(crate) async fn run(setup: &Setup<'_>, machine: Machine, amount: Amount) -> anyhow::Result<MemoryReport> {
     let (_server, address) = start_listener("server", &[], setup).await?;
     // Sessions are weighed in a gateway that has done nothing yet: no memory that was free before hides theirs.
-    let trial = Trial::start(setup, address, amount).await?;
+    let trial = Trial::start(setup, address, amount, HTTP_OF_SESSIONS).await?;
     let idle_rss_bytes = trial.gateway.idle_rss_bytes;
     let mut sessions = Vec::new();
     for number in 1..=CYCLES {
@@ -99,7 +102,7 @@ pub(crate) async fn run(setup: &Setup<'_>, machine: Machine, amount: Amount) -> 
         crate::note(format_args!("cycle {number} of {CYCLES}: {cycle:?}"));
         sessions.push(cycle);
     }
-    let mut trial = Trial::start(setup, address, amount).await?;
+    let mut trial = Trial::start(setup, address, amount, HTTP).await?;
     let mut cycles = Vec::new();
     for number in 1..=CYCLES {
         let cycle = trial.cycle().await.with_context(|| format!("cycle {number}"))?;
@@ -110,7 +113,7 @@ pub(crate) async fn run(setup: &Setup<'_>, machine: Machine, amount: Amount) -> 
 }
 
 impl Trial {
-    async fn start(setup: &Setup<'_>, server: SocketAddr, amount: Amount) -> anyhow::Result<Self> {
+    async fn start(setup: &Setup<'_>, server: SocketAddr, amount: Amount, http: &str) -> anyhow::Result<Self> {
         let gateway = Gateway::start(&gateway::Setup {
             kind: Kind::Alone(Sampling::OnePercent),
             program: Path::new(env!("CARGO_BIN_EXE_twinway")),
@@ -119,7 +122,7 @@ impl Trial {
             core: None,
             directory: setup.directory,
             place: "memory-",
-            http: HTTP,
+            http,
         })
         .await?;
         Ok(Self { gateway, load: Generator::start(setup)?, amount })
@@ -130,7 +133,7 @@ impl Trial {
         vanish::leave_sessions(self.gateway.http, self.amount.clients).await?;
         let sessions_open = metric(self.gateway.http, "twinway_sessions").await?;
         let rss_open_bytes = self.gateway.party.usage()?.rss_bytes;
-        ensure!(sessions_open > 0, "no session is open");
+        ensure!(sessions_open == self.amount.clients as u64, "of {} sessions {sessions_open} are open", self.amount.clients);
         let sessions_after = self.wait_until_quiet().await?;
         let rss_after_bytes = self.gateway.party.usage()?.rss_bytes;
         let bytes_per_session = rss_open_bytes.saturating_sub(rss_before_bytes) / sessions_open;

@@ -53,6 +53,7 @@ struct Watch {
 }
 
 /// From when on a client is told of changes.
+#[derive(Clone, Copy)]
 pub(super) enum Since {
     /// From now on.
     Now,
