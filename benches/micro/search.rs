@@ -82,7 +82,7 @@ fn server(tools: usize) -> Server {
     Server::new(&config, catalog, pipeline, metrics).expect("the default configuration has no key to refuse")
 }
 
-/// Some 800 bytes, as tools of real servers have: a description of two sentences and four parameters, each described.
+/// Some 700 bytes, as tools of real servers have: a description of two sentences and four parameters, each described.
 fn tool(number: usize) -> Item {
     let (verb, noun) = (VERBS[number % VERBS.len()], NOUNS[number / VERBS.len() % NOUNS.len()]);
     let edition = number / (VERBS.len() * NOUNS.len());

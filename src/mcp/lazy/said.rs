@@ -72,7 +72,7 @@ impl Manner {
     /// The end of a search.
     pub(super) fn tell(&self, said: Result<Result<Vec<u8>, SearchError>, Elapsed>) -> Outgoing {
         let outgoing = match said {
-            Ok(Ok(said)) => self.respond(result(&said)),
+            Ok(Ok(said)) => self.respond(as_result(&said)),
             Ok(Err(error)) => self.fail(&failure(error)),
             Err(_) => self.fail(&CallError::gateway(ErrorCode::DeadlineExceeded, "the search took too long")),
         };
@@ -97,7 +97,7 @@ impl Manner {
 }
 
 /// A JSON object as text, which models read, and as structured content, which programs do.
-fn result(said: &[u8]) -> Vec<u8> {
+fn as_result(said: &[u8]) -> Vec<u8> {
     let mut result = br#"{"content":[{"type":"text","text":"#.to_vec();
     write_string(&mut result, std::str::from_utf8(said).unwrap_or_default());
     result.extend_from_slice(b"}],\"structuredContent\":");
