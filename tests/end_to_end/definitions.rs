@@ -224,7 +224,8 @@ async fn nobody_accepts_what_they_have_not_seen_or_may_not() {
     let digest = "sha256:".to_owned() + &"0".repeat(64);
     let wish = json!({"tool": "up.add", "digest": digest});
 
-    let cases: [(&str, &[(&str, &str)], Value, u16); 8] = [
+    type Case<'c> = (&'c str, &'c [(&'c str, &'c str)], Value, u16);
+    let cases: [Case<'_>; 8] = [
         ("GET", &[token], json!({}), 405),
         ("POST", &[json_body], wish.clone(), 401),
         ("POST", &[token], wish.clone(), 415),

@@ -71,7 +71,7 @@ fn what_breaks_a_client_is_repaired_and_nothing_beside_it_is_touched() {
             vec![Flaw::Member],
         ),
         (
-            r#"{"name":"x","inputSchema":{"type":"object","properties":{"a":{"anyOf":[{"description":"b\u202ec"},{}]}}},"description":"a​b"}"#,
+            r#"{"name":"x","inputSchema":{"type":"object","properties":{"a":{"anyOf":[{"description":"b\u202ec"},{}]}}},"description":"a\u200bb"}"#,
             r#"{"name":"x","inputSchema":{"type":"object","properties":{"a":{"anyOf":[{"description":"bc"},{}]}}},"description":"ab"}"#,
             vec![Flaw::HiddenText],
         ),
