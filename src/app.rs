@@ -437,6 +437,7 @@ fn server(config: &config::Upstream, line_bytes_max: usize) -> Option<runtime_st
         Share::All => runtime_stdio::Share::All,
         Share::Principal => runtime_stdio::Share::Principal,
     };
+    server.start_timeout = config.start_timeout.unwrap_or(server.start_timeout);
     server.trusted = config.trust == Trust::Hints;
     server.list_timeout = config.list_timeout;
     server.refresh = config.refresh;

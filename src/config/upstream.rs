@@ -88,6 +88,10 @@ pub struct Upstream {
     /// Who shares a process of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share: Option<Share>,
+    /// How long it may take from its start to its first answers. Absent: `60s`, for a package manager may have to fetch it first.
+    #[serde(default, with = "duration::option", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub start_timeout: Option<Duration>,
     /// Retries for each hundred calls of its tools that have a retry policy, 0 to 100.
     #[serde(default = "limits::default::retry_budget_percent")]
     #[schemars(range(max = 100))]
@@ -124,6 +128,7 @@ impl Upstream {
             inherit: None,
             cwd: None,
             share: None,
+            start_timeout: None,
             retry_budget_percent: limits::default::retry_budget_percent(),
         }
     }

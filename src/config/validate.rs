@@ -488,6 +488,7 @@ impl Upstream {
             ("inherit", self.inherit.is_some()),
             ("cwd", self.cwd.is_some()),
             ("share", self.share.is_some()),
+            ("start_timeout", self.start_timeout.is_some()),
         ];
         only_for("is for `kind = \"stdio\"`", index, self.kind, of_a_program)
     }

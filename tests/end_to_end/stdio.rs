@@ -88,6 +88,35 @@ async fn servers_of_either_era_and_one_of_another_make_give_clients_of_either_er
     }
 }
 
+/// Of 2026-07-28 only, and deaf until it has been asked for a session.
+const SLOW_TO_START: &str = r#"
+import json, sys
+awake = False
+for line in sys.stdin:
+    asked = json.loads(line)
+    awake = awake or asked["method"] == "initialize"
+    if not awake or "id" not in asked:
+        continue
+    answer = {"jsonrpc": "2.0", "id": asked["id"]}
+    if asked["method"] == "server/discover":
+        answer["result"] = {"resultType": "complete", "supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}}
+    elif asked["method"] == "tools/list":
+        answer["result"] = {"resultType": "complete", "tools": [{"name": "late", "inputSchema": {"type": "object"}}]}
+    else:
+        answer["error"] = {"code": -32601, "message": "no such method"}
+    print(json.dumps(answer), flush=True)
+"#;
+
+#[tokio::test]
+async fn a_modern_server_that_was_slow_to_start_is_not_taken_for_an_old_one() {
+    let command = ["python3", "-c", SLOW_TO_START].map(String::from);
+
+    let gateway = gateway(&program("slow", &command, "start_timeout = \"3s\""), &["slow"]).await;
+
+    assert_eq!(gateway.modern().tool_names().await, ["slow.late"]);
+    assert_eq!(gateway.target("slow").await["eras"]["modern"], "yes");
+}
+
 #[tokio::test]
 async fn a_server_sees_only_the_variables_that_are_named_and_is_gone_with_the_gateway() {
     let test = async {

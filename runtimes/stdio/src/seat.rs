@@ -49,8 +49,9 @@ use crate::{
     stderr::{self, LastWords},
 };
 
-/// A server that does not know `server/discover` may say nothing; one that is slow to start is only asked in vain then.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an answer to the first question is waited for, at most. A server that does not know `server/discover` may say nothing;
+/// most that say nothing for so long are fetched by their package manager meanwhile.
+const PROBE_TIMEOUT_MAX: Duration = Duration::from_secs(10);
 
 /// A process that ran so long was steady: if it ends, it is started again at once.
 const STEADY_AFTER: Duration = Duration::from_secs(60);
@@ -273,7 +274,7 @@ impl Seat {
     async fn meet(&self, connection: &Connection, era: &mut Option<Era>) -> Result<(Era, ServerFacts), Ended> {
         let failed = |error: CallError| Ended::Failed(chain(&error).into());
         if *era != Some(Era::Legacy) {
-            let found = opening::discover(connection, Instant::now() + PROBE_TIMEOUT).await.map_err(failed)?;
+            let found = opening::discover(connection, self.probed_by()).await.map_err(failed)?;
             if let Some(facts) = found {
                 *era = Some(Era::Modern);
                 return Ok((Era::Modern, facts));
@@ -287,9 +288,25 @@ impl Seat {
         let deadline = Instant::now() + self.server.start_timeout;
         // What is listed is for all clients, and some servers list only what their client can do.
         let params = handshake::initialize_params(revision::LATEST_LEGACY, &capabilities(Declared::ALL), handshake::CLIENT_INFO);
-        let facts = opening::initialize(connection, params, deadline, handshake::read_initialized).await.map_err(failed)?;
-        *era = Some(Era::Legacy);
-        Ok((Era::Legacy, facts))
+        match opening::initialize(connection, params, deadline, handshake::read_initialized).await {
+            Ok(facts) => {
+                *era = Some(Era::Legacy);
+                Ok((Era::Legacy, facts))
+            }
+            // It was slow to start and is awake now: of another era than its silence said.
+            Err(refused) if refused.answer().is_some() && *era != Some(Era::Legacy) => {
+                let found = opening::discover(connection, self.probed_by()).await.map_err(failed)?;
+                let facts = found.ok_or_else(|| failed(refused))?;
+                *era = Some(Era::Modern);
+                Ok((Era::Modern, facts))
+            }
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// Until when a question about the era is waited for: there has to be time for two of them and a session.
+    fn probed_by(&self) -> Instant {
+        Instant::now() + PROBE_TIMEOUT_MAX.min(self.server.start_timeout / 3)
     }
 }
 

@@ -79,7 +79,11 @@ impl Asking {
                 let task = client::task_of(text(&raw))?;
                 self.only(|caller| caller.is_about(Some(&task)))
             }
-            client::ELICITATION_COMPLETE => self.only(|caller| caller.wants().requests.has(Declared::ELICITATION_URL)),
+            client::ELICITATION_COMPLETE => {
+                let task = client::related_task(text(&raw));
+                let takes = |caller: &Caller| caller.wants().requests.has(Declared::ELICITATION_URL);
+                self.only(|caller| takes(caller) && caller.is_about(task.as_deref()))
+            }
             _ => None,
         }?;
         Some((caller, raw))

@@ -134,10 +134,11 @@ impl Shared {
 
     /// Tells the only client that can be meant that what it was sent elsewhere for has been done.
     fn done_elsewhere(&self, message: &Bytes, params: &ParamsIndex) -> bool {
-        let Some(caller) = self.pending.only_caller(|caller| caller.wants().requests.has(Declared::ELICITATION_URL)) else {
-            return false;
-        };
-        let told = caller.notify(client::ELICITATION_COMPLETE, message.slice(params.range.clone())).now_or_never();
+        let raw = message.slice(params.range.clone());
+        let task = client::related_task(text(&raw));
+        let takes = |caller: &Caller| caller.wants().requests.has(Declared::ELICITATION_URL) && caller.is_about(task.as_deref());
+        let Some(caller) = self.pending.only_caller(takes) else { return false };
+        let told = caller.notify(client::ELICITATION_COMPLETE, raw.clone()).now_or_never();
         matches!(told, Some(Ok(())))
     }
 
