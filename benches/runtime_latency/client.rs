@@ -14,7 +14,8 @@ use twinway::measure::Caller;
 pub(crate) use http::HttpClient;
 
 use crate::load::Order;
-use crate::request::{Era, check_answer, check_result};
+use crate::request::{Era, check_answer, check_list, check_result};
+use crate::scenario::LISTED_TOOLS;
 use raw::RawStream;
 use seam::{Seam, Target};
 
@@ -23,6 +24,8 @@ use seam::{Seam, Target};
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Wire {
     Http(Era),
+    /// The same, asking for the list of tools.
+    List(Era),
     /// One plain libp2p stream for all callers.
     RawStream,
     /// The MCP++ runtime within the load generator.
@@ -39,6 +42,7 @@ pub(crate) struct Client {
 
 enum Way {
     Http(Box<HttpClient>),
+    List(Box<HttpClient>),
     RawStream(Arc<RawStream>),
     Seam(Arc<Seam>),
     Cold(Box<Cold>),
@@ -54,6 +58,7 @@ struct Cold {
 /// What can be made ready without the other side.
 enum Ready {
     Http(Box<HttpClient>),
+    List(Box<HttpClient>),
     RawStream(Box<raw::Dialler>),
     Seam(Target),
 }
@@ -72,7 +77,7 @@ impl Client {
             let way = match &first {
                 Way::RawStream(stream) => Way::RawStream(stream.clone()),
                 Way::Seam(seam) => Way::Seam(seam.clone()),
-                Way::Http(_) | Way::Cold(_) => Ready::of(order).await?.open(order).await?,
+                Way::Http(_) | Way::List(_) | Way::Cold(_) => Ready::of(order).await?.open(order).await?,
             };
             clients.push(Self { way, text: text.clone() });
         }
@@ -94,7 +99,7 @@ impl Caller for Client {
     async fn prepare(&mut self, id: u64) -> Result<(), BoxError> {
         self.stamp(id);
         match &mut self.way {
-            Way::Http(client) => client.ensure_open().await?,
+            Way::Http(client) | Way::List(client) => client.ensure_open().await?,
             Way::Cold(cold) => cold.prepare().await?,
             Way::RawStream(_) | Way::Seam(_) => {}
         }
@@ -109,6 +114,7 @@ impl Caller for Client {
     fn check(&self, id: u64, answer: &Answer) -> Result<(), BoxError> {
         match answer {
             Answer::Message(message) => check_answer(message, id, &self.text)?,
+            Answer::List(message) => check_list(message, id, LISTED_TOOLS)?,
             Answer::Result(result) => check_result(&serde_json::from_slice(result)?, &self.text)?,
         }
         Ok(())
@@ -123,6 +129,8 @@ impl Caller for Client {
 pub(crate) enum Answer {
     /// A whole JSON-RPC message.
     Message(Bytes),
+    /// The same, with a list of tools.
+    List(Bytes),
     /// The result that a runtime took out of it.
     Result(Bytes),
 }
@@ -135,6 +143,7 @@ impl Way {
         };
         match opened {
             Self::Http(client) => client.call(id, text).await.map(Answer::Message),
+            Self::List(client) => client.list(id).await.map(Answer::List),
             Self::RawStream(stream) => stream.call(id, text).await.map(Answer::Message),
             Self::Seam(seam) => seam.call(text).await.map(Answer::Result),
             Self::Cold(_) => unreachable!("what was opened is open"),
@@ -147,7 +156,7 @@ impl Way {
             warm => Some(warm),
         };
         match way {
-            Some(Self::Http(client)) => client.close().await,
+            Some(Self::Http(client) | Self::List(client)) => client.close().await,
             Some(Self::Seam(seam)) => {
                 if let Some(seam) = Arc::into_inner(seam) {
                     seam.close().await;
@@ -177,6 +186,7 @@ impl Ready {
     async fn of(order: &Order) -> anyhow::Result<Self> {
         Ok(match order.wire {
             Wire::Http(era) => Self::Http(Box::new(HttpClient::new(era, order)?)),
+            Wire::List(era) => Self::List(Box::new(HttpClient::new(era, order)?)),
             Wire::RawStream => Self::RawStream(Box::new(raw::Dialler::new(order)?)),
             Wire::McppSeam => Self::Seam(Target::peer(order).await?),
             Wire::HttpSeam => Self::Seam(Target::server(order)?),
@@ -188,6 +198,10 @@ impl Ready {
             Self::Http(mut client) => {
                 client.ensure_open().await?;
                 Way::Http(client)
+            }
+            Self::List(mut client) => {
+                client.ensure_open().await?;
+                Way::List(client)
             }
             Self::RawStream(dialler) => Way::RawStream(Arc::new(dialler.dial(order).await?)),
             Self::Seam(target) => Way::Seam(Arc::new(target.open(order).await?)),

@@ -14,7 +14,7 @@ use crate::gateway::{self, Gateway, Kind, Upstream};
 use crate::generator::Generator;
 use crate::load::Order;
 use crate::process::{Launch, Party, Usage};
-use crate::scenario::{Carrier, Path, Place, Scenario, Variant};
+use crate::scenario::{Carrier, LISTED_TOOLS, Path, Place, Scenario, Variant};
 
 /// How long a round lasts.
 #[derive(Clone, Copy, Debug)]
@@ -105,6 +105,9 @@ impl Cluster {
             Path::Direct(_) => over_http(self.server_address, "echo"),
             Path::Floor(_) => over_http(self.floor.1, "echo"),
             Path::HttpRuntime(_) => over_http(self.gateway(Kind::Alone(scenario.sampling))?.http, "bench.echo"),
+            Path::Bridge(client) => over_http(self.gateway(Kind::Bridge(client))?.http, "bench.echo"),
+            Path::DirectList(era) => (Wire::List(era), format!("{}/mcp/{LISTED_TOOLS}", self.server_address), ""),
+            Path::List(era) => (Wire::List(era), format!("{}/mcp", self.gateway(Kind::List)?.http), ""),
             Path::Rest(shape) => over_http(self.gateway(Kind::Rest(shape))?.http, "bench.echo"),
             Path::Variant(variant) => over_http(self.gateway(Kind::Variant(variant))?.http, "bench.echo"),
             Path::FastMcp => over_http(self.fastmcp()?.1, "echo"),
@@ -130,10 +133,10 @@ impl Cluster {
     fn usage(&self, scenario: &Scenario) -> anyhow::Result<Usage> {
         match scenario.path {
             Path::Direct(_) if scenario.is_cold => self.load.usage(),
-            Path::Direct(_) => self.server.0.usage(),
+            Path::Direct(_) | Path::DirectList(_) => self.server.0.usage(),
             Path::Floor(_) => self.floor.0.usage(),
             Path::FastMcp => self.fastmcp()?.0.usage(),
-            Path::HttpRuntime(_) | Path::Rest(_) | Path::Variant(_) | Path::PeerGateway(_) => {
+            Path::HttpRuntime(_) | Path::Bridge(_) | Path::List(_) | Path::Rest(_) | Path::Variant(_) | Path::PeerGateway(_) => {
                 let gateways = gateways_of(scenario).into_iter().map(|kind| self.gateway(kind)?.party.usage());
                 gateways.sum::<anyhow::Result<Usage>>()
             }
@@ -184,12 +187,18 @@ impl Setup<'_> {
 fn gateways_of(scenario: &Scenario) -> Vec<Kind> {
     match scenario.path {
         Path::HttpRuntime(_) => vec![Kind::Alone(scenario.sampling)],
+        Path::Bridge(client) => vec![Kind::Bridge(client)],
+        Path::List(_) => vec![Kind::List],
         Path::Rest(shape) => vec![Kind::Rest(shape)],
         Path::Variant(variant) => vec![Kind::Variant(variant)],
         Path::PeerGateway(_) => vec![Kind::Far, Kind::Near],
-        Path::Direct(_) | Path::Floor(_) | Path::RawStream(_) | Path::McppRuntime(_) | Path::HttpSeam | Path::FastMcp => {
-            Vec::new()
-        }
+        Path::Direct(_)
+        | Path::DirectList(_)
+        | Path::Floor(_)
+        | Path::RawStream(_)
+        | Path::McppRuntime(_)
+        | Path::HttpSeam
+        | Path::FastMcp => Vec::new(),
     }
 }
 
@@ -208,6 +217,8 @@ async fn start_gateway(
     let far;
     let upstream = match kind {
         Kind::Alone(_) | Kind::Variant(_) => Upstream::Server(server_away),
+        Kind::Bridge(client) => Upstream::ServerOf(server_away, client.other()),
+        Kind::List => Upstream::Servers(server_away),
         Kind::Rest(shape) => Upstream::Rest(server_away, shape),
         // The far gateway stands beside its tool.
         Kind::Far => Upstream::ServerForPeers(server),

@@ -1,6 +1,8 @@
 //! What the neutral tool server answers, over whatever it is asked: MCP of both eras with the tools `echo` and `nap`.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hyper::StatusCode;
@@ -39,8 +41,17 @@ struct Message<'a> {
     params: Option<&'a RawValue>,
 }
 
+/// Which tools are listed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Offer {
+    /// `echo` and `nap`.
+    Own,
+    /// So many, which nobody calls.
+    Many(usize),
+}
+
 /// Answers one message.
-pub(crate) fn answer(era: Era, body: &[u8]) -> Reply {
+pub(crate) fn answer(era: Era, offer: Offer, body: &[u8]) -> Reply {
     let Ok(message) = serde_json::from_slice::<Message<'_>>(body) else {
         return failure(StatusCode::BAD_REQUEST, "null", PARSE_ERROR, "the body is not a JSON-RPC message");
     };
@@ -51,7 +62,7 @@ pub(crate) fn answer(era: Era, body: &[u8]) -> Reply {
         "initialize" => Reply { opens_session: true, ..success(id.get(), INITIALIZED) },
         "server/discover" => success(id.get(), DISCOVERED),
         "ping" => success(id.get(), "{}"),
-        "tools/list" => success(id.get(), &tools(era)),
+        "tools/list" => success(id.get(), &tools(era, offer)),
         "tools/call" => call(era, id, message.params),
         _ => failure(unknown_method_status(era), id.get(), METHOD_NOT_FOUND, "no such method"),
     }
@@ -108,14 +119,33 @@ const INITIALIZED: &str = concat!(
 
 const TOOLS: [&str; 2] = ["echo", "nap"];
 
-fn tools(era: Era) -> String {
+fn tools(era: Era, offer: Offer) -> String {
     let schema = r#"{"type":"object","properties":{"text":{"type":"string"}},"required":["text"]}"#;
     let modern = match era {
         Era::Modern => r#""resultType":"complete","ttlMs":60000,"cacheScope":"public","#,
         Era::Legacy => "",
     };
     let tool = |name: &&str| format!(r#"{{"name":"{name}","description":"Returns its text","inputSchema":{schema}}}"#);
-    format!(r#"{{{modern}"tools":[{}]}}"#, TOOLS.iter().map(tool).collect::<Vec<_>>().join(","))
+    match offer {
+        Offer::Own => format!(r#"{{{modern}"tools":[{}]}}"#, TOOLS.iter().map(tool).collect::<Vec<_>>().join(",")),
+        Offer::Many(count) => format!(r#"{{{modern}"tools":[{}]}}"#, many(count)),
+    }
+}
+
+/// So many tools of about 500 bytes, each with a long description. They are written once: what is measured is the listing.
+fn many(count: usize) -> Arc<str> {
+    static WRITTEN: Mutex<BTreeMap<usize, Arc<str>>> = Mutex::new(BTreeMap::new());
+    let mut written = WRITTEN.lock().expect("nobody panics with it");
+    let write = || {
+        let tool = |number| {
+            let description = "Finds what lies there. ".repeat(13);
+            format!(
+                r#"{{"name":"tool_{number}","description":"{description}","inputSchema":{{"type":"object","properties":{{"path":{{"type":"string","description":"Where to look"}},"depth":{{"type":"integer","minimum":0}}}},"required":["path"]}}}}"#
+            )
+        };
+        (0..count).map(tool).collect::<Vec<_>>().join(",").into()
+    };
+    written.entry(count).or_insert_with(write).clone()
 }
 
 fn unknown_method_status(era: Era) -> StatusCode {

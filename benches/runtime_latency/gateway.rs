@@ -6,8 +6,8 @@ use std::path::Path;
 use anyhow::Context as _;
 
 use crate::process::{Launch, Party};
-use crate::request::TOKEN;
-use crate::scenario::{Sampling, Shape, Variant};
+use crate::request::{Era, TOKEN};
+use crate::scenario::{LISTED_SERVERS, LISTED_TOOLS, Sampling, Shape, Variant};
 
 /// Beside the configurations: secrets do not stand in them.
 const TOKEN_FILE: &str = "load.token";
@@ -17,6 +17,10 @@ const TOKEN_FILE: &str = "load.token";
 pub(crate) enum Kind {
     /// Offers the server's tool as `bench.echo`.
     Alone(Sampling),
+    /// As `Alone`, for clients of this era: the server speaks the other one only.
+    Bridge(Era),
+    /// Offers many tools of many servers.
+    List,
     /// Offers the same tool of the same server, which does not speak MCP.
     Rest(Shape),
     /// As `Alone`, set up in another way.
@@ -33,6 +37,8 @@ impl Kind {
         match self {
             Self::Alone(Sampling::OnePercent) => "gateway-sampling-1".to_owned(),
             Self::Alone(Sampling::All) => "gateway-sampling-100".to_owned(),
+            Self::Bridge(client) => format!("gateway-{}-to-{}", client.name(), client.other().name()),
+            Self::List => "gateway-list".to_owned(),
             Self::Variant(Variant::Ours) => "gateway-as-it-is".to_owned(),
             Self::Variant(Variant::SystemAllocator) => "gateway-system-allocator".to_owned(),
             Self::Variant(Variant::AllLayers) => "gateway-all-layers".to_owned(),
@@ -46,7 +52,7 @@ impl Kind {
     const fn sampling(self) -> Sampling {
         match self {
             Self::Alone(sampling) => sampling,
-            Self::Rest(_) | Self::Variant(_) | Self::Far | Self::Near => Sampling::OnePercent,
+            Self::Bridge(_) | Self::List | Self::Rest(_) | Self::Variant(_) | Self::Far | Self::Near => Sampling::OnePercent,
         }
     }
 }
@@ -69,6 +75,10 @@ pub(crate) struct Setup<'a> {
 /// Whose tool a gateway offers.
 pub(crate) enum Upstream<'a> {
     Server(SocketAddr),
+    /// The server's, in this era only.
+    ServerOf(SocketAddr, Era),
+    /// Those of the server, which is one of many.
+    Servers(SocketAddr),
     /// The server's, in that shape.
     Rest(SocketAddr, Shape),
     /// The server's, to peers too.
@@ -113,6 +123,8 @@ impl Gateway {
 fn configuration(setup: &Setup<'_>, name: &str) -> String {
     let upstream = match setup.upstream {
         Upstream::Server(address) => server(address),
+        Upstream::ServerOf(address, era) => format!("{}era = \"{}\"\n", server(address), era.name()),
+        Upstream::Servers(address) => servers(address),
         Upstream::Rest(address, shape) => {
             format!("[[upstream]]\nname = \"bench\"\nkind = \"{}\"\nurl = \"http://{address}\"\n", shape.kind())
         }
@@ -149,6 +161,14 @@ fn all_layers() -> String {
 
 fn server(address: SocketAddr) -> String {
     format!("[[upstream]]\nname = \"bench\"\nkind = \"mcp\"\nurl = \"http://{address}/mcp\"\n")
+}
+
+/// Each is the same server under another name, with its share of the tools.
+fn servers(address: SocketAddr) -> String {
+    let tools = LISTED_TOOLS / LISTED_SERVERS;
+    let one =
+        |number| format!("[[upstream]]\nname = \"bench{number}\"\nkind = \"mcp\"\nurl = \"http://{address}/mcp/{tools}\"\n\n");
+    (0..LISTED_SERVERS).map(one).collect()
 }
 
 /// The byte quota is raised (1 TiB a second), because it would bound the large payloads and not the path.

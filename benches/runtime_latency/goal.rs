@@ -12,8 +12,11 @@ use crate::scenario::{Carrier, Path, Sampling, Scenario, scenario};
 enum Bound {
     AddedP50AtMost(f64),
     P50AtMost(f64),
+    MoreP50AtMostUs(f64),
     ThroughputAtLeast(f64),
     CpuAtMost(f64),
+    /// Of the case alone.
+    P99BelowMs(f64),
 }
 
 /// A target and how the run met it.
@@ -53,6 +56,11 @@ fn targets() -> Vec<(Scenario, Bound)> {
             (small.in_flight(64).payload_bytes(64 * 1024), Bound::ThroughputAtLeast(0.9)),
         ]);
     }
+    for client in [Era::Modern, Era::Legacy] {
+        let bridge = scenario().through(Path::Bridge(client));
+        targets.extend([bridge, bridge.pinned_to_one_core()].map(|case| (case, Bound::MoreP50AtMostUs(15.0))));
+        targets.push((scenario().through(Path::List(client)), Bound::P99BelowMs(2.0)));
+    }
     let traced = scenario().through(Path::HttpRuntime(Era::Modern)).sampled(Sampling::All);
     targets.extend([(traced, Bound::AddedP50AtMost(1.5)), (traced.pinned_to_one_core(), Bound::AddedP50AtMost(1.5))]);
     let seam = scenario().through(Path::McppRuntime(Carrier::Tcp));
@@ -66,8 +74,7 @@ fn targets() -> Vec<(Scenario, Bound)> {
 
 fn verdict(cases: &[CaseReport], scenario: &Scenario, bound: Bound) -> Option<Verdict> {
     let case = cases.iter().find(|case| case.scenario == *scenario)?;
-    let comparison = case.against_baseline.as_ref()?;
-    let spread = bound.figure(comparison)?;
+    let spread = &bound.figure(case)?;
     Some(Verdict {
         case: case.name.clone(),
         target: bound.sentence(),
@@ -79,12 +86,18 @@ fn verdict(cases: &[CaseReport], scenario: &Scenario, bound: Bound) -> Option<Ve
 }
 
 impl Bound {
-    const fn figure(self, comparison: &Comparison) -> Option<&Spread> {
+    fn figure(self, case: &CaseReport) -> Option<Spread> {
+        let compared = |figure: fn(&Comparison) -> &Option<Spread>| figure(case.against_baseline.as_ref()?).clone();
         match self {
-            Self::AddedP50AtMost(_) => comparison.added_p50.as_ref(),
-            Self::P50AtMost(_) => comparison.p50.as_ref(),
-            Self::ThroughputAtLeast(_) => comparison.throughput.as_ref(),
-            Self::CpuAtMost(_) => comparison.cpu.as_ref(),
+            Self::AddedP50AtMost(_) => compared(|comparison| &comparison.added_p50),
+            Self::P50AtMost(_) => compared(|comparison| &comparison.p50),
+            Self::MoreP50AtMostUs(_) => compared(|comparison| &comparison.more_p50_us),
+            Self::ThroughputAtLeast(_) => compared(|comparison| &comparison.throughput),
+            Self::CpuAtMost(_) => compared(|comparison| &comparison.cpu),
+            Self::P99BelowMs(_) => {
+                let measured = case.rounds.iter().filter(|round| round.is_measured());
+                Spread::of(measured.map(|round| round.p99_us / 1e3).collect())
+            }
         }
     }
 
@@ -92,6 +105,8 @@ impl Bound {
         match self {
             Self::AddedP50AtMost(limit) => format!("adds at most {limit} x the baseline's p50"),
             Self::P50AtMost(limit) => format!("at most {limit} x the baseline's p50"),
+            Self::MoreP50AtMostUs(limit) => format!("adds at most {limit} us to the baseline's p50"),
+            Self::P99BelowMs(limit) => format!("p99 below {limit} ms"),
             Self::ThroughputAtLeast(limit) => format!("at least {limit} x the baseline's throughput"),
             Self::CpuAtMost(limit) => format!("at most {limit} x the baseline's CPU per call"),
         }
@@ -99,7 +114,11 @@ impl Bound {
 
     fn outcome(self, spread: &Spread) -> Outcome {
         let (is_met, limit) = match self {
-            Self::AddedP50AtMost(limit) | Self::P50AtMost(limit) | Self::CpuAtMost(limit) => (spread.median <= limit, limit),
+            Self::AddedP50AtMost(limit)
+            | Self::P50AtMost(limit)
+            | Self::MoreP50AtMostUs(limit)
+            | Self::CpuAtMost(limit)
+            | Self::P99BelowMs(limit) => (spread.median <= limit, limit),
             Self::ThroughputAtLeast(limit) => (spread.median >= limit, limit),
         };
         match (spread.holds(limit), is_met) {

@@ -179,7 +179,9 @@ impl Options {
                 Some("--system-allocator names no gateway that was built with the feature `system-allocator`")
             }
             Path::FastMcp if self.fastmcp.is_none() => Some("--fastmcp names no Python interpreter that has FastMCP"),
-            Path::HttpRuntime(_) | Path::Rest(_) | Path::PeerGateway(_) | Path::Variant(_) if self.baselines => {
+            Path::HttpRuntime(_) | Path::Bridge(_) | Path::List(_) | Path::Rest(_) | Path::PeerGateway(_) | Path::Variant(_)
+                if self.baselines =>
+            {
                 Some("--baselines leaves it out")
             }
             _ => None,

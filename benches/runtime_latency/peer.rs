@@ -4,7 +4,7 @@ use futures_util::AsyncReadExt as _;
 use libp2p::{Multiaddr, Stream};
 use tokio::task::JoinSet;
 
-use crate::echo;
+use crate::echo::{self, Offer};
 use crate::raw_stream::{self, FrameReader};
 use crate::request::Era;
 
@@ -39,7 +39,7 @@ async fn serve_stream(stream: Stream) -> std::io::Result<()> {
 }
 
 fn push_answer(answers: &mut Vec<u8>, message: &[u8]) {
-    let reply = echo::answer(Era::Modern, message);
+    let reply = echo::answer(Era::Modern, Offer::Own, message);
     // A notification has no answer.
     if !reply.body.is_empty() {
         raw_stream::push_frame(answers, reply.body.as_bytes());

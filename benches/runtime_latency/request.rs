@@ -43,6 +43,13 @@ impl Era {
         if version.is_some_and(|version| version >= Self::Modern.version().as_bytes()) { Self::Modern } else { Self::Legacy }
     }
 
+    pub(crate) const fn other(self) -> Self {
+        match self {
+            Self::Modern => Self::Legacy,
+            Self::Legacy => Self::Modern,
+        }
+    }
+
     pub(crate) const fn version(self) -> &'static str {
         match self {
             Self::Modern => "2026-07-28",
@@ -115,6 +122,20 @@ impl RequestBuilder {
         if self.era == Era::Modern {
             request.headers_mut().insert(METHOD_HEADER, HeaderValue::from_static("tools/call"));
             request.headers_mut().insert(NAME_HEADER, self.tool_header.clone());
+        }
+        request
+    }
+
+    /// A `tools/list` for the whole list.
+    pub(crate) fn list(&self, id: u64) -> Request<Full<Bytes>> {
+        let params = match self.era {
+            Era::Modern => [r#"{"_meta":"#, MODERN_META, "}"].concat(),
+            Era::Legacy => "{}".to_owned(),
+        };
+        let body = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/list","params":{params}}}"#);
+        let mut request = self.post(body.into());
+        if self.era == Era::Modern {
+            request.headers_mut().insert(METHOD_HEADER, HeaderValue::from_static("tools/list"));
         }
         request
     }
@@ -192,6 +213,30 @@ pub(crate) fn check_answer(body: &[u8], id: u64, text: &str) -> anyhow::Result<(
     }
     ensure!(answer.id == Some(id), "the answer has another id");
     check_result(&answer.result.context("the answer has no result")?, text)
+}
+
+/// Fails unless `body` answers request `id` with so many tools on one page.
+pub(crate) fn check_list(body: &[u8], id: u64, tools: usize) -> anyhow::Result<()> {
+    #[derive(Deserialize)]
+    struct Answer<'a> {
+        id: Option<u64>,
+        #[serde(borrow)]
+        result: List<'a>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct List<'a> {
+        #[serde(borrow)]
+        tools: Vec<&'a RawValue>,
+        #[serde(borrow)]
+        next_cursor: Option<&'a RawValue>,
+    }
+
+    let answer: Answer<'_> = serde_json::from_slice(body).context("the answer is not a list of tools")?;
+    ensure!(answer.id == Some(id), "the answer has another id");
+    ensure!(answer.result.next_cursor.is_none(), "the list goes on on another page");
+    ensure!(answer.result.tools.len() == tools, "the list has {} tools", answer.result.tools.len());
+    Ok(())
 }
 
 /// Fails unless `result`, the bare result of a `tools/call`, is exactly `text`.

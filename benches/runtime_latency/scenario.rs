@@ -11,6 +11,12 @@ pub(crate) enum Path {
     Floor(Era),
     /// `twinway serve` with the server as its upstream.
     HttpRuntime(Era),
+    /// The same for a client of this era when the server speaks the other era only.
+    Bridge(Era),
+    /// Nothing: a server's own list of tools.
+    DirectList(Era),
+    /// `twinway serve`, whose list is made of those of several servers.
+    List(Era),
     /// One plain libp2p stream to a peer with the tool.
     RawStream(Carrier),
     /// The MCP++ runtime, called by the load generator itself, to the same peer.
@@ -71,6 +77,10 @@ pub(crate) enum Place {
     Away { rtt_ms: u64 },
 }
 
+/// Tools of the cases that list: all of them, and the servers that have as many each.
+pub(crate) const LISTED_TOOLS: usize = 1_000;
+pub(crate) const LISTED_SERVERS: usize = 20;
+
 /// One case; build it as a sentence from [`scenario`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Scenario {
@@ -98,7 +108,13 @@ pub(crate) const fn scenario() -> Scenario {
 impl Path {
     pub(crate) const fn era(self) -> Era {
         match self {
-            Self::Direct(era) | Self::Floor(era) | Self::HttpRuntime(era) | Self::PeerGateway(era) => era,
+            Self::Direct(era)
+            | Self::Floor(era)
+            | Self::HttpRuntime(era)
+            | Self::Bridge(era)
+            | Self::DirectList(era)
+            | Self::List(era)
+            | Self::PeerGateway(era) => era,
             Self::RawStream(_) | Self::McppRuntime(_) | Self::HttpSeam | Self::Rest(_) | Self::FastMcp | Self::Variant(_) => {
                 Era::Modern
             }
@@ -112,6 +128,9 @@ impl Path {
             Self::Direct(_) => format!("direct {era}"),
             Self::Floor(_) => format!("floor {era}"),
             Self::HttpRuntime(_) => format!("http-runtime {era}"),
+            Self::Bridge(client) => format!("http-runtime {era}-to-{}", client.other().name()),
+            Self::DirectList(_) => format!("direct {era} list"),
+            Self::List(_) => format!("http-runtime {era} list"),
             Self::HttpSeam => format!("http-runtime {era} seam"),
             Self::RawStream(carrier) => format!("raw-stream {era} {}", carrier.name()),
             Self::McppRuntime(carrier) => format!("mcpp-runtime {era} {}", carrier.name()),
@@ -206,14 +225,16 @@ impl Scenario {
     /// For example `floor/modern/256B/16`, `pinned/http-runtime/legacy/100%/256B/1`, `rtt20/cold/direct/modern/256B/1`.
     pub(crate) fn name(&self) -> String {
         let cold = if self.is_cold { "cold/" } else { "" };
-        let (row, size) = (self.row().replace(' ', "/"), size(self.payload_bytes));
+        let (row, size) = (self.row().replace(' ', "/"), self.size());
         format!("{}{cold}{row}/{size}/{}", self.place.prefix(), self.in_flight)
     }
 
     /// The name among the cases of the same size and concurrency, for example `http-runtime modern 1%`.
     pub(crate) fn row(&self) -> String {
         match self.path {
-            Path::HttpRuntime(_) | Path::PeerGateway(_) => format!("{} {}", self.path.name(), self.sampling.percent()),
+            Path::HttpRuntime(_) | Path::Bridge(_) | Path::PeerGateway(_) => {
+                format!("{} {}", self.path.name(), self.sampling.percent())
+            }
             _ => self.path.name(),
         }
     }
@@ -225,7 +246,13 @@ impl Scenario {
             Place::OneCore => ", every process on the same core".to_owned(),
             Place::Away { rtt_ms } => format!(", round trip of {rtt_ms} ms"),
         };
-        let (cold, size) = (if self.is_cold { "cold dial, " } else { "" }, size(self.payload_bytes));
+        if self.is_list() {
+            return format!(
+                "`tools/list`, {LISTED_TOOLS} tools of {LISTED_SERVERS} upstreams, {} in flight{place}",
+                self.in_flight
+            );
+        }
+        let (cold, size) = (if self.is_cold { "cold dial, " } else { "" }, self.size());
         format!("{cold}{size}, {} in flight{place}{}", self.in_flight, if self.is_choice() { ": choices" } else { "" })
     }
 
@@ -233,10 +260,11 @@ impl Scenario {
     pub(crate) fn figure(&self) -> String {
         match (self.place, self.is_cold) {
             _ if self.is_choice() => "choices".to_owned(),
+            _ if self.is_list() => "list".to_owned(),
             (Place::Away { .. }, _) => "round-trips".to_owned(),
             (Place::OneCore, _) => "pinned".to_owned(),
             (Place::Here, true) => "cold".to_owned(),
-            (Place::Here, false) => size(self.payload_bytes).to_lowercase(),
+            (Place::Here, false) => self.size().to_lowercase(),
         }
     }
 
@@ -245,7 +273,8 @@ impl Scenario {
         match self.path {
             Path::RawStream(_) | Path::McppRuntime(_) | Path::Variant(_) | Path::HttpSeam => None,
             Path::Rest(_) | Path::FastMcp => Some(self.through(Path::Direct(Era::Modern))),
-            Path::Direct(era) | Path::Floor(era) | Path::HttpRuntime(era) | Path::PeerGateway(era) => {
+            Path::DirectList(era) | Path::List(era) => Some(self.through(Path::DirectList(era))),
+            Path::Direct(era) | Path::Floor(era) | Path::HttpRuntime(era) | Path::Bridge(era) | Path::PeerGateway(era) => {
                 Some(self.sampled(Sampling::OnePercent).through(Path::Direct(era)))
             }
         }
@@ -254,7 +283,9 @@ impl Scenario {
     /// The same call through the baseline; `None` for baselines.
     pub(crate) const fn baseline(&self) -> Option<Self> {
         match self.path {
-            Path::Direct(_) | Path::Floor(_) | Path::RawStream(_) | Path::Variant(Variant::Ours) => None,
+            Path::Direct(_) | Path::DirectList(_) | Path::Floor(_) | Path::RawStream(_) | Path::Variant(Variant::Ours) => None,
+            Path::Bridge(era) => Some(self.through(Path::HttpRuntime(era))),
+            Path::List(era) => Some(self.through(Path::DirectList(era))),
             Path::HttpRuntime(era) | Path::PeerGateway(era) => Some(self.sampled(Sampling::OnePercent).through(Path::Floor(era))),
             Path::Rest(_) | Path::FastMcp => Some(self.through(Path::Floor(Era::Modern))),
             Path::McppRuntime(carrier) => Some(self.through(Path::RawStream(carrier))),
@@ -266,13 +297,19 @@ impl Scenario {
     const fn is_choice(&self) -> bool {
         matches!(self.path, Path::Variant(_))
     }
-}
 
-fn size(bytes: usize) -> String {
-    match bytes {
-        1_048_576.. => format!("{}MiB", bytes >> 20),
-        1_024.. => format!("{}KiB", bytes >> 10),
-        _ => format!("{bytes}B"),
+    const fn is_list(&self) -> bool {
+        matches!(self.path, Path::DirectList(_) | Path::List(_))
+    }
+
+    /// Of what is sent, or of the list.
+    fn size(&self) -> String {
+        match self.payload_bytes {
+            _ if self.is_list() => format!("{LISTED_TOOLS}-tools"),
+            bytes @ 1_048_576.. => format!("{}MiB", bytes >> 20),
+            bytes @ 1_024.. => format!("{}KiB", bytes >> 10),
+            bytes => format!("{bytes}B"),
+        }
     }
 }
 
@@ -287,6 +324,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         add(scenario().in_flight(in_flight), &every);
         add(scenario().in_flight(in_flight), &[scenario().through(Path::FastMcp)]);
     }
+    add(scenario(), &list_rows());
     add(scenario().payload_bytes(4 << 10), &few);
     for in_flight in [1, 16, 64] {
         add(scenario().payload_bytes(64 << 10).in_flight(in_flight), if in_flight == 64 { &every } else { &few });
@@ -330,9 +368,17 @@ fn every_row() -> Vec<Scenario> {
         scenario().through(Path::Direct(Era::Legacy)),
         scenario().through(Path::Floor(Era::Legacy)),
         scenario().through(Path::HttpRuntime(Era::Legacy)),
+        scenario().through(Path::Bridge(Era::Modern)),
+        scenario().through(Path::Bridge(Era::Legacy)),
     ];
     let rest = Shape::EACH.map(|shape| scenario().through(Path::Rest(shape)));
     few_rows().into_iter().chain(more).chain(rest).collect()
+}
+
+/// The whole list, as a client gets it.
+fn list_rows() -> Vec<Scenario> {
+    let of_era = |era| [Path::DirectList(era), Path::List(era)];
+    [Era::Modern, Era::Legacy].into_iter().flat_map(of_era).map(|path| scenario().through(path)).collect()
 }
 
 /// Both runtimes beside what they are built on. A gateway dials its targets when it starts, so the runtimes are called at

@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use crate::echo::{self, Reply};
+use crate::echo::{self, Offer, Reply};
 use crate::request::{Era, PROTOCOL_VERSION_HEADER, SESSION_HEADER};
 use crate::rest;
 
@@ -40,7 +40,9 @@ async fn serve_connection(stream: TcpStream) -> anyhow::Result<()> {
 }
 
 async fn serve_request(request: Request<Incoming>) -> Result<Answer, hyper::Error> {
-    if request.uri().path() != "/mcp" {
+    let count = request.uri().path().strip_prefix("/mcp/").and_then(|count| count.parse().ok());
+    let offer = count.map_or(Offer::Own, Offer::Many);
+    if request.uri().path() != "/mcp" && count.is_none() {
         let (head, body) = request.into_parts();
         let body = body.collect().await?.to_bytes();
         let reply = rest::answer(&head.method, head.uri.path(), &body);
@@ -53,7 +55,7 @@ async fn serve_request(request: Request<Incoming>) -> Result<Answer, hyper::Erro
     }
     let era = Era::of_version(request.headers().get(PROTOCOL_VERSION_HEADER).map(HeaderValue::as_bytes));
     let body = request.into_body().collect().await?.to_bytes();
-    let reply = echo::answer(era, &body);
+    let reply = echo::answer(era, offer, &body);
     if !reply.after.is_zero() {
         tokio::time::sleep(reply.after).await;
     }

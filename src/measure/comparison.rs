@@ -16,6 +16,8 @@ pub struct Comparison {
     pub added_p50: Option<Spread>,
     /// p50 of the case / of the baseline.
     pub p50: Option<Spread>,
+    /// p50 of the case - of the baseline, in microseconds.
+    pub more_p50_us: Option<Spread>,
     /// Calls per second of the case / of the baseline.
     pub throughput: Option<Spread>,
     /// CPU per call of the case / of the baseline.
@@ -34,6 +36,7 @@ impl Comparison {
             baseline: baseline.to_owned(),
             added_p50: None,
             p50: ratio(|round| Some(round.p50_us)),
+            more_p50_us: Self::added_p50_us(case, rounds),
             throughput: ratio(|round| Some(round.calls_per_second)),
             cpu: ratio(|round| Some(round.cost?.cpu_seconds_per_1000_calls)),
         }
@@ -49,10 +52,10 @@ impl Comparison {
         Self { added_p50: Spread::of(added.collect()), ..self }
     }
 
-    /// What a case adds to the p50 of a direct call, in microseconds.
+    /// What a case adds to the p50 of another, in microseconds.
     #[must_use]
-    pub fn added_p50_us(case: &[Round], direct: &[Round]) -> Option<Spread> {
-        Spread::of(paired([case, direct]).map(|[case, direct]| case.p50_us - direct.p50_us).collect())
+    pub fn added_p50_us(case: &[Round], other: &[Round]) -> Option<Spread> {
+        Spread::of(paired([case, other]).map(|[case, other]| case.p50_us - other.p50_us).collect())
     }
 }
 
@@ -82,6 +85,7 @@ mod tests {
         assert_eq!(compared.added_p50.expect("the floor adds something").rounds, [2.0, 2.0]);
         assert_eq!(compared.p50.expect("both were measured").rounds, [140.0 / 120.0, 240.0 / 220.0]);
         assert_eq!(Comparison::added_p50_us(&case, &direct).expect("both were measured").median, 40.0);
+        assert_eq!(compared.more_p50_us.expect("both were measured").rounds, [20.0, 20.0]);
         assert_eq!(compared.cpu, None, "nobody looked at the CPU");
     }
 

@@ -2,8 +2,9 @@
 
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
-use hyper::StatusCode;
+use http_body_util::Full;
 use hyper::header::CONTENT_TYPE;
+use hyper::{Request, StatusCode};
 use twinway::measure::HttpConnection;
 
 use crate::load::Order;
@@ -43,7 +44,15 @@ impl HttpClient {
     }
 
     pub(crate) async fn call(&mut self, id: u64, text: &str) -> anyhow::Result<Bytes> {
-        let answer = self.connection.send(self.requests.call(id, text)).await.map_err(anyhow::Error::from_boxed)?;
+        self.ask(self.requests.call(id, text)).await
+    }
+
+    pub(crate) async fn list(&mut self, id: u64) -> anyhow::Result<Bytes> {
+        self.ask(self.requests.list(id)).await
+    }
+
+    async fn ask(&mut self, request: Request<Full<Bytes>>) -> anyhow::Result<Bytes> {
+        let answer = self.connection.send(request).await.map_err(anyhow::Error::from_boxed)?;
         ensure!(answer.status == StatusCode::OK, "HTTP {}: {}", answer.status, refusal(&answer.body));
         let is_json = answer.headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
         // Nothing precedes this result, so an event stream would be needless work for both sides.
