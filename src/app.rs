@@ -181,6 +181,7 @@ impl AppBuilder {
         let node = bind_node(&config).await?;
         let handle = node.as_ref().map(|(node, _)| node.handle());
         let metrics = Metrics::new(handle.as_ref().map(|handle| NodeRefusals(handle.refusals())));
+        metrics.count_tasks("main", &tokio::runtime::Handle::current());
         let (incoming, peers) = match node {
             None => (None, Peers::default()),
             Some((node, incoming)) => {

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use runtime_api::{CallerEvent, CallerEvents, TargetId};
 use runtime_mcp::client::{self, TASK_STATUS};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::{
     sync::{CancellationToken, WaitForCancellationFutureOwned},
     task::TaskTracker,
@@ -165,8 +165,13 @@ impl Running {
         if let Some(batch) = &self.batch {
             return batch.given_up_at();
         }
+        self.due() + READ_GRACE
+    }
+
+    /// Its deadline, later when the client is asked something meanwhile.
+    fn due(&self) -> Instant {
         let events = self.state.as_ref().and_then(|state| state.events.as_ref());
-        events.map_or(self.deadline, |events| events.events.due(self.deadline)) + READ_GRACE
+        events.map_or(self.deadline, |events| events.events.due(self.deadline))
     }
 
     /// The session that goes on with it when its client is gone, and the raw ids of the requests that it answers.
@@ -181,6 +186,24 @@ impl Running {
     /// Awaits what is driven without anybody who waits for it.
     pub(super) fn left_behind(&self) -> TaskTracker {
         self.left_behind.clone()
+    }
+
+    /// Waits, while the client does not read, until it withdraws the call. The deadline ends the call meanwhile: what it holds of
+    /// the target is not to wait for the reader, too.
+    pub(super) async fn withdrawn_unread(&mut self) {
+        let due = self.due();
+        let Some(state) = &mut self.state else { return std::future::pending().await };
+        let mut overdue = std::pin::pin!(sleep_until(due));
+        poll_fn(|cx| {
+            if state.poll_withdrawn(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            if overdue.is_elapsed() || overdue.as_mut().poll(cx).is_ready() {
+                state.poll_answer(cx);
+            }
+            Poll::Pending
+        })
+        .await;
     }
 
     /// The session can cancel the call by this id, and the call outlives its holder.
@@ -257,16 +280,10 @@ impl Running {
 
 impl State {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Polled> {
-        if let Some(withdrawn) = &mut self.withdrawn
-            && withdrawn.as_mut().poll(cx).is_ready()
-        {
+        if self.poll_withdrawn(cx).is_ready() {
             return Poll::Ready(Polled::Step(Step::Withdrawn));
         }
-        if self.ready.is_none()
-            && let Poll::Ready(answer) = self.answer.as_mut().poll(cx)
-        {
-            self.ready = Some(answer);
-        }
+        self.poll_answer(cx);
         // What came before the answer goes before it.
         while let Some(events) = &mut self.events {
             match events.events.poll_next(cx) {
@@ -280,6 +297,18 @@ impl State {
             }
         }
         self.ready.take().map_or(Poll::Pending, |answer| Poll::Ready(Polled::Step(Step::Done(answer))))
+    }
+
+    fn poll_withdrawn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.withdrawn.as_mut().map_or(Poll::Pending, |withdrawn| withdrawn.as_mut().poll(cx))
+    }
+
+    fn poll_answer(&mut self, cx: &mut Context<'_>) {
+        if self.ready.is_none()
+            && let Poll::Ready(answer) = self.answer.as_mut().poll(cx)
+        {
+            self.ready = Some(answer);
+        }
     }
 }
 

@@ -87,7 +87,11 @@ impl Running {
                 };
                 let given_up_at = self.given_up_at();
                 let Some((message, is_last)) = step.said() else { return };
-                let sent = timeout_at(given_up_at, said.send(Said::Passing(message))).await;
+                let sent = tokio::select! {
+                    biased;
+                    sent = timeout_at(given_up_at, said.send(Said::Passing(message))) => sent,
+                    () = self.withdrawn_unread() => return,
+                };
                 if is_last || !matches!(sent, Ok(Ok(()))) {
                     return;
                 }
@@ -100,8 +104,13 @@ impl Running {
 /// Says everything to the end, to whoever reads meanwhile.
 async fn speak(mut running: Running, speaker: &Speaker) {
     while let Some((message, is_last)) = running.next().await.said() {
-        speaker.tell(message, running.given_up_at()).await;
-        if is_last {
+        let given_up_at = running.given_up_at();
+        let is_over = tokio::select! {
+            biased;
+            () = speaker.tell(message, given_up_at) => is_last,
+            () = running.withdrawn_unread() => true,
+        };
+        if is_over {
             break;
         }
     }

@@ -8,6 +8,7 @@ mod cache;
 mod labels;
 mod route;
 mod seat;
+mod tasks;
 
 use std::sync::Arc;
 
@@ -22,6 +23,8 @@ pub use cache::CacheMetrics;
 use labels::{ByChange, ByDelivery, ByFlaw, ByOutcome, ByReason, ByResult, ByRoute, ByTool, ByTransport};
 pub use route::{BreakerMetrics, InFlight, Outcome, RouteMetrics};
 use seat::{Seat, Seats};
+use tasks::Executors;
+use tokio::runtime::Handle;
 
 /// Upper bounds of the buckets in seconds, 50 us to 60 s: the gateway itself costs tens of microseconds, a tool up to a minute.
 const BUCKETS_SECONDS: [f64; 19] = [
@@ -42,6 +45,7 @@ type Histograms = Family<ByOutcome, Histogram, fn() -> Histogram>;
 pub struct Metrics {
     registry: Arc<Registry>,
     families: Families,
+    executors: Executors,
 }
 
 #[derive(Debug, Clone)]
@@ -86,9 +90,11 @@ impl Metrics {
         if let Some(node) = node {
             registry.register_collector(Box::new(node));
         }
+        let executors = Executors::default();
+        registry.register_collector(Box::new(executors.clone()));
         let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "The version that runs", build);
-        Self { registry: Arc::new(registry), families }
+        Self { registry: Arc::new(registry), families, executors }
     }
 
     /// The handles of one runtime's one target, for tools of one category. Resolve them when the route is built. When nobody
@@ -195,6 +201,11 @@ impl Metrics {
     #[must_use]
     pub fn sessions(&self) -> &Gauge {
         &self.families.sessions
+    }
+
+    /// Counts the tasks that live on this executor from now on.
+    pub fn count_tasks(&self, name: &str, executor: &Handle) {
+        self.executors.add(name, executor);
     }
 
     /// Peers that a connection over this transport is open to.

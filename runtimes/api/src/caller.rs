@@ -1,12 +1,21 @@
 //! The way back to the client while a call is running.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{
+        mpsc::{self, error::TrySendError},
+        oneshot,
+    },
     time::{Instant, timeout},
 };
 
@@ -39,6 +48,8 @@ struct Line {
     /// The task whose result the call waits for, by the target's own id.
     task: Option<Arc<str>>,
     pauses: Arc<Pauses>,
+    /// Its client let somebody's patience pass.
+    stalled: AtomicBool,
 }
 
 /// What the client of a call takes beside the reply.
@@ -126,7 +137,8 @@ impl Caller {
     pub fn channel_about(wants: Wants, task: Option<Arc<str>>) -> (Self, CallerEvents) {
         let (sender, events) = mpsc::channel(EVENTS_WAITING_MAX);
         let pauses = Arc::<Pauses>::default();
-        let line = Line { events: sender, wants, task, pauses: Arc::clone(&pauses) };
+        let stalled = AtomicBool::new(false);
+        let line = Line { events: sender, wants, task, pauses: Arc::clone(&pauses), stalled };
         (Self { line: Some(Arc::new(line)) }, CallerEvents { events, pauses })
     }
 
@@ -169,6 +181,24 @@ impl Caller {
     pub async fn notify(&self, method: &str, params: Bytes) -> Result<(), CallerGone> {
         let event = CallerEvent::Notification { method: method.into(), params };
         self.line()?.events.send(event).await.map_err(|_| CallerGone)
+    }
+
+    /// The same for whoever reads for many calls at once, and must not hold them for the client of one: waits for `patience` at
+    /// most, and in this call never again for a client that let it pass.
+    ///
+    /// # Errors
+    /// [`CallerGone`] when nobody listens (any more), or the client did not take it in time.
+    pub async fn notify_within(&self, patience: Duration, method: &str, params: Bytes) -> Result<(), CallerGone> {
+        let line = self.line()?;
+        let event = CallerEvent::Notification { method: method.into(), params };
+        let event = match line.events.try_send(event) {
+            Ok(()) => return Ok(()),
+            Err(TrySendError::Full(event)) if !line.stalled.load(Ordering::Relaxed) => event,
+            Err(TrySendError::Full(_) | TrySendError::Closed(_)) => return Err(CallerGone),
+        };
+        let sent = timeout(patience, line.events.send(event)).await;
+        line.stalled.store(sent.is_err(), Ordering::Relaxed);
+        sent.map_or(Err(CallerGone), |sent| sent.map_err(|_| CallerGone))
     }
 
     /// Asks the client something and waits for its answer, [`ANSWER_TIMEOUT`] at most: the raw `result`, or the raw `error` object.
@@ -275,5 +305,31 @@ mod tests {
 
         assert!(answer.is_err());
         assert_eq!(began.elapsed(), ANSWER_TIMEOUT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_read_is_waited_for_once_and_one_that_is_only_slow_each_time() {
+        let patience = Duration::from_millis(250);
+        let (caller, mut events) = Caller::channel(Wants::default());
+        let notify = || caller.notify_within(patience, "notifications/progress", Bytes::new());
+        for _ in 0..EVENTS_WAITING_MAX {
+            notify().await.expect("room");
+        }
+        let slow = async {
+            for _ in 0..2 {
+                tokio::time::sleep(patience / 2).await;
+                events.next().await.expect("what waits");
+            }
+        };
+        let (taken, ()) = tokio::join!(async { [notify().await, notify().await] }, slow);
+        assert!(taken.iter().all(Result::is_ok));
+
+        let began = Instant::now();
+        let lost = [notify().await, notify().await];
+
+        assert!(lost.iter().all(Result::is_err));
+        assert_eq!(began.elapsed(), patience);
+        events.next().await.expect("what waits");
+        notify().await.expect("there is room again");
     }
 }

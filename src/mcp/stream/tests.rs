@@ -44,6 +44,30 @@ async fn a_client_that_does_not_read_does_not_hold_its_call_beyond_the_deadline(
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_deadline_ends_a_call_whose_client_does_not_read_and_what_came_before_waits_for_it() {
+    let (held, dropped) = tokio::sync::oneshot::channel::<()>();
+    let (running, caller, deadline) = call(async move {
+        let _held = held;
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        Outgoing::new(200, Bytes::from_static(b"{}").into())
+    });
+    for _ in 0..3 {
+        caller.notify("notifications/message", Bytes::from_static(b"{}")).await.expect("room");
+    }
+    drop(caller);
+
+    let mut unread = running.into_stream(None);
+
+    assert!(dropped.await.is_err());
+    assert_eq!(Instant::now(), deadline);
+    let mut heard = 0;
+    while next(&mut unread).await.is_some() {
+        heard += 1;
+    }
+    assert_eq!(heard, 4, "each notification, and the answer");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_reader_that_is_stuck_gives_way_to_the_one_who_takes_the_stream_up() {
     let kept = Arc::new(Kept::new(Arc::new(Store::new(1 << 20, Gauge::default())), true));
     let (speaker, mut stuck) = kept.begin(Origin::Post, vec!["1".into()]).expect("room");

@@ -74,3 +74,17 @@ fn refusals_are_counted_by_reason() {
         assert!(text.lines().any(|have| have == line), "{line} is missing from\n{text}");
     }
 }
+
+#[tokio::test]
+async fn the_tasks_of_an_executor_are_counted_while_they_live() {
+    let metrics = Metrics::new(None);
+    metrics.count_tasks("main", &Handle::current());
+    let mut tasks = tokio::task::JoinSet::new();
+    let says = |count: usize| metrics.render().contains(&format!("twinway_tasks{{executor=\"main\"}} {count}\n"));
+
+    tasks.spawn(std::future::pending::<()>());
+    assert!(says(1), "{}", metrics.render());
+
+    tasks.shutdown().await;
+    assert!(says(0), "{}", metrics.render());
+}

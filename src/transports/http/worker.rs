@@ -45,6 +45,7 @@ impl Worker {
     pub(super) fn run(self) -> io::Result<()> {
         runtime_http::enter_worker(self.index);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        self.front.server.metrics().count_tasks(&format!("http-{}", self.index), runtime.handle());
         runtime.block_on(self.serve())
     }
 

@@ -14,7 +14,7 @@ use runtime_mcp::{
 use twinway_proto::{
     envelope::{self, Message, Notification, Request},
     rope::Rope,
-    sse::Decoder,
+    sse::{Decoder, SseError},
 };
 
 use super::{
@@ -210,6 +210,10 @@ async fn drain(exchange: &mut Exchange) -> bool {
     false
 }
 
-pub(super) fn unreadable(error: twinway_proto::sse::SseError) -> CallError {
+pub(super) fn unreadable(error: SseError) -> CallError {
+    if let SseError::EventTooLarge { event_bytes_max } = error {
+        let message = format!("an event of the upstream is larger than the limit of {event_bytes_max} bytes");
+        return CallError::runtime(ErrorCode::TooLarge, Delivery::Unknown, message);
+    }
     CallError::runtime(ErrorCode::Protocol, Delivery::Unknown, "the upstream's event stream cannot be read").with_source(error)
 }

@@ -1,9 +1,10 @@
-//! Reads a conversation and gives every message to whom it belongs. Waits for nothing but the source.
+//! Reads a conversation and gives every message to whom it belongs. Waits for nothing but the source, and a moment for a client that is
+//! slower than its server.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures_util::{FutureExt as _, Stream, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use futures_util::{Stream, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use runtime_api::{BoxError, Caller, Declared};
 use twinway_proto::{
     envelope::{self, EnvelopeError, Message, Notification, ParamsIndex, Request},
@@ -26,6 +27,10 @@ use crate::{
 /// Requests of the other side that are being answered; as many again may wait to be sent. More are refused.
 const ANSWERING_MAX: usize = 16;
 
+/// How long a client that does not take what it is told may hold up the others on this stream: longer than any that reads needs, and once
+/// in a call.
+const PATIENCE: Duration = Duration::from_millis(250);
+
 /// Answers to requests of the other side that are being made.
 type Answering = FuturesUnordered<BoxFuture<'static, Rope>>;
 
@@ -47,7 +52,7 @@ where
                 None => break Ended::ByPeer,
                 Some(Err(error)) => break broken(error.into()),
                 Some(Ok(message)) => {
-                    if let Err(ended) = shared.receive(&message, &mut answering) {
+                    if let Err(ended) = shared.receive(&message, &mut answering).await {
                         break ended;
                     }
                 }
@@ -59,7 +64,7 @@ where
 
 impl Shared {
     /// Gives a message to whom it belongs; fails when the conversation cannot go on.
-    fn receive(&self, message: &Bytes, answering: &mut Answering) -> Result<(), Ended> {
+    async fn receive(&self, message: &Bytes, answering: &mut Answering) -> Result<(), Ended> {
         match envelope::parse(message) {
             Ok(Message::Response(response)) => {
                 let result = response.result;
@@ -69,7 +74,7 @@ impl Shared {
                 let id = failure.id.and_then(|id| id.parse().ok());
                 self.answer(id, || Err(failed(message, &failure)));
             }
-            Ok(Message::Notification(notification)) => self.notified(message, &notification),
+            Ok(Message::Notification(notification)) => self.notified(message, &notification).await,
             Ok(Message::Request(request)) => self.asked(message, &request, answering),
             Err(error) => return self.garbage(error),
         }
@@ -85,70 +90,61 @@ impl Shared {
         }
     }
 
-    fn notified(&self, message: &Bytes, notification: &Notification<'_>) {
-        if &*notification.method == "notifications/progress" {
-            let delivered = notification.params.as_ref().is_some_and(|params| self.progress(message, params));
-            if !delivered {
-                self.fault(Fault::ProgressDropped);
-            }
-        } else if &*notification.method == "notifications/message" {
-            if !notification.params.as_ref().is_some_and(|params| self.log_line(message, params)) {
-                self.fault(Fault::NotificationIgnored);
-            }
-        } else if &*notification.method == client::ELICITATION_COMPLETE {
-            if !notification.params.as_ref().is_some_and(|params| self.done_elsewhere(message, params)) {
-                self.fault(Fault::NotificationIgnored);
-            }
-        } else if &*notification.method == TASK_STATUS {
-            if !notification.params.as_ref().is_some_and(|params| self.task_status(message, params)) {
-                self.fault(Fault::NotificationIgnored);
-            }
-        } else if &*notification.method == "notifications/resources/updated" {
-            let uri = notification.params.as_ref().and_then(|params| {
-                let raw = &message[params.range.clone()][params.uri.clone()?];
-                json::string(std::str::from_utf8(raw).ok()?).map(Into::into)
-            });
+    /// Passes a notification on to the only client that it can be meant for. A client that does not take it in time loses it: waiting
+    /// longer for one would hold the answers of all others on this stream.
+    async fn notified(&self, message: &Bytes, notification: &Notification<'_>) {
+        let (method, params) = (&*notification.method, notification.params.as_ref());
+        let raw = params.map(|params| message.slice(params.range.clone())).unwrap_or_default();
+        let (caller, fault) = match method {
+            "notifications/progress" => (self.in_progress(&raw, params), Fault::ProgressDropped),
+            "notifications/message" => (self.who_logs(&raw), Fault::NotificationIgnored),
+            client::ELICITATION_COMPLETE => (self.who_was_sent_elsewhere(&raw), Fault::NotificationIgnored),
+            TASK_STATUS => (self.who_waits(&raw), Fault::NotificationIgnored),
+            _ => return self.changed(&raw, notification),
+        };
+        let told = match caller {
+            Some(caller) => caller.notify_within(PATIENCE, method, raw).await.is_ok(),
+            None => false,
+        };
+        if !told {
+            self.fault(fault);
+        }
+    }
+
+    /// The client of the call that progress is about.
+    fn in_progress(&self, raw: &[u8], params: Option<&ParamsIndex>) -> Option<Caller> {
+        let token = params?.progress_token.clone()?;
+        self.pending.caller(text(&raw[token]).parse().ok()?)
+    }
+
+    /// The only client that a log line can be meant for.
+    fn who_logs(&self, raw: &Bytes) -> Option<Caller> {
+        let (level, task) = (client::log_level(raw), client::related_task(text(raw)));
+        self.pending.only_caller(|caller| caller.wants().logging.wants(level) && caller.is_about(task.as_deref()))
+    }
+
+    /// The only client that can have been sent to a URL.
+    fn who_was_sent_elsewhere(&self, raw: &[u8]) -> Option<Caller> {
+        let task = client::related_task(text(raw));
+        let takes = |caller: &Caller| caller.wants().requests.has(Declared::ELICITATION_URL);
+        self.pending.only_caller(|caller| takes(caller) && caller.is_about(task.as_deref()))
+    }
+
+    /// The client that waits for the result of the task that this is about.
+    fn who_waits(&self, raw: &[u8]) -> Option<Caller> {
+        let task = client::task_of(text(raw))?;
+        self.pending.only_caller(|caller| caller.is_about(Some(&task)))
+    }
+
+    /// Takes note of what is not as it was.
+    fn changed(&self, raw: &[u8], notification: &Notification<'_>) {
+        if &*notification.method == "notifications/resources/updated" {
+            let uri = notification.params.as_ref().and_then(|params| params.uri.clone());
+            let uri = uri.and_then(|uri| json::string(text(&raw[uri])).map(Into::into));
             uri.into_iter().for_each(|uri| self.changes.note_update(uri));
         } else if !self.changes.note(&notification.method) {
             self.fault(Fault::NotificationIgnored);
         }
-    }
-
-    /// Passes a log line on to the only client that can be meant.
-    fn log_line(&self, message: &Bytes, params: &ParamsIndex) -> bool {
-        let raw = message.slice(params.range.clone());
-        let level = client::log_level(&raw);
-        let task = client::related_task(text(&raw));
-        let takes = |caller: &Caller| caller.wants().logging.wants(level) && caller.is_about(task.as_deref());
-        let Some(caller) = self.pending.only_caller(takes) else { return false };
-        matches!(caller.notify("notifications/message", raw.clone()).now_or_never(), Some(Ok(())))
-    }
-
-    /// Passes the state of a task on to whoever waits for its result.
-    fn task_status(&self, message: &Bytes, params: &ParamsIndex) -> bool {
-        let raw = message.slice(params.range.clone());
-        let Some(task) = client::task_of(text(&raw)) else { return false };
-        let Some(caller) = self.pending.only_caller(|caller| caller.is_about(Some(&task))) else { return false };
-        matches!(caller.notify(TASK_STATUS, raw.clone()).now_or_never(), Some(Ok(())))
-    }
-
-    /// Tells the only client that can be meant that what it was sent elsewhere for has been done.
-    fn done_elsewhere(&self, message: &Bytes, params: &ParamsIndex) -> bool {
-        let raw = message.slice(params.range.clone());
-        let task = client::related_task(text(&raw));
-        let takes = |caller: &Caller| caller.wants().requests.has(Declared::ELICITATION_URL) && caller.is_about(task.as_deref());
-        let Some(caller) = self.pending.only_caller(takes) else { return false };
-        let told = caller.notify(client::ELICITATION_COMPLETE, raw.clone()).now_or_never();
-        matches!(told, Some(Ok(())))
-    }
-
-    /// Passes progress on. A client that does not take it in time loses it: waiting for one client would hold the
-    /// answers of all others on this stream.
-    fn progress(&self, message: &Bytes, params: &ParamsIndex) -> bool {
-        let raw = message.slice(params.range.clone());
-        let token = params.progress_token.clone().and_then(|range| std::str::from_utf8(&raw[range]).ok()?.parse().ok());
-        let Some(caller) = token.and_then(|token| self.pending.caller(token)) else { return false };
-        matches!(caller.notify("notifications/progress", raw).now_or_never(), Some(Ok(())))
     }
 
     fn asked(&self, message: &Bytes, request: &Request<'_>, answering: &mut Answering) {
