@@ -2,10 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Act, Era, Gateway, Script, Scripted, Seen, Serves, Setup, python_server, skip};
-
-const CELLS: [(Era, Serves); 4] =
-    [(Era::Modern, Serves::Modern), (Era::Modern, Serves::Legacy), (Era::Legacy, Serves::Modern), (Era::Legacy, Serves::Legacy)];
+use crate::support::{Act, CELLS, Era, Gateway, Mcp, Script, Scripted, Seen, Serves, Setup, python_server, skip};
 
 async fn behind(script: Script) -> (Gateway, Scripted) {
     let upstream = Scripted::start(script).await;
@@ -165,19 +162,55 @@ async fn an_expired_session_is_opened_again_and_the_call_runs_exactly_once() {
 }
 
 #[tokio::test]
-async fn two_clients_never_share_a_session_of_the_upstream() {
+async fn a_warm_call_costs_exactly_one_request_upstream_whatever_the_eras() {
+    for (era, serves) in CELLS.into_iter().chain([Era::Modern, Era::Legacy].map(|era| (era, Serves::Both))) {
+        let upstream = Scripted::start(Script::new(serves).tool("echo", Act::Echo)).await;
+        let gateway = Gateway::start(Setup::new().upstream_with("up", upstream.url(), "refresh = \"1h\"")).await;
+        gateway.target_is("up", "ready").await;
+        let client = gateway.client(era).await;
+        client.call("up.echo", "{}").await.result();
+        let before = upstream.seen().len();
+
+        for _ in 0..20 {
+            client.call("up.echo", "{}").await.result();
+        }
+
+        let asked: Vec<_> = upstream.seen()[before..].iter().map(|seen| seen.method.clone()).collect();
+        assert_eq!(asked, ["tools/call"; 20], "{era:?} -> {serves:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_of_the_upstream_is_shared_by_calls_of_one_principal_with_one_set_of_capabilities_only() {
     let upstream = Scripted::start(Script::new(Serves::Legacy).tool("echo", Act::Echo)).await;
     let tokens = ["token-of-ann-0123456789", "token-of-bob-0123456789"];
     let setup = Setup::new().upstream("up", upstream.url()).client("ann", tokens[0]).client("bob", tokens[1]);
     let gateway = Gateway::start(setup).await;
-    for token in [tokens[0], tokens[1], tokens[0]] {
-        gateway.modern().bearer(token).call("up.echo", "{}").await.result();
+    gateway.target_is("up", "ready").await;
+    let mut owners = Vec::new();
+    for _ in 0..2 {
+        for token in tokens {
+            for capabilities in ["{}", r#"{"elicitation":{}}"#, r#"{"roots":{}}"#] {
+                let modern = gateway.modern().bearer(token).declares(capabilities);
+                let legacy = Mcp::legacy(gateway.address).bearer(token).declares(capabilities).open("2025-11-25").await;
+                for client in [modern, legacy] {
+                    client.call("up.echo", "{}").await.result();
+                    owners.push((token, capabilities));
+                }
+            }
+        }
     }
 
     let sessions: Vec<_> = upstream.calls().iter().map(|call| call.header("mcp-session-id").to_owned()).collect();
+    let listed = upstream.seen().into_iter().find(|seen| seen.method == "tools/list").unwrap();
 
-    assert_ne!(sessions[0], sessions[1]);
-    assert_eq!(sessions[0], sessions[2]);
+    assert_eq!(sessions.len(), owners.len());
+    for (owner, session) in owners.iter().zip(&sessions) {
+        for (other, another) in owners.iter().zip(&sessions) {
+            assert_eq!(owner == other, session == another, "{owner:?} in {session}, {other:?} in {another}");
+        }
+        assert_ne!(session, listed.header("mcp-session-id"), "{owner:?} is in the gateway's own session");
+    }
 }
 
 #[tokio::test]

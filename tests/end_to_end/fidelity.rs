@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Act, Era, Gateway, Script, Scripted, Serves, Setup};
+use crate::support::{Act, CELLS, Era, Gateway, Script, Scripted, Serves, Setup};
 
 /// Everything that a typed model of a message would lose.
 fn odd_object() -> String {
@@ -22,9 +22,6 @@ fn odd_object() -> String {
     ];
     format!(r#"{{{},"deep":{deep}}}"#, members.join(","))
 }
-
-const CELLS: [(Era, Serves); 4] =
-    [(Era::Modern, Serves::Modern), (Era::Modern, Serves::Legacy), (Era::Legacy, Serves::Modern), (Era::Legacy, Serves::Legacy)];
 
 #[tokio::test]
 async fn arguments_and_results_survive_byte_for_byte_between_any_two_eras() {

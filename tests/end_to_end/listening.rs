@@ -3,6 +3,8 @@
 use http::{Method, Request};
 use serde_json::{Value, json};
 
+use crate::p2p::free_port;
+use crate::reload::change;
 use crate::support::{
     Act, Gateway, Mcp, Open, Program, Script, Scripted, Serves, Setup, fastmcp_server, node_client, open, python_client, skip,
     until,
@@ -162,6 +164,123 @@ async fn a_session_whose_stream_nobody_knows_any_more_is_told_that_everything_ma
     assert_eq!(stream.event().await.unwrap(), json!({"jsonrpc": "2.0", "method": CHANGED, "params": {}}));
     farm.offers("a", &["two"]).await;
     assert_eq!(stream.event().await.unwrap()["method"], CHANGED);
+}
+
+/// Everybody who listens to one view: a client of either era.
+struct Listeners {
+    modern: Open,
+    legacy: Open,
+}
+
+impl Listeners {
+    /// Of that view; the merged one has no name.
+    async fn of(gateway: &Gateway, view: &str) -> Self {
+        let (modern, legacy) = if view.is_empty() {
+            (gateway.modern(), gateway.legacy().await)
+        } else {
+            (gateway.modern().at(view), gateway.legacy_at(view).await)
+        };
+        let before = gateway.metric("twinway_listening", &[]).await;
+        let mut modern = listen(&modern).open().await;
+        assert_eq!(modern.event().await.unwrap()["method"], "notifications/subscriptions/acknowledged");
+        let legacy = open(gateway.address, get(&legacy, "text/event-stream")).await;
+        gateway.metric_reaches("twinway_listening", &[], before + 2.0).await;
+        Self { modern, legacy }
+    }
+
+    /// Both are told next that the tools are others.
+    async fn are_told(&mut self, why: &str) {
+        for stream in [&mut self.modern, &mut self.legacy] {
+            assert_eq!(stream.event().await.expect(why)["method"], CHANGED, "{why}");
+        }
+    }
+
+    /// The gateway has ended, and they were told of nothing more.
+    async fn were_told_no_more(mut self) {
+        let end = self.modern.event().await.unwrap();
+        assert_eq!((&end["id"], self.modern.event().await), (&json!("l-1"), None), "{end}");
+        assert_eq!(self.legacy.event().await, None);
+    }
+}
+
+#[tokio::test]
+async fn a_reload_is_told_once_to_each_view_that_it_changes_and_to_no_other() {
+    let farm = Farm::start().await;
+    let gateway = &farm.gateway;
+    let c = Scripted::start(script(&["one"])).await;
+    let setup = |with_c: bool, more: &str| {
+        let lines = "refresh = \"50ms\"";
+        let setup = Setup::new().upstream_with("a", farm.a.url(), lines).upstream_with("b", farm.b.url(), lines).tables(more);
+        if with_c { setup.upstream("c", c.url()) } else { setup }
+    };
+    let rule = |tool: &str, line: &str| format!("[[tool]]\nmatch = \"{tool}\"\n{line}");
+    // Rules go by the names of a view, and this tool is `one` in its target's own.
+    let (priority, deprecated) = (rule("*", "priority = 9"), rule("a.one", "deprecated = true"));
+    let both_deprecated = format!("{deprecated}\n{}", rule("one", "deprecated = true"));
+    let (mut merged, mut alone) = (Listeners::of(gateway, "").await, Listeners::of(gateway, "a").await);
+
+    change(gateway, &setup(false, &priority), 1).await;
+    change(gateway, &setup(true, &priority), 2).await;
+    merged.are_told("an upstream came").await;
+    change(gateway, &setup(false, &priority), 3).await;
+    merged.are_told("an upstream left").await;
+    change(gateway, &setup(false, &deprecated), 4).await;
+    merged.are_told("a description changed").await;
+    change(gateway, &setup(false, &both_deprecated), 5).await;
+    alone.are_told("the description changed here too").await;
+    change(gateway, &setup(false, &both_deprecated).http("separator = \"_\""), 6).await;
+    merged.are_told("every name changed").await;
+    gateway.program.terminate();
+
+    merged.were_told_no_more().await;
+    alone.were_told_no_more().await;
+}
+
+#[tokio::test]
+async fn a_change_of_an_upstream_is_told_once_to_the_merged_view_and_its_own_in_both_eras() {
+    let farm = Farm::start().await;
+    let (mut merged, mut alone) = (Listeners::of(&farm.gateway, "").await, Listeners::of(&farm.gateway, "a").await);
+
+    farm.offers("b", &["two"]).await;
+    merged.are_told("b changed").await;
+    farm.offers("a", &["one", "two"]).await;
+    merged.are_told("a changed").await;
+    alone.are_told("a changed").await;
+    farm.gateway.program.terminate();
+
+    merged.were_told_no_more().await;
+    alone.were_told_no_more().await;
+}
+
+#[tokio::test]
+async fn a_peer_that_joins_is_told_once_and_so_is_one_that_leaves_but_not_one_that_is_away() {
+    let up = Scripted::start(script(&["one"])).await;
+    let node = format!("[p2p]\nlisten = [\"/ip4/127.0.0.1/tcp/{}\"]\nauthority = \"open-loopback\"\n", free_port());
+    let far_setup = || Setup::new().upstream("up", up.url()).tables(&node);
+    // It has been there before, so that its key is known.
+    let Gateway { folder, program, ready, .. } = Gateway::start(far_setup()).await;
+    drop(program);
+    let address = ready["p2p"][0].as_str().unwrap();
+    let with_peer = format!("[p2p]\n[[peer]]\nname = \"far\"\naddress = \"{address}\"\n");
+    let near_setup = |tables: &str| Setup::new().upstream("near", up.url()).tables(tables);
+    let near = Gateway::start(near_setup(&with_peer)).await;
+    near.target_is("near", "ready").await;
+    near.target_is("far", "failed").await;
+    let (mut merged, alone) = (Listeners::of(&near, "").await, Listeners::of(&near, "near").await);
+
+    let mut far = Gateway::start_in(far_setup(), folder).await;
+    merged.are_told("the peer joined").await;
+    far.program.kill();
+    near.target_is("far", "stale").await;
+    let away = near.modern().tool_names().await;
+    change(&near, &near_setup("[p2p]"), 1).await;
+    merged.are_told("the peer left").await;
+    let left = near.modern().tool_names().await;
+    near.program.terminate();
+
+    assert_eq!((away, left), (vec!["far.up.one".to_owned(), "near.one".into()], vec!["near.one".to_owned()]));
+    merged.were_told_no_more().await;
+    alone.were_told_no_more().await;
 }
 
 #[tokio::test]

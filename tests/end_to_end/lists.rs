@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use serde_json::json;
+use tokio::time::{Duration, Instant};
 
-use crate::support::{Act, Era, Gateway, Script, Scripted, Serves, Setup, python_server, skip};
+use crate::support::{Act, Era, Gateway, Script, Scripted, Serves, Setup, python_server, skip, until};
 
 async fn server(tools: &[&str]) -> Scripted {
     let script = tools.iter().fold(Script::new(Serves::Both), |script, name| script.tool(name, Act::Echo));
@@ -101,6 +102,36 @@ async fn the_last_known_tools_of_a_dead_upstream_stay_and_are_marked_stale_until
     gateway.target_is("dying", "ready").await;
     let page = gateway.modern().ask("tools/list").send().await.result();
     assert_eq!(page["_meta"]["twinway/stale"], serde_json::Value::Null);
+}
+
+#[tokio::test]
+async fn while_an_upstream_hangs_its_last_known_tools_are_listed_within_its_deadline_and_marked_stale_once_it_has_passed() {
+    let script = Script::new(Serves::Both).tool("echo", Act::Echo);
+    let (hanging, alive) = (Scripted::start(script.clone()).await, Scripted::start(script.clone()).await);
+    let lines = "refresh = \"50ms\"\nlist_timeout = \"2s\"";
+    let setup = Setup::new().upstream_with("hanging", hanging.url(), lines).upstream("alive", alive.url());
+    let gateway = Gateway::start(setup).await;
+    gateway.target_is("hanging", "ready").await;
+    gateway.target_is("alive", "ready").await;
+    let clients = [gateway.modern(), gateway.legacy().await];
+
+    hanging.becomes(script.clone().hangs());
+    for client in &clients {
+        until("the mark", || async {
+            let began = Instant::now();
+            let page = client.ask("tools/list").send().await.result();
+            let names: Vec<_> = page["tools"].as_array().unwrap().iter().map(|tool| tool["name"].clone()).collect();
+
+            assert!(began.elapsed() < Duration::from_secs(2), "{:?}: {:?}", client.era, began.elapsed());
+            assert_eq!(names, ["alive.echo", "hanging.echo"], "{:?}", client.era);
+            (page["_meta"]["twinway/stale"] == json!(["hanging"])).then_some(())
+        })
+        .await;
+    }
+
+    hanging.becomes(script);
+    gateway.target_is("hanging", "ready").await;
+    assert_eq!(clients[0].ask("tools/list").send().await.result()["_meta"]["twinway/stale"], serde_json::Value::Null);
 }
 
 #[tokio::test]

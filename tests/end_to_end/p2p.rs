@@ -82,6 +82,23 @@ async fn progress_crosses_both_gateways_with_the_clients_own_token() {
 }
 
 #[tokio::test]
+async fn ten_thousand_reports_cross_both_gateways_in_order_to_a_client_that_reads() {
+    let flood = Act::Flood { steps: 10_000, bytes: 64 };
+    let upstream = Scripted::start(Script::new(Serves::Both).tool("flood", flood)).await;
+    let (near, _far) = pair(&upstream.url()).await;
+    for era in [Era::Modern, Era::Legacy] {
+        let client = near.client(era).await;
+
+        let answer = client.tool("far.up.flood", "{}").meta(r#""progressToken":1"#).send().await;
+
+        let messages = answer.messages();
+        let steps = messages.iter().filter_map(|message| message["params"]["progress"].as_u64());
+        assert!(steps.eq(1..=10_000), "{era:?}: {} messages", messages.len());
+        assert_eq!(messages.len(), 10_001, "{era:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_goes_away_cancels_the_call_at_the_far_upstream() {
     let upstream = Scripted::start(Script::new(Serves::Modern).tool("hold", Act::Hold)).await;
     let (near, _far) = pair(&upstream.url()).await;
@@ -334,7 +351,7 @@ async fn a_foreign_peers_tool_is_called_through_the_gateway() {
 }
 
 /// A port that nobody listens on now. A node has to know the other's before that one runs.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 

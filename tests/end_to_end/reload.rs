@@ -24,7 +24,7 @@ async fn reads(gateway: &Gateway, outcome: &str, count: u32) {
 }
 
 /// Changes the configuration as an editor does, and waits until it is taken over: the file is seen to change.
-async fn change(gateway: &Gateway, setup: &Setup, count: u32) {
+pub(crate) async fn change(gateway: &Gateway, setup: &Setup, count: u32) {
     gateway.write(&setup.text());
     reads(gateway, "applied", count).await;
 }

@@ -1,10 +1,10 @@
 //! Servers that the gateway starts itself.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Command};
 
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, Mcp, Setup, asked_client, asking_program, everything_program, skip, time_program, until};
+use crate::support::{Era, Gateway, Mcp, Setup, asked_client, asking_program, everything_program, skip, time_program, until};
 
 /// An upstream that is a program, with further lines in its table.
 fn program(name: &str, command: &[String], lines: &str) -> String {
@@ -161,6 +161,102 @@ async fn a_server_that_dies_in_a_call_is_started_again_and_the_next_call_does_no
     };
     if let Err(reason) = test.await {
         skip("stdio::a_server_that_dies_in_a_call_is_started_again_and_the_next_call_does_not_notice", &reason);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_killed_between_two_calls_is_started_again_and_clients_of_neither_era_notice() {
+    let test = async {
+        for (server, era) in ["legacy", "modern"].into_iter().flat_map(|server| [(server, Era::Modern), (server, Era::Legacy)]) {
+            let gateway = gateway(&program("up", &asking_program(server)?, ""), &["up"]).await;
+            let client = gateway.client(era).await;
+            let first = about(&client, "up.about").await["pid"].as_u64().unwrap();
+
+            signal("KILL", first);
+            // Its parent has noticed when nothing of it is left.
+            let process = Path::new("/proc").join(first.to_string());
+            until("the end of the process", || async { (!process.exists()).then_some(()) }).await;
+            let second = about(&client, "up.about").await["pid"].as_u64().unwrap();
+
+            assert_ne!(first, second, "{era:?} client, {server} server");
+            assert_eq!(gateway.metric("twinway_call_failures_total", &[]).await, 0.0, "{era:?} client, {server} server");
+        }
+        Ok::<_, String>(())
+    };
+    if let Err(reason) = test.await {
+        skip("stdio::a_server_that_is_killed_between_two_calls_is_started_again_and_clients_of_neither_era_notice", &reason);
+    }
+}
+
+fn signal(name: &str, pid: u64) {
+    assert!(Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap().success());
+}
+
+#[tokio::test]
+async fn of_calls_that_were_given_up_while_a_program_hung_nothing_stays_and_the_program_is_used_on() {
+    let test = async {
+        for (server, era) in ["legacy", "modern"].into_iter().flat_map(|server| [(server, Era::Modern), (server, Era::Legacy)]) {
+            let gateway = gateway(&program("up", &asking_program(server)?, ""), &["up"]).await;
+            let client = gateway.client(era).await;
+            let pid = about(&client, "up.about").await["pid"].as_u64().unwrap();
+            let before = gateway.held().await;
+
+            signal("STOP", pid);
+            let late = client.tool("up.about", "{}").meta(r#""twinway/deadline-ms":100"#).send().await.error();
+            tokio::select! {
+                _ = client.tool("up.about", "{}").open() => panic!("the program hangs"),
+                () = gateway.metric_reaches("twinway_calls_in_flight", &[], 1.0) => {}
+            }
+            signal("CONT", pid);
+
+            assert_eq!(late["data"]["code"], "deadline_exceeded", "{era:?} client, {server} server");
+            assert_eq!(about(&client, "up.about").await["pid"], pid, "{era:?} client, {server} server");
+            gateway.holds_no_more_than(before).await;
+        }
+        Ok::<_, String>(())
+    };
+    if let Err(reason) = test.await {
+        skip("stdio::of_calls_that_were_given_up_while_a_program_hung_nothing_stays_and_the_program_is_used_on", &reason);
+    }
+}
+
+/// A program before which somebody writes down what it is told.
+fn overheard(command: &[String], heard: &Path) -> Vec<String> {
+    let script = r#"tee "$0" | "$@""#.to_owned();
+    let words = ["sh".to_owned(), "-c".into(), script, heard.to_str().unwrap().to_owned()];
+    words.into_iter().chain(command.iter().cloned()).collect()
+}
+
+#[tokio::test]
+async fn a_warm_call_is_exactly_one_message_to_the_program_whatever_the_eras() {
+    let test = async {
+        let folder = tempfile::tempdir().unwrap();
+        for server in ["legacy", "modern"] {
+            let heard = folder.path().join(server);
+            let command = overheard(&asking_program(server)?, &heard);
+            let gateway = gateway(&program("up", &command, "refresh = \"1h\""), &["up"]).await;
+            let methods = || -> Vec<_> {
+                let text = fs::read_to_string(&heard).unwrap();
+                let methods = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["method"].clone());
+                methods.filter_map(|method| method.as_str().map(str::to_owned)).collect()
+            };
+            for era in [Era::Modern, Era::Legacy] {
+                let client = gateway.client(era).await;
+                about(&client, "up.about").await;
+                let before = methods().len();
+                for _ in 0..10 {
+                    about(&client, "up.about").await;
+                }
+
+                // It is written down after it was passed on.
+                until("the last call", || async { (methods().len() >= before + 10).then_some(()) }).await;
+                assert_eq!(methods()[before..], ["tools/call"; 10], "{era:?} client, {server} server");
+            }
+        }
+        Ok::<_, String>(())
+    };
+    if let Err(reason) = test.await {
+        skip("stdio::a_warm_call_is_exactly_one_message_to_the_program_whatever_the_eras", &reason);
     }
 }
 

@@ -29,13 +29,15 @@ pub(crate) struct Mcp {
     pub(crate) revision: String,
     pub(crate) bearer: Option<String>,
     pub(crate) session: Option<String>,
+    /// The raw capabilities that it declares: with each request, or when it initializes.
+    pub(crate) capabilities: String,
 }
 
 impl Mcp {
     /// Of revision 2026-07-28.
     pub(crate) fn modern(address: SocketAddr) -> Self {
         let (path, revision) = ("/mcp".to_owned(), MODERN.to_owned());
-        Self { address, path, era: Era::Modern, revision, bearer: None, session: None }
+        Self { address, path, era: Era::Modern, revision, bearer: None, session: None, capabilities: "{}".to_owned() }
     }
 
     /// Of an earlier revision, without a session yet: [`Mcp::open`] gets one.
@@ -58,6 +60,11 @@ impl Mcp {
         Self { bearer: Some(token.to_owned()), ..self }
     }
 
+    /// Declaring these raw capabilities.
+    pub(crate) fn declares(self, capabilities: &str) -> Self {
+        Self { capabilities: capabilities.to_owned(), ..self }
+    }
+
     /// Initializes a session of that revision.
     pub(crate) async fn open(mut self, revision: &str) -> Self {
         let answer = self.initialize(revision).await;
@@ -71,7 +78,8 @@ impl Mcp {
     /// Only asks for a session.
     pub(crate) async fn initialize(&self, revision: &str) -> Answer {
         let body = format!(
-            r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{{"protocolVersion":"{revision}","capabilities":{{}},"clientInfo":{{"name":"raw","version":"1"}}}}}}"#
+            r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{{"protocolVersion":"{revision}","capabilities":{},"clientInfo":{{"name":"raw","version":"1"}}}}}}"#,
+            self.capabilities
         );
         let mut request = Request::post(&self.path).header("content-type", "application/json");
         if let Some(token) = &self.bearer {
@@ -101,7 +109,7 @@ impl Mcp {
             id: "1".to_owned(),
             members: String::new(),
             meta: String::new(),
-            capabilities: "{}".to_owned(),
+            capabilities: self.capabilities.clone(),
             name: None,
             headers: Vec::new(),
         }

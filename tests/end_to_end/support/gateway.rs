@@ -5,7 +5,19 @@ use std::{net::SocketAddr, process::Command};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Answer, Era, Mcp, Program, Setup, client::LATEST_LEGACY, http, until};
+use super::{Answer, Era, LOOK_AGAIN, Mcp, PATIENCE, Program, Setup, client::LATEST_LEGACY, http, until};
+
+/// What a gateway holds for its clients.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Held {
+    /// In flight.
+    pub(crate) calls: f64,
+    pub(crate) parked: f64,
+    pub(crate) sessions: f64,
+    pub(crate) listening: f64,
+    /// On all its threads; one of them answers who asks.
+    pub(crate) tasks: f64,
+}
 
 /// `twinway serve`, ready to be called. Dropping it kills it.
 pub(crate) struct Gateway {
@@ -104,12 +116,36 @@ impl Gateway {
 
     /// The sum of the samples of a metric whose labels hold all of `labels`, such as `reason="bad_host"`.
     pub(crate) async fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        sum(&self.get("/metrics").await.text(), name, labels)
+    }
+
+    /// What it holds at this moment.
+    pub(crate) async fn held(&self) -> Held {
         let text = self.get("/metrics").await.text();
-        let samples = text.lines().filter(|line| {
-            let rest = line.strip_prefix(name).unwrap_or("#");
-            (rest.starts_with('{') || rest.starts_with(' ')) && labels.iter().all(|label| rest.contains(label))
-        });
-        samples.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+        let gauge = |name| sum(&text, name, &[]);
+        Held {
+            calls: gauge("twinway_calls_in_flight"),
+            parked: gauge("twinway_parked_calls"),
+            sessions: gauge("twinway_sessions"),
+            listening: gauge("twinway_listening"),
+            tasks: gauge("twinway_tasks"),
+        }
+    }
+
+    /// Waits until it holds no more than it did then.
+    pub(crate) async fn holds_no_more_than(&self, before: Held) {
+        let mut last = before;
+        let look = async {
+            loop {
+                last = self.held().await;
+                if last.is_at_most(&before) {
+                    return;
+                }
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        let ended = tokio::time::timeout(PATIENCE, look).await;
+        assert!(ended.is_ok(), "it held {before:?}, and holds {last:?}");
     }
 
     /// Waits until a metric has at least that value.
@@ -119,4 +155,21 @@ impl Gateway {
         })
         .await;
     }
+}
+
+impl Held {
+    /// Whether there is nothing of which there is more.
+    fn is_at_most(&self, other: &Self) -> bool {
+        let each = |held: &Self| [held.calls, held.parked, held.sessions, held.listening, held.tasks];
+        each(self).iter().zip(each(other)).all(|(one, other)| *one <= other)
+    }
+}
+
+/// The sum of the samples of a metric whose labels hold all of `labels`.
+fn sum(text: &str, name: &str, labels: &[&str]) -> f64 {
+    let samples = text.lines().filter(|line| {
+        let rest = line.strip_prefix(name).unwrap_or("#");
+        (rest.starts_with('{') || rest.starts_with(' ')) && labels.iter().all(|label| rest.contains(label))
+    });
+    samples.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
 }

@@ -30,9 +30,13 @@ pub(crate) use http::{Answer, Open, open, send};
 pub(crate) use old_server::OldServer;
 pub(crate) use program::Program;
 pub(crate) use rmcp_server::RmcpServer;
-pub(crate) use scripted::{Act, Garbage, Script, Scripted, Seen, Serves, closed_port};
+pub(crate) use scripted::{Act, CUT, FLOOD, Garbage, Script, Scripted, Seen, Serves, closed_port};
 
 use std::time::Duration;
+
+/// A client of either era before a server of either era.
+pub(crate) const CELLS: [(Era, Serves); 4] =
+    [(Era::Modern, Serves::Modern), (Era::Modern, Serves::Legacy), (Era::Legacy, Serves::Modern), (Era::Legacy, Serves::Legacy)];
 
 /// How long a test waits for something that has to come. Generous, because the machine may be busy; nothing waits it out
 /// unless it fails.

@@ -93,6 +93,13 @@ impl Program {
         until(&format!("`{what}` in the log"), || async { self.log().contains(what).then_some(()) }).await;
     }
 
+    /// Its resident memory.
+    pub(crate) fn rss_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
     /// Asks it to end, as an operator does.
     pub(crate) fn terminate(&self) {
         self.signal("TERM");

@@ -6,7 +6,10 @@ mod garbage;
 use std::{
     collections::HashMap,
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use http::{HeaderMap, Request, Response, StatusCode};
@@ -23,7 +26,7 @@ use tokio::{
 use super::{client::MODERN, http::accept, within};
 use acts::Body;
 
-pub(crate) use acts::Act;
+pub(crate) use acts::{Act, CUT, FLOOD};
 pub(crate) use garbage::{Garbage, closed_port};
 
 /// Which eras it serves.
@@ -48,14 +51,18 @@ pub(crate) struct Script {
     /// What it answers to other methods: a raw result, or nothing at all.
     answers: Vec<(&'static str, Option<String>)>,
     mirrors: Vec<&'static str>,
+    /// What a session is told that it does not know: a status, and the raw error.
+    refuses_sessions: (u16, &'static str),
+    hangs: bool,
 }
 
 impl Script {
     /// A server without tools.
     pub(crate) fn new(serves: Serves) -> Self {
         let (offers, says) = (r#"{"tools":{}}"#.to_owned(), String::new());
+        let refuses_sessions = (404, r#"{"code":-32001,"message":"Session not found"}"#);
         let (tools, demands, answers, mirrors) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { serves, tools, page_size: 1000, demands, offers, says, answers, mirrors }
+        Self { serves, tools, page_size: 1000, demands, offers, says, answers, mirrors, refuses_sessions, hangs: false }
     }
 
     /// With these raw capabilities.
@@ -108,6 +115,16 @@ impl Script {
         self.mirrors.push(header);
         self
     }
+
+    /// Tells a session that it does not know this, with that status.
+    pub(crate) fn refuses_sessions(self, status: u16, error: &'static str) -> Self {
+        Self { refuses_sessions: (status, error), ..self }
+    }
+
+    /// Takes every request and answers none.
+    pub(crate) fn hangs(self) -> Self {
+        Self { hangs: true, ..self }
+    }
 }
 
 /// A request that it got.
@@ -155,6 +172,8 @@ struct Shared {
     sessions_opened: Mutex<usize>,
     /// How often each [`Act::Fated`] ran, by the `id` of its arguments.
     runs: Mutex<HashMap<String, usize>>,
+    /// Events of its answers that went towards the gateway.
+    events_taken: AtomicUsize,
     changed: watch::Sender<()>,
     /// Lets acts go on that hold.
     gate: Semaphore,
@@ -202,6 +221,7 @@ impl Scripted {
             sessions: Mutex::default(),
             sessions_opened: Mutex::default(),
             runs: Mutex::default(),
+            events_taken: AtomicUsize::new(0),
             changed: watch::Sender::new(()),
             gate: Semaphore::new(0),
         });
@@ -282,6 +302,11 @@ impl Scripted {
         self.shared.runs.lock().unwrap().clone()
     }
 
+    /// Events of its answers that went towards the gateway; the others it could not send yet.
+    pub(crate) fn events_taken(&self) -> usize {
+        self.shared.events_taken.load(Ordering::Relaxed)
+    }
+
     /// Ends it and waits until its port is free.
     pub(crate) async fn stop(mut self) {
         self.tasks.shutdown().await;
@@ -325,6 +350,9 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Response<Bod
         abandoned: false,
     });
     let script = shared.script.lock().unwrap().clone();
+    if script.hangs {
+        std::future::pending::<()>().await;
+    }
     if script.demands.iter().any(|(name, value)| head.headers.get(*name).is_none_or(|found| found != value)) {
         return acts::done(open, acts::status(StatusCode::UNAUTHORIZED));
     }
@@ -392,7 +420,8 @@ impl Shared {
         }
         let session = headers.get("mcp-session-id").map(|id| id.to_str().unwrap().to_owned()).unwrap_or_default();
         if !self.sessions.lock().unwrap().contains(&session) {
-            return acts::done(open, acts::failure(404, "null", r#"{"code":-32001,"message":"Session not found"}"#));
+            let (status, error) = script.refuses_sessions;
+            return acts::done(open, acts::failure(status, "null", error));
         }
         match message.method.as_str() {
             _ if http_method == http::Method::DELETE => acts::done(open, acts::status(StatusCode::OK)),

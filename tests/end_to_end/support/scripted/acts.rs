@@ -1,9 +1,12 @@
 //! What a tool of a scripted server does when it is called.
 
-use std::{collections::VecDeque, io};
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering},
+};
 
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{Stream, StreamExt, stream};
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::Frame;
@@ -33,11 +36,28 @@ pub(crate) enum Act {
     ProgressThenHold,
     /// Reports progress so often, waits to be released, then reports progress so often again.
     ProgressAroundHold(usize, usize),
+    /// Reports progress so often with a text of so many bytes each time, as events, then answers with a text as long.
+    Flood { steps: usize, bytes: usize },
+    /// Reports progress and answers, as events in the text of [`CUT`], which come in two pieces: `at` in its arguments says where the
+    /// second begins.
+    Cut,
     /// Breaks the connection in the middle of its answer.
     Die,
     /// Counts the `id` of its arguments; the first time it runs it then does what `fate` says (`500`, `die`, `hang`), and after
     /// that, and without one, what [`Act::Echo`] does.
     Fated,
+}
+
+/// What [`Act::Cut`] says: characters of two, three and four bytes.
+pub(crate) const CUT: &str = "\u{fc}\u{20ac}\u{1f600}";
+
+/// What the texts of [`Act::Flood`] are made of: two bytes each, so that pieces of them end within one.
+pub(crate) const FLOOD: &str = "\u{fc}";
+
+/// The arguments of [`Act::Cut`].
+#[derive(serde::Deserialize)]
+struct Place {
+    at: usize,
 }
 
 /// The arguments of [`Act::Fated`].
@@ -68,9 +88,13 @@ impl Act {
                 open.shared.gate.acquire().await.unwrap().forget();
                 done(open, result(id, &asked.echo()))
             }
-            Self::Progress(steps) => events(&asked, steps, None, open),
-            Self::ProgressThenHold => events(&asked, 1, Some(1), open),
-            Self::ProgressAroundHold(before, after) => events(&asked, before + after, Some(before), open),
+            Self::Progress(steps) => events(asked, Steps { count: steps, ..Steps::default() }, open),
+            Self::ProgressThenHold => events(asked, Steps { count: 1, holds_after: Some(1), ..Steps::default() }, open),
+            Self::ProgressAroundHold(before, after) => {
+                events(asked, Steps { count: before + after, holds_after: Some(before), ..Steps::default() }, open)
+            }
+            Self::Flood { steps, bytes } => events(asked, Steps { count: steps, bytes, ..Steps::default() }, open),
+            Self::Cut => cut(&asked, open),
             Self::Die => dying(open),
             Self::Fated => {
                 let Fate { id: run, fate } = serde_json::from_str(&asked.arguments).unwrap();
@@ -103,6 +127,19 @@ impl Asked {
         } else {
             raw.to_owned()
         }
+    }
+
+    /// A report of progress; `None` when nobody wants one.
+    fn progress(&self, step: usize, total: usize, text: &str) -> Option<String> {
+        let token = self.token.as_ref()?;
+        let params = format!(r#"{{"progressToken":{token},"progress":{step},"total":{total},"message":"{text}"}}"#);
+        Some(event(&format!(r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{params}}}"#)))
+    }
+
+    /// The answer with this text, as the last event.
+    fn last(&self, text: &str) -> String {
+        let raw = format!(r#"{{"content":[{{"type":"text","text":"{text}"}}],"structuredContent":{}}}"#, self.arguments);
+        event(&message(&self.id, &self.complete(&raw)))
     }
 }
 
@@ -139,30 +176,67 @@ fn json(code: u16, text: String) -> Response<Body> {
     response
 }
 
+/// What comes before the result.
+#[derive(Clone, Copy, Default)]
+struct Steps {
+    count: usize,
+    /// Of the text of each, and of the result; 0 for a short one.
+    bytes: usize,
+    /// After so many it waits to be released.
+    holds_after: Option<usize>,
+}
+
+impl Steps {
+    fn text(self, step: usize) -> String {
+        if self.bytes == 0 { format!("step {step}") } else { FLOOD.repeat(self.bytes / FLOOD.len()) }
+    }
+}
+
+fn event(message: &str) -> String {
+    format!("event: message\ndata: {message}\n\n")
+}
+
 /// An event stream: progress and the result, with a wait after so many reports, if any.
-fn events(asked: &Asked, steps: usize, hold_after: Option<usize>, open: Open) -> Response<Body> {
-    let progress = |step: usize| {
-        let token = asked.token.as_ref()?;
-        let params = format!(r#"{{"progressToken":{token},"progress":{step},"total":{steps},"message":"step {step}"}}"#);
-        Some(format!(r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{params}}}"#))
-    };
-    let queue: VecDeque<_> = (1..=steps).filter_map(progress).collect();
-    let last = Some(message(&asked.id, &asked.echo()));
-    let left_at_hold = hold_after.map(|before| queue.len().saturating_sub(before));
-    let frames = stream::unfold((queue, last, Some(open)), move |(mut queue, mut last, mut open)| async move {
-        if open.is_some() && left_at_hold == Some(queue.len()) {
-            open.as_ref()?.shared.gate.acquire().await.unwrap().forget();
+fn events(asked: Asked, steps: Steps, open: Open) -> Response<Body> {
+    let shared = Arc::clone(&open.shared);
+    let frames = stream::unfold((1, Some(open)), move |(step, mut open)| {
+        let text = steps.text(step);
+        let progress = (step <= steps.count).then(|| asked.progress(step, steps.count, &text)).flatten();
+        let last = progress.is_none().then(|| asked.last(&text));
+        let shared = Arc::clone(&shared);
+        async move {
+            // Without a token there are no reports, and the result waits.
+            let holds = steps.holds_after.is_some_and(|after| step == after + 1 || (last.is_some() && step <= after));
+            if holds {
+                shared.gate.acquire().await.unwrap().forget();
+            }
+            if last.is_some() {
+                open.take()?.answered();
+            }
+            shared.events_taken.fetch_add(1, Ordering::Relaxed);
+            let frame = Frame::data(Bytes::from(progress.or(last)?));
+            Some((Ok::<_, io::Error>(frame), (step + 1, open)))
         }
-        let text = if let Some(text) = queue.pop_front() {
-            text
-        } else {
-            let text = last.take()?;
-            open.take()?.answered();
-            text
-        };
-        let frame = Frame::data(Bytes::from(format!("event: message\ndata: {text}\n\n")));
-        Some((Ok::<_, io::Error>(frame), (queue, last, open)))
     });
+    streamed(frames)
+}
+
+/// A report of progress and the result, in two pieces.
+fn cut(asked: &Asked, open: Open) -> Response<Body> {
+    let Place { at } = serde_json::from_str(&asked.arguments).unwrap();
+    let mut text = asked.progress(1, 1, CUT).unwrap().into_bytes();
+    text.extend_from_slice(asked.last(CUT).as_bytes());
+    let rest = text.split_off(at.min(text.len()));
+    let frames = stream::iter([text, rest]).filter(|piece| std::future::ready(!piece.is_empty()));
+    let frames = frames.then(|piece| async {
+        // Who waits lets the piece before go out alone.
+        tokio::task::yield_now().await;
+        Ok::<_, io::Error>(Frame::data(Bytes::from(piece)))
+    });
+    done(open, streamed(frames))
+}
+
+fn streamed(frames: impl Stream<Item = Result<Frame<Bytes>, io::Error>> + Send + 'static) -> Response<Body> {
     let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     response
