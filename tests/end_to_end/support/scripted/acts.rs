@@ -136,6 +136,11 @@ impl Asked {
         Some(event(&format!(r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{params}}}"#)))
     }
 
+    /// The answer of [`Act::Echo`], as the last event.
+    fn last_echo(&self) -> String {
+        event(&message(&self.id, &self.echo()))
+    }
+
     /// The answer with this text, as the last event.
     fn last(&self, text: &str) -> String {
         let raw = format!(r#"{{"content":[{{"type":"text","text":"{text}"}}],"structuredContent":{}}}"#, self.arguments);
@@ -202,7 +207,7 @@ fn events(asked: Asked, steps: Steps, open: Open) -> Response<Body> {
     let frames = stream::unfold((1, Some(open)), move |(step, mut open)| {
         let text = steps.text(step);
         let progress = (step <= steps.count).then(|| asked.progress(step, steps.count, &text)).flatten();
-        let last = progress.is_none().then(|| asked.last(&text));
+        let last = progress.is_none().then(|| if steps.bytes == 0 { asked.last_echo() } else { asked.last(&text) });
         let shared = Arc::clone(&shared);
         async move {
             // Without a token there are no reports, and the result waits.
