@@ -38,6 +38,7 @@ use twinway_proto::headers::ParamHeaders;
 pub use capabilities::{Capabilities, Tasks};
 pub use categories::Categories;
 pub use changes::{Changed, Changes, Listed, Touched, ViewChanges};
+pub use definition::has_free_output;
 pub use fingerprint::Fingerprint;
 pub use names::NAME_BYTES_MAX;
 pub use offered::Unsound;
@@ -86,6 +87,8 @@ pub struct Entry {
     pub decisions: Option<Counter>,
     /// Arguments that a modern client mirrors in headers.
     pub mirrored: ParamHeaders,
+    /// Its `outputSchema` describes something else than an object, which revisions with sessions do not know.
+    pub free_output: bool,
 }
 
 impl Entry {
@@ -592,6 +595,7 @@ impl Builder {
             deprecated: None,
             decisions: Some(decisions),
             mirrored: ParamHeaders::default(),
+            free_output: false,
         })
     }
 
@@ -622,13 +626,27 @@ impl Builder {
         let schema = runtime_mcp::handshake::part(&first.definition, "inputSchema");
         let schema = schema.as_deref().and_then(|schema| std::str::from_utf8(schema).ok());
         let mirrored = schema.and_then(|schema| ParamHeaders::from_schema(schema).ok()).unwrap_or_default();
+        let free_output = has_free_output(std::str::from_utf8(&first.definition).unwrap_or_default());
         let mut definition = definition::rename(&first.definition, Kind::Tool, &first.name, &public);
         if metadata.deprecated {
             definition = definition::deprecate(&definition, metadata.deprecation_message.as_deref());
         }
         let deprecated = metadata.deprecated.then(|| self.metrics.deprecated_calls(&public));
         let kind = Kind::Tool;
-        Arc::new(Entry { kind, public, full, definition, metadata, candidates, route, caching, deprecated, decisions, mirrored })
+        Arc::new(Entry {
+            kind,
+            public,
+            full,
+            definition,
+            metadata,
+            candidates,
+            route,
+            caching,
+            deprecated,
+            decisions,
+            mirrored,
+            free_output,
+        })
     }
 
     fn candidate(

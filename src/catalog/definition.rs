@@ -19,6 +19,16 @@ pub(super) fn rename(definition: &Bytes, kind: Kind, old: &str, new: &str) -> By
     write(definition, name.range, &quoted(new))
 }
 
+/// Whether the `outputSchema` of a tool with this raw definition describes something else than an object (2026-07-28, tools).
+#[must_use]
+pub fn has_free_output(definition: &str) -> bool {
+    let schema = members(definition).flatten().find(|member| member.key.is("outputSchema"));
+    schema.is_some_and(|schema| {
+        let kind = members(schema.value).flatten().find(|member| member.key.is("type"));
+        kind.is_none_or(|kind| kind.value != "\"object\"")
+    })
+}
+
 /// The definition with a description that begins with the word that the tool is deprecated, which is what models read.
 pub(super) fn deprecate(definition: &Bytes, message: Option<&str>) -> Bytes {
     let notice = message.map_or_else(|| "[deprecated] ".to_owned(), |message| format!("[deprecated: {message}] "));
@@ -65,6 +75,20 @@ mod tests {
         let definition = Bytes::from_static(br#"{"z":1.0,"name" : "x","x-vendor":{"name":"x"}}"#);
 
         assert_eq!(rename(&definition, Kind::Tool, "x", "up.x"), r#"{"z":1.0,"name" : "up.x","x-vendor":{"name":"x"}}"#);
+    }
+
+    #[test]
+    fn an_output_schema_is_free_unless_it_describes_an_object() {
+        let cases = [
+            (r#"{"name":"x"}"#, false),
+            (r#"{"name":"x","outputSchema":{"properties":{},"type":"object"}}"#, false),
+            (r#"{"name":"x","outputSchema":{"type":"array"}}"#, true),
+            (r#"{"name":"x","outputSchema":{"anyOf":[]}}"#, true),
+            (r#"{"name":"x","outputSchema":true}"#, true),
+        ];
+        for (definition, expected) in cases {
+            assert_eq!(has_free_output(definition), expected, "{definition}");
+        }
     }
 
     #[test]

@@ -14,6 +14,8 @@ pub struct Shelf {
     by_name: HashMap<Arc<str>, usize>,
     /// The first page, which is all that most clients ask for.
     first_page: OnceLock<(usize, Page)>,
+    /// There are tools whose output schemas revisions with sessions do not know.
+    has_free_output: bool,
 }
 
 /// A part of a list as raw JSON.
@@ -35,13 +37,20 @@ impl Shelf {
                 by_name.entry(full.clone()).or_insert(place);
             }
         }
-        Self { entries, by_name, first_page: OnceLock::new() }
+        let has_free_output = entries.iter().any(|entry| entry.free_output);
+        Self { entries, by_name, first_page: OnceLock::new(), has_free_output }
     }
 
     /// The entry with that name, be it the public one or the full one behind it. O(1).
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Arc<Entry>> {
         self.by_name.get(name).map(|place| &self.entries[*place])
+    }
+
+    /// Whether there are tools whose output schemas revisions with sessions do not know.
+    #[must_use]
+    pub const fn has_free_output(&self) -> bool {
+        self.has_free_output
     }
 
     /// How many entries there are.

@@ -10,7 +10,7 @@ use twinway_proto::{
     rope::Builder,
 };
 
-use super::{Answer, Inbound, Outgoing, Server, answer, era::Spoken, lazy};
+use super::{Answer, Inbound, Outgoing, Server, answer, era::Spoken, lazy, output};
 use crate::catalog::{Page, View};
 
 /// First byte of a cursor, so that a later format can be told from this one.
@@ -32,7 +32,10 @@ impl Server {
         };
         let snapshot = self.shared.catalog.load();
         let Some(view) = snapshot.view(inbound.view) else { return unknown_view(request.id, inbound.view) };
-        let page = self.page(kind, inbound, view, after.as_deref());
+        let mut page = self.page(kind, inbound, view, after.as_deref());
+        if spoken.era() == Era::Legacy && view.shelf(kind).has_free_output() {
+            page.items = output::known_schemas(&page.items);
+        }
         let mut out = Builder::with_capacity(256);
         out.push_slice(b"{\"").push_slice(kind.list_member().as_bytes()).push_slice(b"\":").push_bytes(page.items);
         if let Some(next) = page.next {

@@ -7,8 +7,11 @@ use runtime_api::Method;
 use twinway_proto::{
     envelope::{Edit, splice},
     json::{self, elements, members, write_string},
+    meta::rewrite,
     rope::Builder,
 };
+
+use crate::catalog::has_free_output;
 
 /// The first revision with `structuredContent` and links to resources.
 const STRUCTURE_SINCE: &str = "2025-06-18";
@@ -54,6 +57,22 @@ pub(super) fn known_parts(result: &Bytes, method: Method, revision: &str) -> Byt
 pub(super) fn structure_in_words(result: &Bytes, structure: &str) -> Option<Vec<u8>> {
     let content = member(text(result), "content").map(|range| &text(result)[range]);
     content.is_none_or(|content| elements(content).next().is_none()).then(|| [b"[", &*text_part(structure), b"]"].concat())
+}
+
+/// An array of tools without the output schemas that revisions with sessions do not know: those describe objects, and strict clients
+/// refuse a whole list for any other (2025-06-18, tools).
+pub(super) fn known_schemas(tools: &Bytes) -> Bytes {
+    let mut known = b"[".to_vec();
+    for range in elements(text(tools)).flatten() {
+        if known.len() > 1 {
+            known.push(b',');
+        }
+        let tool = &text(tools)[range];
+        let without = has_free_output(tool).then(|| rewrite(Some(tool), |key| !key.is("outputSchema"), &[]).ok()).flatten();
+        known.extend_from_slice(without.as_deref().unwrap_or(tool.as_bytes()));
+    }
+    known.push(b']');
+    known.into()
 }
 
 /// Where the parts lie that stand in the array of this name.
@@ -126,6 +145,17 @@ mod tests {
 
             assert_eq!(known, format!(r#"{{"content":[{expected}],"isError":false}}"#), "{revision}");
         }
+    }
+
+    #[test]
+    fn schemas_of_anything_but_objects_are_left_out_and_the_rest_stays_as_it_is() {
+        let tools = Bytes::from_static(
+            br#"[{"name":"a", "outputSchema":{"type":"object"}},{"outputSchema":{"type":"array"},"name":"b","x":1.0},{"name":"c"}]"#,
+        );
+
+        let known = known_schemas(&tools);
+
+        assert_eq!(known, r#"[{"name":"a", "outputSchema":{"type":"object"}},{"name":"b","x":1.0},{"name":"c"}]"#);
     }
 
     #[test]

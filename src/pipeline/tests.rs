@@ -65,6 +65,7 @@ fn of_tool(metrics: &Metrics, guards: &Guards, targets: &[&str], metadata: Metad
         deprecated: None,
         decisions: None,
         mirrored: ParamHeaders::default(),
+        free_output: false,
     };
     let call = Call {
         method: Method::ToolsCall,

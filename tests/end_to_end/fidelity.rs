@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Act, CELLS, Era, Gateway, Script, Scripted, Serves, Setup};
+use crate::support::{Act, CELLS, Era, Gateway, Mcp, Script, Scripted, Serves, Setup};
 
 /// Everything that a typed model of a message would lose.
 fn odd_object() -> String {
@@ -50,6 +50,23 @@ async fn in_one_era_a_result_is_not_touched_at_all() {
     let answer = gateway.legacy().await.tool("up.odd", "{}").id("7").send().await;
 
     assert_eq!(answer.text(), format!(r#"{{"jsonrpc":"2.0","id":7,"result":{}}}"#, odd_object()));
+}
+
+#[tokio::test]
+async fn what_is_structured_as_no_session_knows_is_whole_for_a_modern_client_and_in_words_for_the_others() {
+    let definition = r#"{"name":"list","inputSchema":{"type":"object"},"outputSchema":{"type":"array"}}"#;
+    let result = r#"{"resultType":"complete","content":[],"structuredContent":[1.0,2]}"#;
+    let script = Script::new(Serves::Modern).defined("list", definition, Act::Result(result.to_owned()));
+    let upstream = Scripted::start(script.tool("echo", Act::Echo)).await;
+    let gateway = Gateway::start(Setup::new().upstream("up", upstream.url())).await;
+    gateway.target_is("up", "ready").await;
+    let (modern, legacy) = (gateway.modern(), gateway.legacy().await);
+    let schema = async |client: &Mcp| client.pages().await[0]["tools"][1].get("outputSchema").cloned();
+
+    assert_eq!((schema(&modern).await, schema(&legacy).await), (Some(json!({"type": "array"})), None));
+    assert!(modern.call("up.list", "{}").await.text().contains(r#""structuredContent":[1.0,2]"#));
+    let told = legacy.call("up.list", "{}").await.result();
+    assert_eq!(told, json!({"content": [{"type": "text", "text": "[1.0,2]"}]}));
 }
 
 #[tokio::test]
