@@ -174,6 +174,13 @@ impl Running {
         events.map_or(self.deadline, |events| events.events.due(self.deadline))
     }
 
+    /// Whether its client can come back for the answer once its stream has begun, even if nothing was said on it.
+    #[must_use]
+    pub fn can_be_left(&self) -> bool {
+        let in_session = self.state.as_ref().and_then(|state| state.in_session.as_ref());
+        self.goes_on && in_session.is_some_and(|in_session| in_session.session.primes())
+    }
+
     /// The session that goes on with it when its client is gone, and the raw ids of the requests that it answers.
     pub(super) fn left_to(&self) -> Option<(&Arc<Session>, Vec<Box<str>>)> {
         if let Some(batch) = &self.batch {

@@ -161,14 +161,18 @@ impl Session {
         }
     }
 
+    /// Whether its streams begin with an id to come back by: an event without data, which came with the last revision that has
+    /// sessions; before, clients took it for a broken message.
+    pub(super) fn primes(&self) -> bool {
+        let keeps = self.store.as_ref().is_some_and(|store| store.keeps());
+        keeps && self.client.get().is_some_and(|client| client.revision >= revision::LATEST_LEGACY)
+    }
+
     /// What is said on its event streams, if its client can come back for it: revision 2024-11-05 has no such streams.
     pub(super) fn kept(&self) -> Option<&Arc<Kept>> {
         let (store, client) = (self.store.as_ref().filter(|store| store.keeps())?, self.client.get()?);
-        (client.revision >= revision::ASSUMED_LEGACY).then(|| {
-            // Events without data came with the last revision that has sessions; before, clients took them for broken messages.
-            let primes = client.revision >= revision::LATEST_LEGACY;
-            self.kept.get_or_init(|| Arc::new(Kept::new(Arc::clone(store), primes)))
-        })
+        (client.revision >= revision::ASSUMED_LEGACY)
+            .then(|| self.kept.get_or_init(|| Arc::new(Kept::new(Arc::clone(store), self.primes()))))
     }
 
     /// Somebody uses it. Returns whether its handle is still good.

@@ -90,6 +90,25 @@ async fn calls_end(gateway: &Gateway, count: f64) {
 }
 
 #[tokio::test]
+async fn a_call_that_takes_long_and_says_nothing_can_be_left_and_its_answer_fetched() {
+    let script = Script::new(Serves::Both).tool("waits", Act::Hold);
+    let upstream = Scripted::start(script).await;
+    let gateway = Gateway::start(Setup::new().upstream("up", upstream.url())).await;
+    gateway.target_is("up", "ready").await;
+    let client = gateway.legacy().await;
+
+    let mut stream = client.tool("up.waits", r#"{"n":7}"#).open().await;
+    let first = next(&mut stream).await;
+    drop(stream);
+    upstream.release(1);
+    calls_end(&gateway, 1.0).await;
+    let missed = rest(&client, first.id()).await;
+
+    assert_eq!((first.what(), first.retry.is_some()), ("priming".to_owned(), true));
+    assert_eq!(missed.last().unwrap().message["result"]["structuredContent"]["n"], 7);
+}
+
+#[tokio::test]
 async fn a_client_that_is_cut_off_in_mid_call_gets_each_event_once_and_the_answer_in_every_revision_that_knows_how() {
     for (revision, primes) in [("2025-03-26", false), ("2025-06-18", false), ("2025-11-25", true)] {
         for serves in [Serves::Legacy, Serves::Modern] {

@@ -7,6 +7,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use runtime_api::{ErrorCode, Principal};
 use serde_json::json;
+use tokio::time::timeout;
 use twinway_proto::{
     envelope::{error_object, failure},
     headers::{LAST_EVENT_ID, MCP_SESSION_ID},
@@ -25,6 +26,10 @@ use crate::transports::auth::Known;
 
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
+
+/// How long an answer may take before an event stream is begun for it, where its client could come back. Most answers are there sooner and
+/// stay JSON; of those that are not, nobody minds the price of a stream.
+const STREAM_AFTER: Duration = Duration::from_millis(250);
 
 /// What somebody unknown is told.
 pub(super) const NOT_KNOWN: &str = "this gateway wants a bearer token that it knows";
@@ -134,29 +139,39 @@ async fn post(front: &Arc<Front>, view: &str, known: &Known, request: Request<In
             front.server.metrics().request_refused("unreadable");
             message_response(outgoing)
         }
-        Answer::Running(running) => drive(*running).await,
+        Answer::Running(running) => drive(*running, &head.headers).await,
     }
 }
 
-/// JSON when the answer comes first, an event stream when a notification does.
-async fn drive(mut running: Running) -> Response<Body> {
-    match running.next().await {
-        Step::Done(outgoing) => message_response(outgoing),
-        Step::Event(first) => stream(Body::stream(running.into_stream(Some(first)))),
-        Step::Withdrawn => stream(Body::silence()),
+/// JSON when the answer comes first, an event stream when a notification does, or when the answer takes long and its client could come
+/// back for it: a connection on which nothing is said is what proxies and networks give up.
+async fn drive(mut running: Running, headers: &HeaderMap) -> Response<Body> {
+    let first = if running.can_be_left() && accepts_events(headers) {
+        timeout(STREAM_AFTER, running.next()).await.ok()
+    } else {
+        Some(running.next().await)
+    };
+    match first {
+        Some(Step::Done(outgoing)) => message_response(outgoing),
+        Some(Step::Event(first)) => stream(Body::stream(running.into_stream(Some(first)))),
+        Some(Step::Withdrawn) => stream(Body::silence()),
+        None => stream(Body::stream(running.into_stream(None))),
     }
+}
+
+fn accepts_events(headers: &HeaderMap) -> bool {
+    headers.get_all(header::ACCEPT).iter().any(|value| {
+        let mut listed = value.as_bytes().split(|byte| *byte == b',');
+        listed.any(|one| {
+            one.trim_ascii().to_ascii_lowercase().starts_with(EVENTS.as_bytes()) || one.trim_ascii().starts_with(b"*/*")
+        })
+    })
 }
 
 /// The stream of notifications of a session, or one that its client has lost (2025-11-25, transports, listening for messages and
 /// resumability).
 fn listen(front: &Front, view: &str, known: &Known, headers: &HeaderMap) -> Response<Body> {
-    let accepts = headers.get_all(header::ACCEPT).iter().any(|value| {
-        let mut listed = value.as_bytes().split(|byte| *byte == b',');
-        listed.any(|one| {
-            one.trim_ascii().to_ascii_lowercase().starts_with(EVENTS.as_bytes()) || one.trim_ascii().starts_with(b"*/*")
-        })
-    });
-    if !accepts {
+    if !accepts_events(headers) {
         let message = "GET with a session opens a stream of events; `Accept` does not name text/event-stream";
         return refusal(StatusCode::NOT_ACCEPTABLE, ErrorCode::InvalidRequest, message);
     }
