@@ -35,6 +35,9 @@ const WAITING_MAX: usize = 256;
 /// Categories that are counted apart. A client reads each of them.
 const CATEGORIES_MAX: usize = 200;
 
+/// Names for which it is guessed what was meant. Each is compared with every tool, and others wait for their turn meanwhile.
+const GUESSED_MAX: usize = 3;
+
 /// Names that are near to one that nobody has.
 const NEAR_MAX: usize = 3;
 
@@ -109,7 +112,7 @@ impl Search {
         Ok(self.in_turn(move |indexes| indexes.find(&snapshot, &view, &query)).await??)
     }
 
-    /// The names of tools of a view for which each of these could have been meant.
+    /// The names of tools of a view for which each of the first of these could have been meant.
     pub(crate) async fn near(
         &self,
         snapshot: Arc<Snapshot>,
@@ -117,7 +120,10 @@ impl Search {
         names: Vec<String>,
     ) -> Result<Vec<Vec<Arc<str>>>, SearchError> {
         let near = move |_: &mut Indexes| match snapshot.view(&view) {
-            Some(view) => names.iter().map(|name| near(view, name)).collect(),
+            Some(view) => {
+                let near = names.iter().take(GUESSED_MAX).map(|name| near(view, name));
+                near.chain(std::iter::repeat_with(Vec::new)).take(names.len()).collect()
+            }
             None => vec![Vec::new(); names.len()],
         };
         self.in_turn(near).await

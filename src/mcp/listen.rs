@@ -192,7 +192,12 @@ impl Server {
             let subscribed = self.subscription(view, &uri, &subscriber)?;
             Some((uri, subscribed))
         };
-        let subscriptions = uris.into_iter().take(SUBSCRIPTIONS_MAX).filter_map(subscribe).collect();
+        let mut bytes = 0;
+        let bounded = uris.into_iter().take(SUBSCRIPTIONS_MAX).take_while(|uri| {
+            bytes += uri.len();
+            bytes <= SUBSCRIPTION_BYTES_MAX
+        });
+        let subscriptions = bounded.filter_map(subscribe).collect();
         Wanted { lists, subscriptions, subscriber }
     }
 
@@ -268,9 +273,9 @@ impl Server {
         let over = session.listen();
         let (withdrawn, subscriber) = (over.clone(), session.subscriber().clone());
         let lists = Touched { tools: sight.shown.exposure != Exposure::Lazy, ..Touched::ALL };
+        // Also when nobody drives this any more, or ever did.
+        let over = over.drop_guard();
         let answer = Box::pin(async move {
-            // Also when nobody drives this any more.
-            let over = over.drop_guard();
             tell(&caller, watch, &end, lists, &subscriber, "").await;
             drop(over);
             std::future::pending().await

@@ -274,7 +274,7 @@ impl Kept {
     /// The session is over: nobody comes back for anything.
     pub(super) fn clear(&self) {
         self.change(0, |streams| {
-            streams.known.clear();
+            streams.known.drain(..).for_each(|mut stream| stream.dismiss());
             streams.bytes = 0;
         });
     }
@@ -368,7 +368,9 @@ impl Streams {
     /// Forgets the first such stream.
     fn forget(&mut self, is_such: impl FnMut(&Stream) -> bool) {
         let place = self.known.iter().position(is_such);
-        self.bytes -= place.and_then(|place| self.known.remove(place)).map_or(0, |mut stream| stream.lose());
+        let Some(mut stream) = place.and_then(|place| self.known.remove(place)) else { return };
+        stream.dismiss();
+        self.bytes -= stream.lose();
     }
 }
 
@@ -382,6 +384,11 @@ impl Stream {
     fn after(&self, id: EventId) -> VecDeque<Said> {
         let events = (self.first..).zip(&self.events).filter(|(event, _)| *event > id.event);
         events.map(|(event, message)| Said::Kept(EventId { event, ..id }, message.clone().into())).collect()
+    }
+
+    /// Nobody is waited for any more who read it.
+    fn dismiss(&mut self) {
+        self.reader.take().into_iter().for_each(|reader| reader.replaced.cancel());
     }
 
     /// Its oldest event is gone; returns the bytes that this frees.

@@ -424,7 +424,12 @@ impl Sessions {
     /// Forgets what nobody used for long; their handles stay good.
     pub fn sweep(&self) {
         self.open.retain(|_, session| {
-            let stays = session.is_busy() || session.idle_for() <= self.idle;
+            // A stream or a call that goes on and on must not keep it beyond its time.
+            let is_over = session.epoch.elapsed() >= session.life;
+            if is_over {
+                session.end();
+            }
+            let stays = !is_over && (session.is_busy() || session.idle_for() <= self.idle);
             if !stays {
                 self.gauge.dec();
             }
@@ -602,6 +607,19 @@ mod tests {
 
         sessions.sweep();
 
+        assert_eq!(sessions.gauge.get(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sweep_ends_a_session_whose_time_is_up_though_somebody_listens_in_it() {
+        let sessions = sessions(10);
+        let handle = sessions.open(client(), &alice(), "").expect("room");
+        let stream = sessions.find(&handle, &alice(), "").expect("open").listen();
+        tokio::time::advance(sessions.ttl).await;
+
+        sessions.sweep();
+
+        assert!(stream.is_cancelled());
         assert_eq!(sessions.gauge.get(), 0);
     }
 

@@ -10,6 +10,7 @@ use std::{
 use futures_util::FutureExt;
 use runtime_api::{CallError, Delivery, Era, ErrorCode};
 use tokio::{sync::mpsc, task::coop::unconstrained, time::timeout_at};
+use tokio_util::sync::CancellationToken;
 use twinway_proto::rope::Rope;
 
 use super::{
@@ -118,7 +119,7 @@ async fn speak(mut running: Running, speaker: &Speaker) {
 }
 
 /// Tells of changes as long as somebody reads. What was found out until then is kept.
-async fn tell_changes(mut changes: Running, speaker: Speaker) {
+async fn tell_changes(mut changes: Running, speaker: &Speaker, closing: &CancellationToken) {
     loop {
         let Some(reader) = speaker.reader() else {
             // Not to be cut short for the sake of other tasks: what is not kept now is lost.
@@ -139,7 +140,14 @@ async fn tell_changes(mut changes: Running, speaker: Speaker) {
             step = changes.next() => step,
         };
         let Step::Event(message) = step else { return speaker.end() };
-        speaker.tell(message, changes.given_up_at()).await;
+        let given_up_at = changes.given_up_at();
+        tokio::select! {
+            biased;
+            () = speaker.tell(message, given_up_at) => {}
+            // A client that does not read holds neither its session nor the gateway.
+            () = changes.withdrawn_unread() => return speaker.end(),
+            () = closing.cancelled() => return speaker.end(),
+        }
     }
 }
 
@@ -160,7 +168,13 @@ impl Server {
         }
     }
 
-    fn take_up(&self, session: &Session, kept: &Arc<Kept>, sight: Sight<'_>, last: EventId) -> Result<EventStream, NoStream> {
+    fn take_up(
+        &self,
+        session: &Arc<Session>,
+        kept: &Arc<Kept>,
+        sight: Sight<'_>,
+        last: EventId,
+    ) -> Result<EventStream, NoStream> {
         match kept.follow(last) {
             Followed::Stream(stream) => Ok(stream),
             Followed::Left(stream, speaker) => self.tell_on(session, sight, Since::Seen(kept.seen()), (speaker, stream)),
@@ -176,7 +190,13 @@ impl Server {
     }
 
     /// A stream of changes that begins, and takes the place of an older one: a client that opens a second has lost the first.
-    fn tell_anew(&self, session: &Session, kept: &Arc<Kept>, sight: Sight<'_>, since: Since) -> Result<EventStream, NoStream> {
+    fn tell_anew(
+        &self,
+        session: &Arc<Session>,
+        kept: &Arc<Kept>,
+        sight: Sight<'_>,
+        since: Since,
+    ) -> Result<EventStream, NoStream> {
         match kept.begin(Origin::Get, Vec::new()) {
             Some(begun) => self.tell_on(session, sight, since, begun),
             // As many calls have streams as may be known.
@@ -187,14 +207,19 @@ impl Server {
     /// Speaks on a stream of changes.
     fn tell_on(
         &self,
-        session: &Session,
+        session: &Arc<Session>,
         sight: Sight<'_>,
         since: Since,
         (speaker, stream): (Speaker, EventStream),
     ) -> Result<EventStream, NoStream> {
         match self.changes_of(session, sight, since, session.kept().cloned()) {
             Ok(changes) => {
-                changes.left_behind().spawn(tell_changes(changes, speaker));
+                let (session, closing) = (Arc::clone(session), self.shared.closing.clone());
+                changes.left_behind().spawn(async move {
+                    tell_changes(changes, &speaker, &closing).await;
+                    // Its client has so long to come back for what it missed.
+                    session.touch();
+                });
                 Ok(stream)
             }
             Err(full) => {

@@ -30,6 +30,10 @@ const EVENTS_WAITING_MAX: usize = 64;
 /// servers nor proxies hold a call open.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
+/// How long a client that does not take what it is told may hold up the others whose target speaks on the same stream: longer than any that
+/// reads needs, and once in a call.
+pub const SHARED_STREAM_PATIENCE: Duration = Duration::from_millis(250);
+
 /// How often a call whose client is being asked looks whether it still is.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 

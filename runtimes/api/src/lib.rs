@@ -30,7 +30,7 @@ mod trace;
 pub use arrivals::Arrivals;
 pub use board::{Board, Heard};
 pub use call::{AsTask, Call, Client, Era, LegacyClient, Method, Params, Principal, Priority, TargetId};
-pub use caller::{ANSWER_TIMEOUT, Caller, CallerEvent, CallerEvents, CallerGone, ClientAnswer, Wants};
+pub use caller::{ANSWER_TIMEOUT, Caller, CallerEvent, CallerEvents, CallerGone, ClientAnswer, SHARED_STREAM_PATIENCE, Wants};
 pub use declared::{Declared, LogLevel, Logging};
 pub use error::{BoxError, CallError, Delivery, ErrorCode, Origin};
 pub use interest::{Interest, Subscribed, Subscriber};

@@ -293,8 +293,8 @@ impl Seat {
                 *era = Some(Era::Legacy);
                 Ok((Era::Legacy, facts))
             }
-            // It was slow to start and is awake now: of another era than its silence said.
-            Err(refused) if refused.answer().is_some() && *era != Some(Era::Legacy) => {
+            // It was slow to start and is awake now, or is another program than it was: of another era than was thought.
+            Err(refused) if refused.answer().is_some() => {
                 let found = opening::discover(connection, self.probed_by()).await.map_err(failed)?;
                 let facts = found.ok_or_else(|| failed(refused))?;
                 *era = Some(Era::Modern);

@@ -143,10 +143,11 @@ impl Page {
     /// What all of them say, in one list. Whoever says nothing is left out and named; where nobody says anything, the first says why.
     fn write(&self, answers: Vec<(TargetId, Result<Answered, CallError>)>) -> Outgoing {
         let (mut tasks, mut cursors, mut silent) = (Vec::new(), Cursors::new(), Vec::new());
-        let mut failure = None;
+        let (mut failure, mut says_something) = (None, false);
         for (target, answered) in answers {
             match answered {
                 Ok(answered) => {
+                    says_something = true;
                     let result = self.ids.public(&answered.reply.result, Names::All, &target).into_bytes();
                     tasks.extend(tasks_of(&result));
                     match next_cursor(&result) {
@@ -162,7 +163,7 @@ impl Page {
             }
         }
         match failure {
-            Some(error) if tasks.is_empty() && cursors.is_empty() => answer::failed(&self.id, &error, Era::Legacy),
+            Some(error) if !says_something => answer::failed(&self.id, &error, Era::Legacy),
             _ => self.bounded(envelope::response(&self.id, self.result(tasks, &cursors, &silent))),
         }
     }

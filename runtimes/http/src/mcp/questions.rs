@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use http::{Method, StatusCode};
 use parking_lot::Mutex;
-use runtime_api::{CallError, Caller, Declared, Delivery};
+use runtime_api::{CallError, Caller, Declared, Delivery, SHARED_STREAM_PATIENCE};
 use runtime_mcp::client::{self, TASK_STATUS};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +21,7 @@ use twinway_proto::{
     sse::Decoder,
 };
 
-use super::session::Session;
+use super::{session::Session, sse_reply::unreadable};
 use crate::{
     exchange::{Content, Endpoint, content, next_data, refused_by},
     site::Site,
@@ -57,8 +57,7 @@ impl Asking {
 
     /// Whom a question is for that does not come on the stream of its call.
     fn asked_by(&self, question: &Question) -> Option<Caller> {
-        let (needed, task) = (question.needs()?, client::related_task(text(&question.params)));
-        self.only(|caller| caller.wants().requests.has(needed) && caller.is_about(task.as_deref()))
+        self.only(|caller| question.is_for(caller))
     }
 
     /// Whom a notification is for that does not come on the stream of its call.
@@ -115,6 +114,12 @@ impl Question {
         client::needs(&self.method, text(&self.params))
     }
 
+    /// Whether it may be asked of the client of this call: it takes such questions, and if a task asks, it is the one that waits for it.
+    pub(super) fn is_for(&self, caller: &Caller) -> bool {
+        let task = client::related_task(text(&self.params));
+        self.needs().is_some_and(|needed| caller.wants().requests.has(needed)) && caller.is_about(task.as_deref())
+    }
+
     /// Asks the client and sends its answer to the server.
     ///
     /// # Errors
@@ -164,15 +169,15 @@ pub(super) async fn hear(site: Arc<Site>, session: Arc<Session>, given_up: Cance
         let mut decoder = Decoder::new(endpoint.answer_bytes_max);
         let mut questions = FuturesUnordered::new();
         loop {
-            while let Ok(Some(event)) = decoder.next_event() {
+            while let Some(event) = decoder.next_event().map_err(unreadable)? {
                 let Some(session) = session.upgrade() else { return Ok(()) };
                 let request = match envelope::parse(&event.data) {
                     Ok(Message::Request(request)) => request,
                     Ok(Message::Notification(notification)) => {
                         site.heard(&event.data, &notification);
                         if let Some((caller, params)) = session.asking.meant_by(&event.data, &notification) {
-                            // A client that is gone has dropped its call already, or will.
-                            caller.notify(&notification.method, params).await.ok();
+                            // One that does not take it loses it: others wait behind it on this stream.
+                            caller.notify_within(SHARED_STREAM_PATIENCE, &notification.method, params).await.ok();
                         }
                         continue;
                     }

@@ -154,11 +154,12 @@ impl<'a> SseReply<'a> {
             }
             "notifications/message" => self.caller.wants().logging.wants(client::log_level(&raw)),
             client::ELICITATION_COMPLETE => self.caller.wants().requests.has(Declared::ELICITATION_URL),
-            // Servers tell of tasks on any stream; the entrance knows whether the client has tasks.
-            TASK_STATUS => true,
+            // Servers tell of tasks on any stream.
+            TASK_STATUS => client::task_of(text(&raw)).is_some_and(|task| self.caller.is_about(Some(&task))),
             _ => false,
         };
-        if wanted {
+        let task = client::related_task(text(&raw));
+        if wanted && self.caller.is_about(task.as_deref()) {
             // A client that is gone has dropped this call already, or will.
             self.caller.notify(&notification.method, raw).await.ok();
         }
@@ -168,11 +169,11 @@ impl<'a> SseReply<'a> {
     fn asked(&self, data: &Bytes, request: &Request<'_>) -> Heard<'a> {
         let question = Question::new(data, request);
         let (caller, endpoint) = (self.caller, &self.site.endpoint);
-        match (self.session, question.needs()) {
-            (Some(session), Some(needed)) if caller.wants().requests.has(needed) => {
+        match self.session {
+            Some(session) if question.is_for(caller) => {
                 Heard::Question(Box::pin(question.ask(caller.clone(), endpoint, session)))
             }
-            (session, _) => {
+            session => {
                 refuse(endpoint, session.map(|session| &**session), request);
                 Heard::Nothing
             }
@@ -208,6 +209,11 @@ async fn drain(exchange: &mut Exchange) -> bool {
         }
     }
     false
+}
+
+/// Messages were checked to be UTF-8 as a whole.
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap_or_default()
 }
 
 pub(super) fn unreadable(error: SseError) -> CallError {

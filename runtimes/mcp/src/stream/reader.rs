@@ -1,11 +1,11 @@
 //! Reads a conversation and gives every message to whom it belongs. Waits for nothing but the source, and a moment for a client that is
 //! slower than its server.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
-use runtime_api::{BoxError, Caller, Declared};
+use runtime_api::{BoxError, Caller, Declared, SHARED_STREAM_PATIENCE};
 use twinway_proto::{
     envelope::{self, EnvelopeError, Message, Notification, ParamsIndex, Request},
     json::{self, Fault as JsonFault},
@@ -26,10 +26,6 @@ use crate::{
 
 /// Requests of the other side that are being answered; as many again may wait to be sent. More are refused.
 const ANSWERING_MAX: usize = 16;
-
-/// How long a client that does not take what it is told may hold up the others on this stream: longer than any that reads needs, and once
-/// in a call.
-const PATIENCE: Duration = Duration::from_millis(250);
 
 /// Answers to requests of the other side that are being made.
 type Answering = FuturesUnordered<BoxFuture<'static, Rope>>;
@@ -103,7 +99,7 @@ impl Shared {
             _ => return self.changed(&raw, notification),
         };
         let told = match caller {
-            Some(caller) => caller.notify_within(PATIENCE, method, raw).await.is_ok(),
+            Some(caller) => caller.notify_within(SHARED_STREAM_PATIENCE, method, raw).await.is_ok(),
             None => false,
         };
         if !told {
