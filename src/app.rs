@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use crate::{
     catalog::{self, Catalog, Pins, PinsError},
-    config::{self, Config, EraChoice, Kind, Share, TransportChoice, Trust},
+    config::{self, Config, EraChoice, Kind, SessionChoice, Share, TransportChoice, Trust},
     layers::{self, Cache},
     mcp::{Binding, SealError, Server},
     peers::Peers,
@@ -462,6 +462,10 @@ fn upstream(config: &config::Upstream, url: &config::HttpUrl) -> Result<Upstream
     upstream.list_timeout = config.list_timeout;
     upstream.refresh = config.refresh;
     upstream.concurrency = config.concurrency.get();
+    upstream.sessions = match config.sessions {
+        SessionChoice::Shared => runtime_http::SessionChoice::Shared,
+        SessionChoice::Call => runtime_http::SessionChoice::Call,
+    };
     Ok(upstream)
 }
 

@@ -208,6 +208,8 @@ struct PublicName {
     public: Arc<str>,
     /// See [`Entry::full`].
     full: Option<Arc<str>>,
+    /// Its name in the merged view, by which rules know it.
+    ruled: Arc<str>,
 }
 
 /// A runtime as the catalogue needs it.
@@ -396,10 +398,19 @@ impl Builder {
         let there: HashSet<_> = offered.iter().map(|offer| (&offer.runtime, &offer.target.target)).collect();
         self.route_metrics.retain(|(runtime, target, _), _| there.contains(&(runtime, target)));
         let (mut sources, mut task_sources) = (Vec::new(), Vec::new());
-        for offer in &offered {
+        let mut tool_names = Some(self.names(Kind::Tool, &offered));
+        let merged_names: HashMap<_, _> = tool_names
+            .iter()
+            .flat_map(|(names, _)| names)
+            .map(|named| ((named.target, named.item), Arc::clone(&named.public)))
+            .collect();
+        for (target_place, offer) in offered.iter().enumerate() {
             let source = Capabilities::of(&offer.target).resources.then(|| self.source(offer));
             let of_tasks = self.task_source(offer);
-            let view = self.alone(offer, source.iter().cloned().collect()).with_tasks(of_tasks.iter().cloned().collect());
+            // Rules know a tool by its name in the merged view, wherever it is called.
+            let ruled = |item: usize| merged_names.get(&(target_place, item)).cloned();
+            let view = self.alone(offer, source.iter().cloned().collect(), ruled);
+            let view = view.with_tasks(of_tasks.iter().cloned().collect());
             snapshot.alone.insert(offer.target.target.0.clone(), view);
             sources.extend(source);
             task_sources.extend(of_tasks);
@@ -409,7 +420,10 @@ impl Builder {
         // Models do what they are told here: only whose word counts may say anything.
         let trusted = targets.iter().filter(|target| self.manner(&target.target).trust == Trust::Hints);
         let instructions = instructions::of_several(trusted.map(|target| &**target));
-        let entries = |kind| self.merge(kind, &offered, &mut refused, &mut quarantined);
+        let entries = |kind| {
+            let names = tool_names.take_if(|_| kind == Kind::Tool).unwrap_or_else(|| self.names(kind, &offered));
+            self.merge(kind, names, &offered, (&mut refused, &mut quarantined))
+        };
         let merged = View::new(entries, sources, TargetState::Ready, targets).without(&quarantined);
         snapshot.merged = merged.with_tasks(task_sources).with_instructions(instructions);
         snapshot.targets = offered.iter().map(|offer| (offer.runtime.clone(), offer.target.clone())).collect();
@@ -484,7 +498,7 @@ impl Builder {
     }
 
     /// One target without prefixes.
-    fn alone(&mut self, offer: &Offered, sources: Vec<Arc<Entry>>) -> View {
+    fn alone(&mut self, offer: &Offered, sources: Vec<Arc<Entry>>, ruled: impl Fn(usize) -> Option<Arc<str>>) -> View {
         let target = &offer.target;
         let mut quarantined = Vec::new();
         let entries = |kind| {
@@ -492,7 +506,7 @@ impl Builder {
             for (place, item) in offer.items.of(kind).iter().enumerate() {
                 match offer.quarantined(kind, place, &item.name) {
                     Some(tool) => quarantined.push(Arc::new(tool)),
-                    None => entries.push(self.entry(kind, item.name.clone(), (offer, place))),
+                    None => entries.push(self.entry(kind, item.name.clone(), (offer, place), ruled(place))),
                 }
             }
             entries
@@ -505,14 +519,14 @@ impl Builder {
     fn merge(
         &mut self,
         kind: Kind,
+        (mut names, shadowed): (Vec<Named>, Vec<Refused>),
         offered: &[Offered],
-        refused: &mut Vec<Refused>,
-        quarantined: &mut Vec<Arc<Quarantined>>,
+        (refused, quarantined): (&mut Vec<Refused>, &mut Vec<Arc<Quarantined>>),
     ) -> Vec<Arc<Entry>> {
-        let (mut names, shadowed) = names::assign(offered, kind, |target| self.manner(target).prefix, &self.separator);
         refused.extend(shadowed);
         if kind != Kind::Tool {
-            return names.into_iter().map(|named| self.entry(kind, named.public, (&offered[named.target], named.item))).collect();
+            let entry = |named: Named| self.entry(kind, named.public, (&offered[named.target], named.item), None);
+            return names.into_iter().map(entry).collect();
         }
         // They have their names already, so that nobody else gets one of these meanwhile.
         names.retain(|named| {
@@ -528,18 +542,25 @@ impl Builder {
             let parts: Vec<_> = group.parts.iter().map(|part| (&offered[part.target], part.item)).collect();
             // What a rule makes has the name that the rule gives.
             let full = group.parts[0].full.clone().filter(|_| !group.made);
-            self.tool(PublicName { public: group.public, full }, &parts, group.made)
+            let ruled = Arc::clone(&group.public);
+            self.tool(PublicName { public: group.public, full, ruled }, &parts, group.made)
         });
         entries.collect()
     }
 
-    /// An item of one target under that name.
-    fn entry(&mut self, kind: Kind, public: Arc<str>, part: (&Offered, usize)) -> Arc<Entry> {
+    /// The names of all items of a kind in the merged view.
+    fn names(&self, kind: Kind, offered: &[Offered]) -> (Vec<Named>, Vec<Refused>) {
+        names::assign(offered, kind, |target| self.manner(target).prefix, &self.separator)
+    }
+
+    /// An item of one target under that name; a tool by the name that rules know it by, if that is another.
+    fn entry(&mut self, kind: Kind, public: Arc<str>, part: (&Offered, usize), ruled: Option<Arc<str>>) -> Arc<Entry> {
         let (offer, place) = part;
         if kind == Kind::Tool {
             let own = &offer.given(place).name;
             let full = (*own != public).then(|| Arc::clone(own));
-            return self.tool(PublicName { public, full }, &[part], false);
+            let ruled = ruled.unwrap_or_else(|| Arc::clone(&public));
+            return self.tool(PublicName { public, full, ruled }, &[part], false);
         }
         let item = &offer.items.of(kind)[place];
         let definition = definition::rename(&item.definition, kind, &item.name, &public);
@@ -601,16 +622,16 @@ impl Builder {
 
     /// A tool out of these parts: each an offer, and the place of the tool in it. The first one's definition is shown.
     fn tool(&mut self, name: PublicName, parts: &[(&Offered, usize)], made: bool) -> Arc<Entry> {
-        let PublicName { public, full } = name;
+        let PublicName { public, full, ruled } = name;
         let first = parts[0].0.items.tools[parts[0].1].clone();
         let trusted = parts.iter().all(|(offer, _)| self.manner(&offer.target.target).trust == Trust::Hints);
         let trust = if trusted { Trust::Hints } else { Trust::None };
         let metadata = match made {
-            true => self.metadata.of_made(&public, &first.definition, trust),
-            false => self.metadata.of(&public, &first.definition, trust),
+            true => self.metadata.of_made(&ruled, &first.definition, trust),
+            false => self.metadata.of(&ruled, &first.definition, trust),
         };
         let runtimes: Vec<_> = parts.iter().map(|(offer, _)| offer.runtime.as_str()).collect();
-        let route = router::choose(&public, &metadata, &runtimes, &self.routing);
+        let route = router::choose(&ruled, &metadata, &runtimes, &self.routing);
         let decisions = route.as_ref().ok().map(|route| self.metrics.route_decisions(route.reason.as_str()));
         let several = parts.len() > 1;
         let candidates = parts

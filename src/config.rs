@@ -52,7 +52,7 @@ pub use routing::Routing;
 pub use schema::schema;
 pub use secret::{HeaderText, Secret};
 pub use tool::{Pattern, RuntimeChoice, ToolRule};
-pub use upstream::{EraChoice, Kind, Prefix, Share, TransportChoice, Trust, Upstream};
+pub use upstream::{EraChoice, Kind, Prefix, SessionChoice, Share, TransportChoice, Trust, Upstream};
 
 pub(crate) use error::Invalid;
 

@@ -1,6 +1,8 @@
 //! `quarantine`: which tools wait for somebody to accept their definition, what it is and what was accepted before. And how one
 //! is accepted.
 
+use std::sync::Arc;
+
 use runtime_api::Principal;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -57,7 +59,7 @@ struct Accepted<'s> {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wish {
-    /// Its name in the merged view.
+    /// Its name in the merged view, or its own.
     tool: String,
     /// What they have seen.
     digest: String,
@@ -73,7 +75,9 @@ struct Done<'s> {
 pub(super) fn document<'s>(snapshot: &'s Snapshot, query: &Query) -> Result<Document<'s>, AdminError> {
     super::view(snapshot, query)?;
     let of_view = |tool: &Quarantined| query.view.is_empty() || query.view == *tool.target.as_str();
-    let wanted = |tool: &Quarantined| of_view(tool) && query.tool.as_ref().is_none_or(|name| **name == *tool.public);
+    let only = query.tool.as_deref().map(|name| named(&snapshot.quarantined, name));
+    let is_only = |tool: &Quarantined| only.is_none_or(|only| only.is_some_and(|only| std::ptr::eq(&**only, tool)));
+    let wanted = |tool: &Quarantined| of_view(tool) && is_only(tool);
     let is_behind = |tool: &Quarantined| query.after.as_deref().is_none_or(|after| *tool.public > *after);
     let mut all = snapshot.quarantined.iter().map(|tool| &**tool).filter(|tool| wanted(tool) && is_behind(tool));
     let page: Vec<_> = all.by_ref().take(query.limit(LIMIT_DEFAULT, LIMIT_MAX)).collect();
@@ -106,6 +110,13 @@ fn raw(definition: &[u8]) -> Option<&RawValue> {
     serde_json::from_slice(definition).ok()
 }
 
+/// The tool of that name, be it the one that it would have or, where no other has it, its own at its target.
+fn named<'t>(tools: &'t [Arc<Quarantined>], name: &str) -> Option<&'t Arc<Quarantined>> {
+    let mut own = tools.iter().filter(|tool| *tool.tool == *name);
+    let only = own.next().filter(|_| own.next().is_none());
+    tools.iter().find(|tool| *tool.public == *name).or(only)
+}
+
 /// Accepts the definition that the body names, if the tool still has it. Answers with what was accepted.
 ///
 /// # Errors
@@ -113,7 +124,7 @@ fn raw(definition: &[u8]) -> Option<&RawValue> {
 pub async fn accept(catalog: &Catalog, principal: &Principal, body: &[u8]) -> Result<Vec<u8>, AdminError> {
     let wish: Wish = serde_json::from_slice(body).map_err(|error| AdminError::Body(error.to_string()))?;
     let seen: Fingerprint = wish.digest.parse().map_err(AdminError::Body)?;
-    let found = catalog.load().quarantined.iter().find(|tool| *tool.public == *wish.tool).cloned();
+    let found = named(&catalog.load().quarantined, &wish.tool).cloned();
     let tool = found.ok_or(AdminError::NotQuarantined(wish.tool))?;
     if tool.fingerprint != seen {
         return Err(AdminError::Stale { tool: tool.public.to_string(), present: tool.fingerprint });

@@ -74,6 +74,8 @@ pub(super) struct ToolResult {
     /// A few servers answer with this alone.
     structured_content: Option<Value>,
     pub(super) is_error: bool,
+    /// `input_required` when the tool asks for more.
+    result_type: Option<String>,
     #[serde(rename = "_meta")]
     meta: Map<String, Value>,
 }
@@ -198,6 +200,11 @@ impl Call {
             if let Some(explanation) = result.explanation().filter(|_| self.explain) {
                 output.raw_line(&format!("  {explanation}"))?;
             }
+        }
+        if result.result_type.as_deref() == Some("input_required") {
+            return Err(Failure::failed(
+                "the tool asks for more before it runs, and nobody can be asked from here; use an MCP client",
+            ));
         }
         if result.is_error { Err(Failure::ToolError) } else { Ok(()) }
     }

@@ -34,6 +34,9 @@ pub struct Upstream {
     /// What carries the messages of MCP; for `kind = "mcp"`.
     #[serde(default)]
     pub transport: TransportChoice,
+    /// Who shares a session at it, over Streamable HTTP; for `kind = "mcp"`.
+    #[serde(default)]
+    pub sessions: SessionChoice,
     /// Sent as `Authorization: Bearer …`.
     #[serde(default)]
     pub bearer: Option<Secret>,
@@ -111,6 +114,7 @@ impl Upstream {
             pin: PinMode::default(),
             era: EraChoice::default(),
             transport: TransportChoice::default(),
+            sessions: SessionChoice::default(),
             bearer: None,
             headers: BTreeMap::new(),
             connect_timeout: default::connect_timeout(),
@@ -247,6 +251,17 @@ pub enum EraChoice {
     Legacy,
     /// Revision 2026-07-28 only.
     Modern,
+}
+
+/// Who shares a session at a server of MCP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionChoice {
+    /// All calls of a client by token whose programs take the same. A warm call costs no other message.
+    #[default]
+    Shared,
+    /// Nobody: each call has a session of its own, for servers that remember there what a client said.
+    Call,
 }
 
 /// What carries the messages of MCP to a target that is reached over HTTP.

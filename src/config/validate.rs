@@ -15,8 +15,8 @@ use runtime_mcpp::{
 };
 
 use super::{
-    Config, Environment, EraChoice, HeaderText, Http, Invalid, Kind, Name, Peer, PinMode, RuntimeChoice, Secret, ToolRule,
-    TransportChoice, Upstream,
+    Config, Environment, EraChoice, HeaderText, Http, Invalid, Kind, Name, Peer, PinMode, RuntimeChoice, Secret, SessionChoice,
+    ToolRule, TransportChoice, Upstream,
 };
 use crate::{
     catalog::{NAME_BYTES_MAX, Pins, PinsError},
@@ -463,6 +463,9 @@ impl Upstream {
         }
         if self.kind != Kind::Mcp && self.transport != TransportChoice::default() {
             return wrong("transport", format!("`transport` is for `kind = \"mcp\"`, and this upstream is `kind = \"{kind}\"`"));
+        }
+        if self.sessions == SessionChoice::Call && (self.kind != Kind::Mcp || self.transport == TransportChoice::Sse) {
+            return wrong("sessions", "`sessions` is for MCP over Streamable HTTP".to_owned());
         }
         if self.era == EraChoice::Modern && self.transport == TransportChoice::Sse {
             return wrong("transport", "over HTTP+SSE nobody speaks the modern era".to_owned());

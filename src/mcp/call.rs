@@ -112,14 +112,13 @@ impl Server {
             let Some(view) = snapshot.view(inbound.view) else {
                 return Err(Box::new(unknown_view(request.id, inbound.view)));
             };
-            place.look_up(view, &name).ok_or_else(|| place.withheld(view, &name, &inbound.scope))
+            place.look_up(view, &name).ok_or_else(|| {
+                Box::new(match place.withheld(view, &name, &inbound.scope) {
+                    Some(withheld) => Answer::Message(answer::failed(request.id, &withheld, spoken.era())),
+                    None => place.missing(view, &inbound.scope, (request.id, &name), spoken.era()),
+                })
+            })?
         };
-        let named = named.map_err(|withheld| {
-            Box::new(match withheld {
-                Some(withheld) => Answer::Message(answer::failed(request.id, &withheld, spoken.era())),
-                None => place.missing(request.id, &name, spoken.era()),
-            })
-        })?;
         if !inbound.scope.allows(&named.entry) {
             return Err(Box::new(answer::denied(request.id, &name)));
         }

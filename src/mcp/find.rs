@@ -3,7 +3,7 @@
 use std::{borrow::Cow, ops::Range, sync::Arc};
 
 use bytes::Bytes;
-use runtime_api::{CallError, Era, ErrorCode, Kind, Method};
+use runtime_api::{CallError, Era, ErrorCode, Kind, Method, TargetOffers, TargetState};
 use twinway_proto::{
     envelope::{self, ParamsIndex},
     json::{self, members},
@@ -96,14 +96,30 @@ impl Place {
     }
 
     /// The answer to a request for something that is not there.
-    pub(super) fn missing(&self, id: &str, name: &str, era: Era) -> Answer {
-        let message = self.nothing(name);
+    pub(super) fn missing(&self, view: &View, scope: &Scope<'_>, (id, name): (&str, &str), era: Era) -> Answer {
+        // Whoever sees a part of the view only does not learn who else is there.
+        let absent = if scope.is_everything() { absent(view, name) } else { String::new() };
+        let message = format!("{}{absent}", self.nothing(name));
         if self.kind != Kind::Resource {
-            return answer::error(200, Some(id), -32602, &message, None);
+            let data = br#"{"code":"unknown_name","origin":"caller","delivery":"not_sent"}"#;
+            return answer::error(200, Some(id), -32602, &message, Some(data));
         }
         let error = envelope::error_object(no_resource(era), &message, Some(&uri_data(name)));
         Answer::Message(Outgoing::new(200, envelope::failure(Some(id), error)))
     }
+}
+
+/// Why something may be missing whose name begins with that of a target: the target is not there.
+fn absent(view: &View, name: &str) -> String {
+    let away = |target: &&Arc<TargetOffers>| {
+        let rest = name.strip_prefix(target.target.as_str());
+        rest.is_some_and(|rest| rest.starts_with(|c: char| !c.is_alphanumeric())) && target.state != TargetState::Ready
+    };
+    let target = view.targets().iter().find(away);
+    target.map_or_else(String::new, |target| {
+        let reason = target.state.reason().unwrap_or("it has not answered yet");
+        format!("; its server `{}` is not there: {reason}", target.target)
+    })
 }
 
 /// What is said of a call of a quarantined tool. Whoever sees a part of the view only learns no more than of a tool that does

@@ -75,6 +75,7 @@ struct Asked<'a> {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Find {
+    #[serde(default)]
     query: String,
     category: Option<String>,
     limit: Option<usize>,

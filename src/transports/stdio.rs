@@ -1,6 +1,8 @@
 //! Standard input and output as a way in, for desktop clients that start a gateway for themselves: one message a line (2025-11-25
 //! and 2026-07-28, transports).
 
+use std::time::Duration;
+
 use futures_util::future::BoxFuture;
 use runtime_api::{PartError, Transport};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
@@ -9,7 +11,11 @@ use tracing::{debug, info};
 use twinway_proto::rope::Rope;
 
 use super::{auth::Known, duplex::Duplex};
-use crate::{app::SETTLE, config, mcp::Server};
+use crate::{config, mcp::Server};
+
+/// How long the first message waits for servers that are still starting. A program that has to be fetched takes seconds; desktop clients
+/// wait for a minute.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Serves the one client at the other end of standard input.
 #[derive(Debug)]
@@ -85,7 +91,7 @@ impl Transport for Stdio {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
-                () = self.server.catalog().settled(SETTLE) => {}
+                () = self.server.catalog().settled(PATIENCE) => {}
             }
             self.converse(tokio::io::stdin(), tokio::io::stdout(), stop).await;
             info!("the client has gone");

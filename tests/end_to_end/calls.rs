@@ -295,3 +295,24 @@ async fn a_tool_that_nobody_offers_and_parameters_that_are_none_are_refused() {
     }
     assert_eq!(upstream.calls().len(), 0);
 }
+
+#[tokio::test]
+async fn an_upstream_that_remembers_what_it_was_told_has_a_session_for_each_call() {
+    let upstream = Scripted::start(Script::new(Serves::Legacy).tool("echo", Act::Echo)).await;
+    let gateway = Gateway::start(Setup::new().upstream_with("up", upstream.url(), "sessions = \"call\"")).await;
+    gateway.target_is("up", "ready").await;
+
+    for client in [gateway.legacy().await, gateway.modern(), gateway.modern()] {
+        assert_eq!(client.call("up.echo", r#"{"n":1}"#).await.result()["structuredContent"]["n"], 1);
+    }
+
+    let sessions: Vec<_> = upstream.calls().iter().map(|call| call.header("mcp-session-id").to_owned()).collect();
+    let different: std::collections::HashSet<_> = sessions.iter().collect();
+    assert_eq!(different.len(), 3, "{sessions:?}");
+    for session in &sessions {
+        // Without a body: nobody listens in these sessions, so it is the end of one.
+        upstream
+            .wait_for("a session to be ended", |seen| seen.method.is_empty() && seen.header("mcp-session-id") == session)
+            .await;
+    }
+}

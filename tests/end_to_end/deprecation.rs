@@ -28,6 +28,8 @@ async fn the_list_says_so_in_the_description_and_nowhere_else() {
     let old = r#"{"name":"up.old","description":"[deprecated: use up.new] Adds.","inputSchema":{"type":"object","x":1e400}}"#;
     assert!(text.contains(old), "{text}");
     assert!(text.contains(r#"{"name":"up.new","description":"Adds.","inputSchema":{"type":"object"}}"#), "{text}");
+    let own = gateway.modern().at("up").ask("tools/list").send().await.text();
+    assert!(own.contains("[deprecated: use up.new] Adds."), "rules know it by its name in the merged view: {own}");
 }
 
 #[tokio::test]

@@ -170,7 +170,7 @@ async fn arguments_that_cannot_be_taken_are_explained_to_the_model() {
     let upstream = farm().await;
     let gateway = gateway(&upstream, Setup::new()).await;
     let cases = [
-        ("find_tools", "{}", "find_tools: missing field `query`"),
+        ("find_tools", r#"{"query":7}"#, "find_tools: invalid type: integer `7`, expected a string"),
         ("find_tools", r#"{"query":"x","limit":51}"#, "find_tools: limit is not between 1 and 50"),
         ("describe_tools", r#"{"names":[]}"#, "describe_tools: names are not between 1 and 20"),
         (

@@ -27,4 +27,4 @@ pub use control::{HttpControl, Plan};
 pub use openapi::{OpenApi, OperationRule, document_address};
 pub use pool::enter_worker;
 pub use runtime::{HttpRuntime, SetupError};
-pub use settings::{EraChoice, Kind, TransportChoice, Upstream};
+pub use settings::{EraChoice, Kind, SessionChoice, TransportChoice, Upstream};

@@ -48,7 +48,7 @@ use self::{
 use crate::{
     exchange::{Content, content, refused_by},
     h1::{Exchange, RequestHead},
-    settings::{EraChoice, TransportChoice},
+    settings::{EraChoice, SessionChoice, TransportChoice},
     site::{Site, add_trace},
 };
 
@@ -208,6 +208,9 @@ impl McpServer {
 
     /// A session that expired is opened anew and the call repeated once: the upstream refused it unseen.
     async fn call_legacy(&self, call: &Call) -> Result<Incoming, CallError> {
+        if self.site.settings.sessions == SessionChoice::Call {
+            return Box::pin(self.call_alone(call)).await.map_err(AskError::finally);
+        }
         match self.call_in_session(call).await {
             Err(AskError::Expired) => {}
             Err(AskError::Failed(error)) => return Err(error),
@@ -220,23 +223,35 @@ impl McpServer {
     async fn call_in_session(&self, call: &Call) -> Result<Incoming, AskError> {
         let owner = Owner::of(call);
         let session = self.session(&owner).await?;
+        let answered = self.call_in(&session, call).await;
+        if matches!(answered, Err(AskError::Expired)) {
+            self.sessions.forget(&owner, &session);
+        }
+        answered
+    }
+
+    /// A call in a session that nobody else uses, before or after it.
+    async fn call_alone(&self, call: &Call) -> Result<Incoming, AskError> {
+        let session = self.open_for(&Owner::of(call)).await?;
+        let _ends = EndsWithCall { site: &self.site, session: &session };
+        self.call_in(&session, call).await
+    }
+
+    async fn call_in(&self, session: &Arc<Session>, call: &Call) -> Result<Incoming, AskError> {
         if let Logging::From(level) = call.caller.wants().logging {
             // Once for a session that others have not set so already.
-            Box::pin(self.set_log_level(&session, level)).await?;
+            Box::pin(self.set_log_level(session, level)).await?;
         }
         let id = self.next_id();
         let params = outgoing::params(call, self.hop(call, Era::Legacy, id))?;
         let mut head = session.head.begin();
         add_trace(&call.trace, &mut head);
         let _out = session.asking.enter(id, &call.caller);
-        let withdraw = Withdraw { server: self, session: &session, id, armed: true };
+        let withdraw = Withdraw { server: self, session, id, armed: true };
         let ask =
-            Ask { id, method: call.method.as_str(), params: Some(params), head, caller: &call.caller, session: Some(&session) };
+            Ask { id, method: call.method.as_str(), params: Some(params), head, caller: &call.caller, session: Some(session) };
         let answered = self.ask(ask).await;
         withdraw.disarm();
-        if matches!(answered, Err(AskError::Expired)) {
-            self.sessions.forget(&owner, &session);
-        }
         answered
     }
 
@@ -396,6 +411,22 @@ fn modern_head(site: &Site, method: &str) -> RequestHead {
     head.add(&MCP_PROTOCOL_VERSION, &HeaderValue::from_static(revision::MODERN));
     head.add(&MCP_METHOD, &encode_value(method));
     head
+}
+
+/// Ends a session with the only call in it, also one that is dropped.
+struct EndsWithCall<'a> {
+    site: &'a Arc<Site>,
+    session: &'a Arc<Session>,
+}
+
+impl Drop for EndsWithCall<'_> {
+    fn drop(&mut self) {
+        if tokio::runtime::Handle::try_current().is_err() {
+            return;
+        }
+        let (site, session) = (Arc::clone(self.site), Arc::clone(self.session));
+        self.site.endpoint.background.spawn(async move { look::end_session(&site, &session).await });
+    }
 }
 
 /// Tells a legacy upstream that nobody waits any more, if the call is dropped before its answer.

@@ -33,6 +33,8 @@ pub struct Upstream {
     pub concurrency: usize,
     /// Largest answer in bytes.
     pub answer_bytes_max: usize,
+    /// Who shares a session of its, where it has sessions over Streamable HTTP.
+    pub sessions: SessionChoice,
 }
 
 impl Upstream {
@@ -53,6 +55,7 @@ impl Upstream {
             concurrency: 256,
             // As large as what the entrance takes.
             answer_bytes_max: 16 * 1024 * 1024,
+            sessions: SessionChoice::default(),
         }
     }
 }
@@ -90,6 +93,16 @@ pub enum EraChoice {
     Legacy,
     /// Revision 2026-07-28 only.
     Modern,
+}
+
+/// Who shares a session at a server of MCP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SessionChoice {
+    /// All calls of a principal whose clients take the same.
+    #[default]
+    Shared,
+    /// Nobody: each call has one of its own, which ends with it. For servers that remember in a session what a client said.
+    Call,
 }
 
 /// What may carry the messages to a server of MCP.

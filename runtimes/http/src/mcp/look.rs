@@ -31,6 +31,7 @@ use crate::{
     exchange::{Content, content, refused, refused_by},
     h1::Exchange,
     settings::{EraChoice, TransportChoice},
+    site::Site,
     target::Found,
 };
 
@@ -194,23 +195,22 @@ impl McpServer {
     /// Ends the sessions that nobody used lately, or all.
     pub(crate) async fn end_sessions(&self, all: bool) {
         let sessions = self.sessions.take_idle(all);
-        join_all(sessions.iter().map(|session| self.end_session(session))).await;
+        join_all(sessions.iter().map(|session| end_session(&self.site, session))).await;
         self.old.end_streams(all);
     }
+}
 
-    /// DELETE, as far as the upstream takes it (405 is allowed). One second is enough for a courtesy.
-    async fn end_session(&self, session: &Session) {
-        if !session.has_id() {
-            return;
-        }
-        let endpoint = &self.site.endpoint;
-        let ending = async {
-            let exchange = endpoint.send(&Method::DELETE, &session.headers, Rope::default()).await?;
-            endpoint.body(exchange).await
-        };
-        let ended = tokio::time::timeout(Duration::from_secs(1), ending).await;
-        debug!(target_name = %self.site.settings.target, ended = matches!(ended, Ok(Ok(_))), "ended a session upstream");
+/// DELETE, as far as the upstream takes it (405 is allowed). One second is enough for a courtesy.
+pub(super) async fn end_session(site: &Site, session: &Session) {
+    if !session.has_id() {
+        return;
     }
+    let ending = async {
+        let exchange = site.endpoint.send(&Method::DELETE, &session.headers, Rope::default()).await?;
+        site.endpoint.body(exchange).await
+    };
+    let ended = tokio::time::timeout(Duration::from_secs(1), ending).await;
+    debug!(target_name = %site.settings.target, ended = matches!(ended, Ok(Ok(_))), "ended a session upstream");
 }
 
 fn has_no_method(error: &CallError) -> bool {
