@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Act, CELLS, Era, Gateway, Mcp, Script, Scripted, Seen, Serves, Setup, python_server, skip};
+use crate::support::{Act, CELLS, Era, Gateway, Mcp, Script, Scripted, Seen, Serves, Setup, closed_port, python_server, skip};
 
 async fn behind(script: Script) -> (Gateway, Scripted) {
     let upstream = Scripted::start(script).await;
@@ -314,5 +314,24 @@ async fn an_upstream_that_remembers_what_it_was_told_has_a_session_for_each_call
         upstream
             .wait_for("a session to be ended", |seen| seen.method.is_empty() && seen.header("mcp-session-id") == session)
             .await;
+    }
+}
+
+#[tokio::test]
+async fn a_tool_of_a_server_that_never_came_is_refused_with_that_server_s_name_and_reason() {
+    let upstream = Scripted::start(Script::new(Serves::Both).tool("echo", Act::Echo)).await;
+    let setup = Setup::new().upstream("up", upstream.url()).upstream("dead", closed_port().await);
+    let gateway = Gateway::start(setup).await;
+    gateway.target_is("dead", "failed").await;
+
+    for era in [Era::Modern, Era::Legacy] {
+        let client = gateway.client(era).await;
+
+        let away = client.call("dead.echo", "{}").await.text();
+        assert!(away.contains("its server `dead` is not there: "), "{era:?}: {away}");
+        for (name, why) in [("up.nothing", "its server is there"), ("deadly", "a name that only begins so is of no server")] {
+            let unknown = client.call(name, "{}").await.text();
+            assert!(unknown.contains(&format!("`{name}`")) && !unknown.contains("is not there"), "{era:?}, {why}: {unknown}");
+        }
     }
 }
