@@ -245,6 +245,14 @@ fn every_bad_configuration_has_one_message_with_its_place() {
             "[http]\nlisten = \"0.0.0.0:8080\"",
             "2:10: 0.0.0.0:8080 can be reached from other machines, so it needs a `[[http.client]]`, or `allow_anonymous = true`",
         ),
+        (
+            "[[upstream]]\nname = \"me\"\nurl = \"http://127.0.0.1:8080/mcp\"",
+            "3:7: this is where the gateway itself listens (`http.listen` is 127.0.0.1:8080)",
+        ),
+        (
+            "[http]\nlisten = \"[::]:80\"\nallow_anonymous = true\n[[upstream]]\nname = \"me\"\nurl = \"http://localhost/mcp/one\"",
+            "6:7: this is where the gateway itself listens (`http.listen` is [::]:80)",
+        ),
         ("[http]\njson_depth_max = 129", "2:18: `http.json_depth_max`: 129 is not within 1 to 128"),
         (
             "[http]\nseparator = \" \"",

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     io::ErrorKind,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::Path,
     time::{Duration, SystemTime},
 };
@@ -13,6 +13,7 @@ use runtime_mcpp::{
     config::{AuthorityMode, ConfigError},
     identity::IdentityError,
 };
+use url::{Host, Url};
 
 use super::{
     Config, Environment, EraChoice, HeaderText, Http, Invalid, Kind, Name, Peer, PinMode, RuntimeChoice, Secret, SessionChoice,
@@ -112,6 +113,7 @@ impl Config {
             self.validate_budgets(),
             self.validate_p2p(),
             self.validate_candidates(),
+            self.validate_not_itself(),
             self.validate_pins(),
             bounded("admission.default_timeout", self.admission.default_timeout),
         ];
@@ -141,6 +143,18 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// A gateway that is its own upstream would list its tools again with each look, under longer names, without end.
+    fn validate_not_itself(&self) -> Result<(), Invalid> {
+        let is_here = |upstream: &Upstream| upstream.url.as_ref().is_some_and(|url| leads_to(url.as_url(), self.http.listen));
+        match self.upstream.iter().position(is_here) {
+            Some(index) => Err(Invalid::new(
+                format!("upstream.{index}.url"),
+                format!("this is where the gateway itself listens (`http.listen` is {})", self.http.listen),
+            )),
+            None => Ok(()),
+        }
     }
 
     /// A file of pins that does not exist yet is made when it is needed; one that exists must be usable.
@@ -230,6 +244,20 @@ impl Config {
         }
         usable_key(&p2p.key_file)
     }
+}
+
+/// Whether a url leads to this address, as far as its text says. Port 0 is chosen later, so no url has it.
+fn leads_to(url: &Url, listen: SocketAddr) -> bool {
+    let ip = match url.host() {
+        Some(Host::Ipv4(ip)) => IpAddr::V4(ip),
+        Some(Host::Ipv6(ip)) => IpAddr::V6(ip),
+        // One of them; the listener has either this one or all of them.
+        Some(Host::Domain("localhost")) if listen.ip().is_loopback() => listen.ip(),
+        Some(Host::Domain("localhost")) => Ipv4Addr::LOCALHOST.into(),
+        _ => return false,
+    };
+    let reaches = ip == listen.ip() || listen.ip().is_unspecified() && ip.is_loopback();
+    reaches && url.port_or_known_default() == Some(listen.port())
 }
 
 /// With `open-loopback` whoever connects may call everything, so nobody else may be able to connect.
