@@ -44,7 +44,7 @@ async fn servers_of_either_era_and_one_of_another_make_give_clients_of_either_er
             program("everything", &everything_program()?, ""),
             program("time", &time_program()?, ""),
         ];
-        let gateway = gateway(&tables.concat(), &["legacy", "modern", "everything", "time"]).await;
+        let mut gateway = gateway(&tables.concat(), &["legacy", "modern", "everything", "time"]).await;
         let url = format!("http://{}/mcp", gateway.address);
         for era in ["legacy", "modern"] {
             let commands = ["--url", &url, "--era", era, "--log-level", "info"];
@@ -81,6 +81,7 @@ async fn servers_of_either_era_and_one_of_another_make_give_clients_of_either_er
             let converted = client.call("time.convert_time", noon).await.content();
             assert!(converted.contains("T21:00:00+09:00"), "{converted}");
         }
+        gateway.ends().await;
         Ok::<_, String>(())
     };
     if let Err(reason) = test.await {
@@ -128,8 +129,7 @@ async fn a_server_sees_only_the_variables_that_are_named_and_is_gone_with_the_ga
         gateway.target_is("up", "ready").await;
 
         let told = about(&gateway.modern(), "up.about").await;
-        gateway.program.terminate();
-        gateway.program.events().await;
+        gateway.ends().await;
 
         // Python adds LC_CTYPE for itself.
         let names: Vec<_> = told["environment"].as_array().unwrap().iter().filter(|name| *name != "LC_CTYPE").collect();
@@ -306,8 +306,7 @@ async fn a_server_that_does_not_want_to_end_goes_with_everything_that_it_started
     gateway.program.logs("ready to stay").await;
     until("both sleepers", || async { (with_word(&number).len() == 2).then_some(()) }).await;
 
-    gateway.program.terminate();
-    gateway.program.events().await;
+    gateway.ends().await;
 
     assert_eq!(with_word(&number), Vec::<u64>::new());
 }

@@ -330,10 +330,12 @@ async fn a_real_client_and_a_real_server_carry_a_task_through_with_a_question_in
         let (_server, url) = everything().await?;
         let [program, arguments @ ..] = &everything_program()?[..] else { panic!("a program") };
         let stdio = format!("[[upstream]]\nname = \"stdio\"\nkind = \"stdio\"\ncommand = {program:?}\nargs = {arguments:?}\n");
-        let gateway = Gateway::start(Setup::new().upstream("http", &url).tables(&stdio)).await;
+        let mut gateway = Gateway::start(Setup::new().upstream("http", &url).tables(&stdio)).await;
         gateway.target_is("http", "ready").await;
         gateway.target_is("stdio", "ready").await;
-        tokio::try_join!(carry_through(&gateway, "http"), carry_through(&gateway, "stdio"))
+        tokio::try_join!(carry_through(&gateway, "http"), carry_through(&gateway, "stdio"))?;
+        gateway.ends().await;
+        Ok::<_, String>(())
     };
     if let Err(reason) = test.await {
         skip("tasks::a_real_client_and_a_real_server_carry_a_task_through_with_a_question_in_the_middle", &reason);

@@ -51,6 +51,12 @@ impl Gateway {
         Self { address, ready, program, folder }
     }
 
+    /// Ends as an operator ends it. Dropped, it is killed: then nobody ends a program of its own that does not mind its input being closed.
+    pub(crate) async fn ends(&mut self) {
+        self.program.terminate();
+        self.program.events().await;
+    }
+
     /// Writes another configuration in the place of the one it reads. The environment stays.
     pub(crate) fn write(&self, text: &str) {
         let file = self.folder.path().join("twinway.toml");
