@@ -5,8 +5,7 @@ use rusqlite::{Connection, Result, params};
 use super::{About, words};
 use crate::catalog::Shelf;
 
-/// Bytes of a description that are indexed: what is said later is about details. With [`LABEL_BYTES_MAX`] it bounds the index to some 4 KB
-/// a tool, were every word of it new; with words as people use them it is 300 bytes.
+/// Bytes of a description that are indexed: what is said later is about details. With [`LABEL_BYTES_MAX`] it bounds the index.
 const DESCRIPTION_BYTES_MAX: usize = 1024;
 
 /// Bytes of a name, a title or a category that are indexed. The specification allows 128 for a name.
