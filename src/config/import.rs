@@ -244,6 +244,18 @@ mod tests {
     }
 
     #[test]
+    fn servers_are_found_where_each_program_has_them() {
+        for (before, after) in [("\"mcpServers\":", ""), ("\"servers\":", ""), ("\"mcp\":{\"servers\":", "}")] {
+            let file = format!(r#"{{{before}{{"one":{{"type":"stdio","command":"npx"}}}}{after}}}"#);
+
+            let imported = import(&file).expect(&file);
+
+            assert_eq!(imported.upstreams, 1, "{file}");
+            assert!(imported.text.contains("name = \"one\"") && imported.text.contains("command = \"npx\""), "{}", imported.text);
+        }
+    }
+
+    #[test]
     fn a_file_without_servers_is_named_as_such() {
         assert!(matches!(import("{}"), Err(ImportError::NoServers)));
         assert!(matches!(import("[mcp]"), Err(ImportError::Json(_))));

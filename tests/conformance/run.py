@@ -182,19 +182,24 @@ def names_of(file: str, leg: Leg) -> dict[str, str]:
 
 def judge(leg: Leg, results: Path) -> Outcome:
     excused = names_of("not-mappable.yml", leg) | names_of("expected-failures.yml", leg)
-    outcome, failed = Outcome(), set()
+    outcome, failed, silent = Outcome(), set(), set()
     for file in sorted(results.rglob("checks.json")):
         scenario = re.sub(r"^(?:server-)?(.+?)-\d{4}-\d\d-\d\dT.*$", r"\1", file.parent.name)
         checks = [check for check in json.loads(file.read_text()) if check["status"] in ("SUCCESS", "FAILURE", "WARNING")]
         bad = {f"{scenario}:{check['id']}" for check in checks if check["status"] != "SUCCESS"}
         outcome.scenarios += 1
-        outcome.scenarios_passed += not bad
+        outcome.scenarios_passed += bool(checks) and not bad
+        silent |= set() if checks else {f"{scenario} (nothing was checked)"}
         outcome.checks += len(checks)
         outcome.checks_passed += len(checks) - sum(check["status"] != "SUCCESS" for check in checks)
         failed |= bad
     outcome.not_mappable = len(failed & set(excused))
     stale = {f"{name} (passes, but is excused)" for name in set(excused) - failed}
-    outcome.stray = tuple(sorted(failed - set(excused)) + sorted(stale))
+    if leg.is_client:
+        ran = {file.parent for file in results.rglob("checks.json")}
+        asked = {scenario: results / f"of-{scenario}" for scenario in CLIENT_SCENARIOS[leg.version]}
+        silent |= {f"{name} (did not run)" for name, folder in asked.items() if not any(one.is_relative_to(folder) for one in ran)}
+    outcome.stray = tuple(sorted(failed - set(excused)) + sorted(stale) + sorted(silent))
     return outcome
 
 

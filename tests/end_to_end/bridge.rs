@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Ask, Gateway, Mcp, Program, Setup, asked_client, asking_server, everything, open, skip};
+use crate::support::{
+    Act, Answer, Ask, Gateway, Mcp, Program, Script, Scripted, Serves, Setup, asked_client, asking_server, everything, open, skip,
+};
 
 /// A gateway before a server that knows no `server/discover`, and one that knows no `initialize`.
 struct Farm {
@@ -212,6 +214,9 @@ async fn a_parked_call_goes_on_once_for_the_same_call_of_the_same_client_and_ask
         assert!(refused(form(&stranger, &retry(state, GRACE)).send().await), "another principal");
         let other = client.tool("roots", "{}").params(&format!(r#""name":"roots"{}"#, retry(state, GRACE)));
         assert!(refused(other.send().await), "another call");
+        let other = format!(r#""name":"form","arguments":{{"x":2}}{}"#, retry(state, GRACE));
+        let other = client.tool("form", "{}").params(&other).declares(r#"{"elicitation":{}}"#);
+        assert!(refused(other.send().await), "other arguments");
         let forged = json!(state.as_str().unwrap().replace(|c: char| c.is_ascii_digit(), "_"));
         assert!(refused(form(&client, &retry(&forged, GRACE)).send().await), "a state that was changed");
         let again = form(&client, &retry(state, r#"{"other":{"action":"accept"}}"#)).send().await.result();
@@ -230,6 +235,30 @@ async fn a_parked_call_goes_on_once_for_the_same_call_of_the_same_client_and_ask
             &reason,
         );
     }
+}
+
+#[tokio::test]
+async fn a_hundred_calls_of_one_principal_wait_for_input_and_those_of_another_have_room_all_the_same() {
+    let upstream = Scripted::start(Script::new(Serves::Legacy).tool("form", Act::Asks)).await;
+    let (alice, bob) = ("a-token-of-sixteen", "b-token-of-sixteen");
+    // Its server is told that nobody can be asked, and goes on waiting.
+    let setup = Setup::new().tables("[[tool]]\nmatch = \"legacy.form\"\ntimeout = \"1s\"");
+    let setup = setup.client("alice", alice).client("bob", bob);
+    let gateway = Gateway::start(setup.upstream_with("legacy", upstream.url(), "concurrency = 200")).await;
+    gateway.target_is("legacy", "ready").await;
+    let client = Mcp::modern(gateway.address).at("legacy").bearer(alice);
+    for place in 1..=100 {
+        let asked = form(&client, "").send().await.text();
+        assert!(asked.contains("input_required"), "{place}: {asked}");
+    }
+
+    let one_more = form(&client, "").send().await.text();
+    let of_another = form(&Mcp::modern(gateway.address).at("legacy").bearer(bob), "").send().await.text();
+
+    assert!(one_more.contains("deadline_exceeded"), "{one_more}");
+    assert_eq!(gateway.metric("twinway_requests_refused_total", &[r#"reason="parked_full""#]).await, 1.0);
+    assert!(of_another.contains("input_required"), "{of_another}");
+    assert_eq!(gateway.metric("twinway_parked_calls", &[]).await, 101.0);
 }
 
 #[tokio::test]

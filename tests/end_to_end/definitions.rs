@@ -50,7 +50,7 @@ async fn a_long_name_is_called_by_its_short_form_and_an_operator_sees_both() {
     let long = "reads_the_temperature_of_every_room_of_the_house_and_says_which_is_warmest";
     let upstream = Scripted::start(Script::new(Serves::Both).tool(long, Act::Echo)).await;
     let gateway = Gateway::start(Setup::new().upstream("up", upstream.url())).await;
-    tools_are(&gateway, &[&gateway.modern().tool_names().await[0]]).await;
+    gateway.target_is("up", "ready").await;
     let short = gateway.modern().tool_names().await.remove(0);
 
     let (_, explained) = tell(&gateway, &["route", "explain", &short]).await;

@@ -28,7 +28,7 @@ async fn held_back(upstream: &Scripted) -> usize {
     let (mut before, mut looks) = (0, 0);
     until("the upstream to be held back", || {
         let taken = upstream.events_taken();
-        looks = if taken == before { looks + 1 } else { 0 };
+        looks = if taken > 0 && taken == before { looks + 1 } else { 0 };
         before = taken;
         std::future::ready((looks == QUIET_LOOKS).then_some(taken))
     })

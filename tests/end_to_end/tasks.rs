@@ -145,17 +145,17 @@ async fn a_task_outlives_the_gateway_that_has_a_key_of_its_own() {
 }
 
 #[tokio::test]
-async fn the_tasks_of_all_servers_are_one_list_and_one_that_is_silent_is_left_out_and_named() {
+async fn the_tasks_of_all_servers_are_one_list_and_one_that_refuses_is_left_out_and_named() {
     let paged =
         |cursor: &str| format!(r#"{{"tasks":[{},{}]{cursor}}}"#, task("t-1", "working", ""), task("t-2", "completed", ""));
     let one = Scripted::start(sessions_script("one").offers(OFFERS_CALLS)).await;
     let many = Script::new(Serves::Legacy).offers(OFFERS_CALLS).tool("slow", Act::Echo);
     let many = Scripted::start(many.answers("tasks/list", &paged(r#","nextCursor":"more \"of\" it""#))).await;
     let none = Scripted::start(Script::new(Serves::Legacy).tool("echo", Act::Echo)).await;
-    let silent = Script::new(Serves::Legacy).offers(OFFERS_CALLS).tool("slow", Act::Echo);
-    let silent = Scripted::start(silent).await;
+    let refusing = Script::new(Serves::Legacy).offers(OFFERS_CALLS).tool("slow", Act::Echo);
+    let refusing = Scripted::start(refusing).await;
     let setup = Setup::new().upstream("one", one.url()).upstream("many", many.url());
-    let gateway = Gateway::start(setup.upstream("none", none.url()).upstream("silent", silent.url())).await;
+    let gateway = Gateway::start(setup.upstream("none", none.url()).upstream("refusing", refusing.url())).await;
     let client = gateway.legacy().await;
 
     let first = client.ask("tasks/list").send().await.result();
@@ -164,7 +164,7 @@ async fn the_tasks_of_all_servers_are_one_list_and_one_that_is_silent_is_left_ou
 
     let ids = |page: &Value| page["tasks"].as_array().unwrap().iter().map(|task| task["taskId"].clone()).collect::<Vec<_>>();
     assert_eq!(ids(&first).len(), 3);
-    assert_eq!(first["_meta"]["twinway/missing"], json!(["silent"]));
+    assert_eq!(first["_meta"]["twinway/missing"], json!(["refusing"]));
     assert_eq!(ids(&next), ids(&first)[1..], "the same task has the same id every time");
     assert_eq!(last(&many, "tasks/list")["params"]["cursor"], "more \"of\" it");
     assert_eq!(one.seen().iter().filter(|seen| seen.method == "tasks/list").count(), 1, "it has no second page");

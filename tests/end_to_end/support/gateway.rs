@@ -128,7 +128,11 @@ impl Gateway {
     /// What it holds at this moment.
     pub(crate) async fn held(&self) -> Held {
         let text = self.get("/metrics").await.text();
-        let gauge = |name| sum(&text, name, &[]);
+        let gauge = |name: &str| {
+            // What is not there would be zero, whatever the gateway holds.
+            assert!(text.contains(&format!("# TYPE {name} ")), "there is no metric {name}");
+            sum(&text, name, &[])
+        };
         Held {
             calls: gauge("twinway_calls_in_flight"),
             parked: gauge("twinway_parked_calls"),

@@ -41,6 +41,8 @@ pub(crate) enum Act {
     /// Reports progress and answers, as events in the text of [`CUT`], which come in two pieces: `at` in its arguments says where the
     /// second begins.
     Cut,
+    /// Asks for a form on the stream of the call, and waits for an answer that never comes.
+    Asks,
     /// Breaks the connection in the middle of its answer.
     Die,
     /// Counts the `id` of its arguments; the first time it runs it then does what `fate` says (`500`, `die`, `hang`), and after
@@ -95,6 +97,7 @@ impl Act {
             }
             Self::Flood { steps, bytes } => events(asked, Steps { count: steps, bytes, ..Steps::default() }, open),
             Self::Cut => cut(&asked, open),
+            Self::Asks => asking(open),
             Self::Die => dying(open),
             Self::Fated => {
                 let Fate { id: run, fate } = serde_json::from_str(&asked.arguments).unwrap();
@@ -231,6 +234,7 @@ fn cut(asked: &Asked, open: Open) -> Response<Body> {
     let Place { at } = serde_json::from_str(&asked.arguments).unwrap();
     let mut text = asked.progress(1, 1, CUT).unwrap().into_bytes();
     text.extend_from_slice(asked.last(CUT).as_bytes());
+    assert!(text.len() < 400, "the test cuts at no later place than 400, and there are {} bytes", text.len());
     let rest = text.split_off(at.min(text.len()));
     let frames = stream::iter([text, rest]).filter(|piece| std::future::ready(!piece.is_empty()));
     let frames = frames.then(|piece| async {
@@ -239,6 +243,17 @@ fn cut(asked: &Asked, open: Open) -> Response<Body> {
         Ok::<_, io::Error>(Frame::data(Bytes::from(piece)))
     });
     done(open, streamed(frames))
+}
+
+fn asking(open: Open) -> Response<Body> {
+    let question = r#"{"jsonrpc":"2.0","id":"q","method":"elicitation/create","params":{"message":"Who?","requestedSchema":{"type":"object","properties":{}}}}"#;
+    let frames = stream::once(std::future::ready(Ok(Frame::data(Bytes::from(event(question))))));
+    // Nobody looks at the answer: whoever goes away gives the call up.
+    let waits = stream::once(async move {
+        let _open = open;
+        std::future::pending().await
+    });
+    streamed(frames.chain(waits))
 }
 
 fn streamed(frames: impl Stream<Item = Result<Frame<Bytes>, io::Error>> + Send + 'static) -> Response<Body> {
