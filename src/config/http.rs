@@ -60,6 +60,11 @@ pub struct Http {
     /// Bytes of events that a session keeps for a client that has lost a stream and takes it up again. 0: nothing is kept, and events
     /// have no ids.
     pub session_replay_bytes_max: usize,
+    /// After so long a client of a 2025-11-25 session is sent away from an event stream and comes back for the rest, for proxies that
+    /// let no response last longer. Absent: a stream lasts as long as there is something to come.
+    #[serde(default, with = "duration::option", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub stream_time_max: Option<Duration>,
     /// HTTPS in place of HTTP. Absent: plain HTTP.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
@@ -149,6 +154,7 @@ impl Default for Http {
             // 256 KiB: some thousand progress notifications and a usual answer; with the 64 MiB that all sessions share, 256 clients may
             // be away with that much.
             session_replay_bytes_max: 256 * 1024,
+            stream_time_max: None,
             tls: None,
             client: Vec::new(),
         }

@@ -78,6 +78,8 @@ impl Batch {
         while place < self.running.len() {
             match self.running[place].poll_next(cx) {
                 Poll::Ready(event @ Step::Event(_)) => return Poll::Ready(event),
+                // The others go on; and it is polled again, or nobody would wake it.
+                Poll::Ready(Step::Away(_)) => {}
                 Poll::Ready(Step::Done(outgoing)) => {
                     self.answers.push(outgoing.message);
                     drop(self.running.swap_remove(place));

@@ -23,15 +23,15 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use prometheus_client::metrics::gauge::Gauge;
 use tokio::{
-    sync::mpsc,
-    time::{Instant, timeout_at},
+    sync::{Notify, mpsc},
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 use twinway_proto::rope::Rope;
 
 use super::stream::EventStream;
+use crate::telemetry::metrics::ReplayMetrics;
 
 /// Bytes of all sessions together: a quarter of what request bodies may hold, and enough for 256 sessions that use up theirs.
 const BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -49,6 +49,14 @@ const SILENT_MAX: usize = 10_000;
 /// How long the events of a stream are kept once nobody speaks on it: longer than a client tries to connect, and than it takes to
 /// change networks. Whoever comes later begins anew.
 const KEPT_FOR: Duration = Duration::from_secs(5 * 60);
+
+/// How long a client that lost its stream shall wait before it opens it again: so long that a gateway that restarts is there, and that
+/// a person hardly notices.
+pub(super) const RETRY: Duration = Duration::from_secs(1);
+
+/// How much later than it was told a client may come back that was sent away, before it counts as one that is lost: it has to connect
+/// anew.
+pub(super) const RETURN_GRACE: Duration = Duration::from_secs(10);
 
 /// Names one event of one stream of one session; visible ASCII.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,16 +84,18 @@ pub enum Said {
     Passing(Rope),
     /// A message by whose id its client can come back.
     Kept(EventId, Rope),
-    /// Nothing yet, but an id to come back by.
-    Priming(EventId),
+    /// Nothing new, but an id to come back by, and after what time.
+    Priming(EventId, Duration),
 }
 
 /// What all sessions keep.
 pub(super) struct Store {
     session_bytes_max: usize,
+    /// After what time a client is sent away, to come back at once.
+    read_max: Option<Duration>,
     bytes_max: usize,
     bytes: AtomicUsize,
-    gauge: Gauge,
+    metrics: ReplayMetrics,
     /// Streams that nobody speaks on, the oldest first.
     silent: Mutex<VecDeque<Silent>>,
 }
@@ -125,6 +135,10 @@ struct Stream {
     first: u32,
     events: VecDeque<Bytes>,
     reader: Option<Reader>,
+    /// Until when its client is expected that was sent away.
+    expected: Option<Instant>,
+    /// Tells the speaker that there is another reader.
+    came: Arc<Notify>,
     silent_since: Option<Instant>,
 }
 
@@ -132,6 +146,7 @@ struct Stream {
 #[derive(Debug, Clone)]
 pub(super) struct Reader {
     said: mpsc::Sender<Said>,
+    since: Instant,
     /// Another has taken its place.
     replaced: CancellationToken,
 }
@@ -140,6 +155,7 @@ pub(super) struct Reader {
 pub(super) struct Speaker {
     kept: Arc<Kept>,
     stream: u32,
+    came: Arc<Notify>,
 }
 
 /// What there is for a client that comes back.
@@ -158,8 +174,8 @@ pub(super) enum Followed {
 
 impl Store {
     /// Nothing is kept yet. Of 0 bytes nothing ever is.
-    pub(super) fn new(session_bytes_max: usize, gauge: Gauge) -> Self {
-        Self { session_bytes_max, bytes_max: BYTES_MAX, bytes: AtomicUsize::new(0), gauge, silent: Mutex::default() }
+    pub(super) fn new(session_bytes_max: usize, read_max: Option<Duration>, metrics: ReplayMetrics) -> Self {
+        Self { session_bytes_max, read_max, bytes_max: BYTES_MAX, bytes: AtomicUsize::new(0), metrics, silent: Mutex::default() }
     }
 
     /// Whether anything is ever kept.
@@ -182,7 +198,7 @@ impl Store {
         loop {
             let room = |used: usize| used.checked_add(bytes).filter(|used| *used <= self.bytes_max);
             if self.bytes.fetch_update(Ordering::AcqRel, Ordering::Acquire, room).is_ok() {
-                self.gauge.inc_by(signed(bytes));
+                self.metrics.bytes.inc_by(signed(bytes));
                 return true;
             }
             // A statement of its own: the guard must be gone before that session is locked.
@@ -194,9 +210,14 @@ impl Store {
         }
     }
 
+    /// Whether so many bytes more would push nothing out.
+    fn has_room(&self, bytes: usize) -> bool {
+        self.bytes.load(Ordering::Relaxed) + bytes <= self.bytes_max
+    }
+
     fn give_back(&self, bytes: usize) {
         self.bytes.fetch_sub(bytes, Ordering::AcqRel);
-        self.gauge.dec_by(signed(bytes));
+        self.metrics.bytes.dec_by(signed(bytes));
     }
 
     fn fell_silent(&self, silent: Silent) {
@@ -231,9 +252,10 @@ impl Kept {
     /// older such.
     pub(super) fn begin(self: &Arc<Self>, origin: Origin, requests: Vec<Box<str>>) -> Option<(Speaker, EventStream)> {
         let (reader, live) = Reader::new();
-        let stream = self.change(0, |streams| streams.begin(origin, requests, reader))?;
+        let came = Arc::<Notify>::default();
+        let stream = self.change(0, |streams| streams.begin(origin, requests, reader, Arc::clone(&came)))?;
         let first = EventId { origin, nonce: self.nonce, stream, event: 0 };
-        Some((Speaker { kept: Arc::clone(self), stream }, EventStream::new(self.priming(first), Some(live))))
+        Some((Speaker { kept: Arc::clone(self), stream, came }, EventStream::new(self.priming(first), Some(live))))
     }
 
     /// What there is after that event. Whoever read the stream before reads it no more.
@@ -254,10 +276,13 @@ impl Kept {
         if let Some(older) = stream.reader.replace(reader) {
             older.replaced.cancel();
         }
+        stream.expected = None;
+        let came = Arc::clone(&stream.came);
+        came.notify_one();
         let said = self.priming(id).into_iter().chain(missed).collect();
         let again = EventStream::new(said, Some(live));
         match stream.silent_since.take() {
-            Some(_) => Followed::Left(again, Speaker { kept: Arc::clone(self), stream: id.stream }),
+            Some(_) => Followed::Left(again, Speaker { kept: Arc::clone(self), stream: id.stream, came }),
             None => Followed::Stream(again),
         }
     }
@@ -281,7 +306,7 @@ impl Kept {
 
     /// A client that has this id can come back for what follows it (2025-11-25, polling).
     fn priming(&self, id: EventId) -> VecDeque<Said> {
-        self.primes.then_some(Said::Priming(id)).into_iter().collect()
+        self.primes.then_some(Said::Priming(id, RETRY)).into_iter().collect()
     }
 
     /// Changes the streams, which may then hold so many bytes more, and gives back what they do not.
@@ -307,7 +332,7 @@ impl Streams {
         self.known.iter_mut().find(|stream| stream.number == number)
     }
 
-    fn begin(&mut self, origin: Origin, requests: Vec<Box<str>>, reader: Reader) -> Option<u32> {
+    fn begin(&mut self, origin: Origin, requests: Vec<Box<str>>, reader: Reader, came: Arc<Notify>) -> Option<u32> {
         if origin == Origin::Get {
             self.forget(|stream| stream.origin == Origin::Get);
         }
@@ -319,7 +344,8 @@ impl Streams {
         }
         self.begun += 1;
         let (number, events) = (self.begun, VecDeque::new());
-        self.known.push_back(Stream { origin, number, requests, first: 1, events, reader: Some(reader), silent_since: None });
+        let (reader, expected, silent_since) = (Some(reader), None, None);
+        self.known.push_back(Stream { origin, number, requests, first: 1, events, reader, expected, came, silent_since });
         Some(number)
     }
 
@@ -429,8 +455,14 @@ impl Speaker {
         }
     }
 
-    /// Says it to whoever reads now, who may take that long.
+    /// Says it to whoever reads now, who may take that long. For a client that was sent away it is kept; for what there is no room for,
+    /// that client is waited for.
     pub(super) async fn tell(&self, message: Rope, until: Instant) {
+        while let Some(expected) = self.expected_for(message.len() + EVENT_BYTES) {
+            if timeout_at(expected.min(until), self.came.notified()).await.is_err() {
+                break;
+            }
+        }
         let (said, reader) = self.say(message);
         let Some(reader) = reader else { return };
         let sent = tokio::select! {
@@ -440,6 +472,43 @@ impl Speaker {
         };
         if !matches!(sent, Ok(Ok(()))) {
             self.dismiss(&reader);
+        }
+    }
+
+    /// Until when a client that was sent away is waited for, before something of so many bytes is said.
+    fn expected_for(&self, bytes: usize) -> Option<Instant> {
+        let (kept, store) = (&self.kept, &self.kept.store);
+        let mut streams = kept.streams.lock();
+        let has_room = streams.bytes + bytes <= store.session_bytes_max && store.has_room(bytes);
+        streams.find(self.stream).and_then(|stream| stream.expected).filter(|_| !has_room)
+    }
+
+    /// Ends the connection of whoever reads now, who shall come back after so long (2025-11-25, polling). Cancel-safe.
+    pub(super) async fn send_away(&self, retry: Duration) {
+        let parting = {
+            let mut streams = self.kept.streams.lock();
+            streams.find(self.stream).and_then(|stream| {
+                let id = EventId { origin: stream.origin, nonce: self.kept.nonce, stream: self.stream, event: stream.next() - 1 };
+                stream.expected = Some(Instant::now() + retry + RETURN_GRACE);
+                Some((id, stream.reader.take()?))
+            })
+        };
+        if let Some((id, reader)) = parting {
+            self.kept.store.metrics.sent_away.inc();
+            // One that does not read has lost its stream.
+            timeout(RETURN_GRACE, reader.said.send(Said::Priming(id, retry))).await.ok();
+        }
+    }
+
+    /// Waits until a client has read for as long as it shall at one time. Cancel-safe.
+    pub(super) async fn has_been_read_long(&self) {
+        let Some(read_max) = self.kept.store.read_max.filter(|_| self.kept.primes) else { return std::future::pending().await };
+        loop {
+            match self.reader() {
+                Some(reader) if reader.since.elapsed() >= read_max => return,
+                Some(reader) => sleep_until(reader.since + read_max).await,
+                None => self.came.notified().await,
+            }
         }
     }
 
@@ -484,7 +553,7 @@ impl Speaker {
 impl Reader {
     fn new() -> (Self, mpsc::Receiver<Said>) {
         let (said, live) = mpsc::channel(1);
-        (Self { said, replaced: CancellationToken::new() }, live)
+        (Self { said, since: Instant::now(), replaced: CancellationToken::new() }, live)
     }
 
     /// It hung up, or another took its place.

@@ -110,6 +110,8 @@ struct InSession {
 pub enum Step {
     /// A notification for the client.
     Event(Rope),
+    /// The target works on, and the client may fetch the rest after so long (2025-11-25, polling). Only where it can.
+    Away(Duration),
     /// The answer; nothing comes after it.
     Done(Outgoing),
     /// The client withdrew the call; it is not answered (2025-11-25, cancellation).
@@ -122,7 +124,7 @@ impl Step {
         match self {
             Self::Event(message) => Some((message, false)),
             Self::Done(outgoing) => Some((outgoing.message, true)),
-            Self::Withdrawn => None,
+            Self::Away(_) | Self::Withdrawn => None,
         }
     }
 }
@@ -257,6 +259,7 @@ impl Running {
         loop {
             let Some(state) = &mut self.state else { return Poll::Pending };
             let step = match std::task::ready!(state.poll(cx)) {
+                Polled::Step(Step::Away(_)) if !self.can_be_left() => continue,
                 Polled::Step(step) => step,
                 Polled::Question(question, parking) => match self.park(question, &parking) {
                     Some(asked) => Step::Done(asked),
@@ -334,6 +337,7 @@ impl Events {
                 };
                 Some(Polled::Step(Step::Event(envelope::notification(&method, Some(params)))))
             }
+            CallerEvent::Away(retry) => Some(Polled::Step(Step::Away(retry))),
             CallerEvent::Request { method, params, answer } => {
                 let params = self.of_task(&method, params)?;
                 match std::mem::replace(&mut self.asks, Asks::Nobody) {

@@ -338,7 +338,7 @@ impl Sessions {
             seal: ArcSwap::from_pointee(Seal::new(config)?),
             open: DashMap::new(),
             ended: Mutex::new(Ended::new()),
-            store: Arc::new(Store::new(config.session_replay_bytes_max, metrics.replay_bytes().clone())),
+            store: Arc::new(Store::new(config.session_replay_bytes_max, config.stream_time_max, metrics.replay().clone())),
             sessions_max: config.sessions_max.get(),
             idle: config.session_idle,
             ttl: config.session_ttl,

@@ -11,12 +11,11 @@ use futures_util::FutureExt;
 use runtime_api::{CallError, Delivery, Era, ErrorCode};
 use tokio::{sync::mpsc, task::coop::unconstrained, time::timeout_at};
 use tokio_util::sync::CancellationToken;
-use twinway_proto::rope::Rope;
 
 use super::{
     Running, Server, Session, Sight, Step, answer,
     listen::Since,
-    replay::{EventId, Followed, Kept, Origin, Said, Speaker},
+    replay::{EventId, Followed, Kept, Origin, RETRY, Said, Speaker},
 };
 
 /// What is written on one event stream: what its client has missed, then what comes.
@@ -59,17 +58,25 @@ impl EventStream {
 }
 
 impl Running {
-    /// Drives the call in a task of its own. `first` was said already. A client with a session that loses the stream can take it up
-    /// again; dropping that of any other client drops the call.
+    /// Drives the call in a task of its own, behind what is its first step already. A client with a session that loses the stream can
+    /// take it up again; dropping that of any other client drops the call.
     #[must_use]
-    pub fn into_stream(self, first: Option<Rope>) -> EventStream {
+    pub fn into_stream(self, first: Option<Step>) -> EventStream {
         let begun = self.left_to().and_then(|(session, requests)| {
             let begun = session.kept()?.begin(Origin::Post, requests)?;
             Some((Arc::clone(session), begun))
         });
         let Some((session, (speaker, mut stream))) = begun else { return self.into_passing(first) };
-        stream.missed.extend(first.map(|first| speaker.say(first).0));
+        let mut away = None;
+        match first {
+            Some(Step::Event(message)) => stream.missed.push_back(speaker.say(message).0),
+            Some(Step::Away(retry)) => away = Some(retry),
+            _ => {}
+        }
         self.left_behind().spawn(async move {
+            if let Some(retry) = away {
+                speaker.send_away(retry).await;
+            }
             speak(self, &speaker).await;
             // Its client has so long to come back for what it missed.
             session.touch();
@@ -77,7 +84,7 @@ impl Running {
         stream
     }
 
-    fn into_passing(mut self, first: Option<Rope>) -> EventStream {
+    fn into_passing(mut self, first: Option<Step>) -> EventStream {
         let (said, live) = mpsc::channel(1);
         self.left_behind().spawn(async move {
             loop {
@@ -86,6 +93,10 @@ impl Running {
                     () = said.closed() => return,
                     step = self.next() => step,
                 };
+                if let Step::Away(_) = step {
+                    // There is nothing to come back for.
+                    continue;
+                }
                 let given_up_at = self.given_up_at();
                 let Some((message, is_last)) = step.said() else { return };
                 let sent = tokio::select! {
@@ -98,13 +109,26 @@ impl Running {
                 }
             }
         });
-        EventStream::new(first.map(Said::Passing).into_iter().collect(), Some(live))
+        let first = first.and_then(Step::said).map(|(message, _)| Said::Passing(message));
+        EventStream::new(first.into_iter().collect(), Some(live))
     }
 }
 
 /// Says everything to the end, to whoever reads meanwhile.
 async fn speak(mut running: Running, speaker: &Speaker) {
-    while let Some((message, is_last)) = running.next().await.said() {
+    loop {
+        let step = tokio::select! {
+            biased;
+            step = running.next() => step,
+            () = speaker.has_been_read_long() => Step::Away(RETRY),
+        };
+        if let Step::Away(retry) = step {
+            tokio::select! {
+                () = speaker.send_away(retry) => continue,
+                () = running.withdrawn_unread() => break,
+            }
+        }
+        let Some((message, is_last)) = step.said() else { break };
         let given_up_at = running.given_up_at();
         let is_over = tokio::select! {
             biased;
@@ -138,6 +162,10 @@ async fn tell_changes(mut changes: Running, speaker: &Speaker, closing: &Cancell
                 continue;
             }
             step = changes.next() => step,
+            () = speaker.has_been_read_long() => {
+                speaker.send_away(RETRY).await;
+                continue;
+            }
         };
         let Step::Event(message) = step else { return speaker.end() };
         let given_up_at = changes.given_up_at();

@@ -66,7 +66,7 @@ struct Families {
     sessions: Gauge,
     listening: Gauge,
     parked: Gauge,
-    replay_bytes: Gauge,
+    replay: ReplayMetrics,
     peers_connected: Family<ByTransport, Gauge>,
     tools: Gauge,
     cache: CacheMetrics,
@@ -78,6 +78,15 @@ struct Families {
     categories: Bounded,
     deprecated_tools: Bounded,
     seats: Seats,
+}
+
+/// Of clients of a session that come back for an event stream.
+#[derive(Debug, Clone, Default)]
+pub struct ReplayMetrics {
+    /// Bytes kept for them.
+    pub bytes: Gauge,
+    /// Streams that were closed so that their client comes back.
+    pub sent_away: Counter,
 }
 
 impl Metrics {
@@ -185,10 +194,10 @@ impl Metrics {
         &self.families.parked
     }
 
-    /// Bytes that sessions keep for clients that come back for a stream.
+    /// Clients that come back for a stream.
     #[must_use]
-    pub fn replay_bytes(&self) -> &Gauge {
-        &self.families.replay_bytes
+    pub fn replay(&self) -> &ReplayMetrics {
+        &self.families.replay
     }
 
     /// Clients that listen for changes.
@@ -254,7 +263,7 @@ impl Families {
             sessions: Gauge::default(),
             listening: Gauge::default(),
             parked: Gauge::default(),
-            replay_bytes: Gauge::default(),
+            replay: ReplayMetrics::default(),
             peers_connected: Family::default(),
             tools: Gauge::default(),
             cache: CacheMetrics::default(),
@@ -295,7 +304,12 @@ impl Families {
         registry.register("breaker_refused", "Calls not sent because their target is left alone", all.breaker_refused);
         registry.register("sessions", "Legacy sessions that are open", all.sessions);
         registry.register("parked_calls", "Calls that wait for input of a modern client", all.parked);
-        registry.register("replay_bytes", "Bytes kept for clients that come back for a lost stream", all.replay_bytes);
+        registry.register("replay_bytes", "Bytes kept for clients that come back for a lost stream", all.replay.bytes);
+        registry.register(
+            "streams_sent_away",
+            "Streams closed so that their client comes back for the rest",
+            all.replay.sent_away,
+        );
         registry.register("listening", "Streams on which clients are told of changes", all.listening);
         registry.register("peers_connected", "Configured peers that are connected and answer, by transport", all.peers_connected);
         all.cache.register(registry);

@@ -116,6 +116,8 @@ pub(super) async fn drive(mut running: Running, frames: mpsc::Sender<Rope>) {
         };
         let (message, done) = match step {
             Step::Event(message) => (message, false),
+            // Its stream is no other call's to close.
+            Step::Away(_) => continue,
             Step::Done(outgoing) => (outgoing.message, true),
             Step::Withdrawn => return,
         };

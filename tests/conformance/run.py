@@ -64,13 +64,16 @@ BEGIN, END = "<!-- conformance: begin -->", "<!-- conformance: end -->"
 
 @dataclass(frozen=True)
 class Leg:
-    """One run of the suite. `serves` is what the fixture serves: both eras, or one."""
+    """One run of the suite. `serves` is what the fixture serves: both eras, or one. `sends_away` is after how long the gateway does that to
+    its clients, where its upstream has no way to ask for it.
+    """
 
     name: str
     version: str
     through: bool = True
     serves: str | None = None
     is_client: bool = False
+    sends_away: str | None = None
 
     @property
     def about(self) -> str:
@@ -86,7 +89,7 @@ LEGS = [
     *(Leg(f"through-{version}", version) for version in VERSIONS),
     *(Leg(f"client-{version}", version, is_client=True) for version in CLIENT_SCENARIOS),
     Leg("modern-on-legacy", "2026-07-28", serves="legacy"),
-    Leg("legacy-on-modern", "2025-11-25", serves="modern"),
+    Leg("legacy-on-modern", "2025-11-25", serves="modern", sends_away="1s"),
 ]
 
 
@@ -103,9 +106,11 @@ class Outcome:
 
 
 @contextlib.contextmanager
-def program(*command: str, ready: re.Pattern[str]) -> Iterator[str]:
+def program(*command: str, ready: re.Pattern[str], **variables: str) -> Iterator[str]:
     """Runs a program until the block ends; gives what `ready` finds in its output."""
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=PYTHON_PROGRAMS)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=PYTHON_PROGRAMS, env=os.environ | variables
+    )
     assert process.stdout is not None
     said = []
     try:
@@ -125,9 +130,10 @@ def program(*command: str, ready: re.Pattern[str]) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def gateway(upstream: str) -> Iterator[str]:
+def gateway(upstream: str, sends_away: str | None = None) -> Iterator[str]:
+    variables = {"TWINWAY__HTTP__STREAM_TIME_MAX": sends_away} if sends_away else {}
     command = (GATEWAY, "serve", "--listen", "127.0.0.1:0", "--upstream", f"{UPSTREAM}={upstream}")
-    with program(*command, ready=re.compile(r'address="http://127\.0\.0\.1:(\d+)"')) as port:
+    with program(*command, ready=re.compile(r'address="http://127\.0\.0\.1:(\d+)"'), **variables) as port:
         wait_until_ready(int(port))
         # The suite tells a local server from others by this name.
         yield f"http://localhost:{port}/mcp/{UPSTREAM}"
@@ -165,7 +171,7 @@ def run(leg: Leg) -> Path:
     with contextlib.ExitStack() as stack:
         url = stack.enter_context(fixture(leg.serves))
         if leg.through:
-            url = stack.enter_context(gateway(url))
+            url = stack.enter_context(gateway(url, leg.sends_away))
         return suite("server", "--url", url, "--suite", "all", "--spec-version", leg.version)
 
 

@@ -125,7 +125,7 @@ async fn finish(answer: Answer) -> Bytes {
         Answer::Message(outgoing) | Answer::Denied(outgoing) | Answer::Unreadable(_, outgoing) => outgoing.message.into_bytes(),
         Answer::Running(mut running) => loop {
             match running.next().await {
-                Step::Event(_) => {}
+                Step::Event(_) | Step::Away(_) => {}
                 Step::Done(outgoing) => return outgoing.message.into_bytes(),
                 Step::Withdrawn => return Bytes::new(),
             }

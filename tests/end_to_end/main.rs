@@ -31,6 +31,7 @@ mod old_servers;
 mod openapi;
 mod openapi_documents;
 mod p2p;
+mod polling;
 #[cfg(feature = "quic")]
 mod quic;
 mod recovery;

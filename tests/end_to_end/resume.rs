@@ -7,7 +7,7 @@ use crate::support::{
     Act, Answer, Cut, Gateway, Mcp, Open, Program, Script, Scripted, Serves, Setup, node_client, open, python_client, send, skip,
 };
 
-const KEPT: &str = "twinway_replay_bytes";
+pub(crate) const KEPT: &str = "twinway_replay_bytes";
 
 /// A gateway before a server whose tool `up.works` reports progress twice, waits, and reports it three times more.
 async fn farm(serves: Serves, http: &str) -> (Gateway, Scripted) {
@@ -20,26 +20,26 @@ async fn farm(serves: Serves, http: &str) -> (Gateway, Scripted) {
 
 /// The head of an event, and its message.
 #[derive(Debug, Clone, PartialEq)]
-struct Event {
+pub(crate) struct Event {
     id: Option<String>,
-    retry: Option<u64>,
-    message: Value,
+    pub(crate) retry: Option<u64>,
+    pub(crate) message: Value,
 }
 
 impl Event {
-    fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
         let message =
             field("data:").filter(|data| !data.is_empty()).map_or(Value::Null, |data| serde_json::from_str(data).unwrap());
         Self { id: field("id:").map(str::to_owned), retry: field("retry:").map(|ms| ms.parse().unwrap()), message }
     }
 
-    fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &str {
         self.id.as_deref().unwrap()
     }
 
     /// What it is: the number of a report, or `answer`.
-    fn what(&self) -> String {
+    pub(crate) fn what(&self) -> String {
         match &self.message {
             Value::Null => "priming".to_owned(),
             message if message.get("id").is_some() => "answer".to_owned(),
@@ -48,12 +48,12 @@ impl Event {
     }
 }
 
-async fn next(stream: &mut Open) -> Event {
+pub(crate) async fn next(stream: &mut Open) -> Event {
     Event::parse(&stream.raw_event().await.unwrap())
 }
 
 /// Begins the call with that id, and reads until it waits: the priming event of the newest revision, and two reports.
-async fn begin(client: &Mcp, id: &str) -> (Open, Vec<Event>) {
+pub(crate) async fn begin(client: &Mcp, id: &str) -> (Open, Vec<Event>) {
     let call = client.tool("up.works", &format!(r#"{{"n":{id}}}"#)).id(id).meta(&format!(r#""progressToken":{id}"#));
     let mut stream = call.open().await;
     let mut events = Vec::new();
@@ -63,7 +63,7 @@ async fn begin(client: &Mcp, id: &str) -> (Open, Vec<Event>) {
     (stream, events)
 }
 
-fn take_up(client: &Mcp, last: &str) -> Request<String> {
+pub(crate) fn take_up(client: &Mcp, last: &str) -> Request<String> {
     let mut request = client.head(Method::GET, String::new());
     request.headers_mut().insert("accept", "text/event-stream".parse().unwrap());
     request.headers_mut().insert("last-event-id", last.parse().unwrap());
@@ -71,13 +71,13 @@ fn take_up(client: &Mcp, last: &str) -> Request<String> {
 }
 
 /// All that there is after that event, to the end of the stream.
-async fn rest(client: &Mcp, last: &str) -> Vec<Event> {
+pub(crate) async fn rest(client: &Mcp, last: &str) -> Vec<Event> {
     let answer = send(client.address, take_up(client, last)).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     answer.text().split_terminator("\n\n").map(Event::parse).collect()
 }
 
-fn whats(events: &[Event]) -> Vec<String> {
+pub(crate) fn whats(events: &[Event]) -> Vec<String> {
     events.iter().map(Event::what).collect()
 }
 
@@ -85,7 +85,7 @@ async fn refused(client: &Mcp, last: &str) -> Answer {
     send(client.address, take_up(client, last)).await
 }
 
-async fn calls_end(gateway: &Gateway, count: f64) {
+pub(crate) async fn calls_end(gateway: &Gateway, count: f64) {
     gateway.metric_reaches("twinway_call_duration_seconds_count", &["outcome=\"ok\""], count).await;
 }
 

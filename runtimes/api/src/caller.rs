@@ -95,6 +95,8 @@ pub enum CallerEvent {
         /// Takes the raw `result`, or the raw `error` object.
         answer: ClientAnswer,
     },
+    /// The target has closed its stream for so long and works on (2025-11-25, polling).
+    Away(Duration),
 }
 
 /// Takes what the client answered: the raw `result`, or the raw `error` object. Dropped, the client gives no answer.
@@ -203,6 +205,14 @@ impl Caller {
         let sent = timeout(patience, line.events.send(event)).await;
         line.stalled.store(sent.is_err(), Ordering::Relaxed);
         sent.map_or(Err(CallerGone), |sent| sent.map_err(|_| CallerGone))
+    }
+
+    /// Tells that the target has closed its stream and works on; the answer is fetched after so long (2025-11-25, polling). Cancel-safe.
+    pub async fn away(&self, retry: Duration) {
+        if let Ok(line) = self.line() {
+            // A client that is gone need not know.
+            line.events.send(CallerEvent::Away(retry)).await.ok();
+        }
     }
 
     /// Asks the client something and waits for its answer, [`ANSWER_TIMEOUT`] at most: the raw `result`, or the raw `error` object.

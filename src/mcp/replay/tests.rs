@@ -5,7 +5,7 @@ use super::*;
 const SESSION_BYTES_MAX: usize = 10 * (EVENT_BYTES + 10);
 
 fn store() -> Arc<Store> {
-    Arc::new(Store::new(SESSION_BYTES_MAX, Gauge::default()))
+    Arc::new(Store::new(SESSION_BYTES_MAX, None, ReplayMetrics::default()))
 }
 
 fn kept(store: &Arc<Store>) -> Arc<Kept> {
@@ -44,7 +44,7 @@ fn missed(kept: &Arc<Kept>, after: EventId) -> Vec<String> {
 
 fn bytes_of(store: &Store) -> usize {
     let bytes = store.bytes.load(Ordering::Relaxed);
-    assert_eq!(store.gauge.get(), signed(bytes));
+    assert_eq!(store.metrics.bytes.get(), signed(bytes));
     bytes
 }
 
@@ -126,7 +126,8 @@ async fn what_is_larger_than_all_that_may_be_kept_is_a_gap_and_what_comes_after_
 
 #[tokio::test]
 async fn all_sessions_together_keep_no_more_than_the_budget_and_give_back_all_of_it() {
-    let store = Arc::new(Store { bytes_max: 5 * (EVENT_BYTES + 10), ..Store::new(SESSION_BYTES_MAX, Gauge::default()) });
+    let store =
+        Arc::new(Store { bytes_max: 5 * (EVENT_BYTES + 10), ..Store::new(SESSION_BYTES_MAX, None, ReplayMetrics::default()) });
     let (one, other) = (kept(&store), kept(&store));
     let over = begin(&one);
     let of_over = say(&over, 3);

@@ -3,7 +3,6 @@
 use std::{future::poll_fn, time::Duration};
 
 use bytes::Bytes;
-use prometheus_client::metrics::gauge::Gauge;
 use runtime_api::{Caller, Wants};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
@@ -11,9 +10,10 @@ use tokio_util::task::TaskTracker;
 use super::*;
 use crate::mcp::{
     Outgoing,
-    replay::Store,
+    replay::{RETURN_GRACE, Store},
     running::{Events, READ_GRACE},
 };
+use crate::telemetry::metrics::ReplayMetrics;
 
 /// A call that says so much before it is answered, and what says it.
 fn call(answer: impl Future<Output = Outgoing> + Send + 'static) -> (Running, Caller, Instant) {
@@ -69,14 +69,14 @@ async fn the_deadline_ends_a_call_whose_client_does_not_read_and_what_came_befor
 
 #[tokio::test(start_paused = true)]
 async fn a_reader_that_is_stuck_gives_way_to_the_one_who_takes_the_stream_up() {
-    let kept = Arc::new(Kept::new(Arc::new(Store::new(1 << 20, Gauge::default())), true));
+    let kept = Arc::new(Kept::new(Arc::new(Store::new(1 << 20, None, ReplayMetrics::default())), true));
     let (speaker, mut stuck) = kept.begin(Origin::Post, vec!["1".into()]).expect("room");
     let (running, caller, _) = call(async { Outgoing::new(200, Bytes::from_static(b"{}").into()) });
     for _ in 0..10 {
         caller.notify("notifications/message", Bytes::from_static(b"{}")).await.expect("room");
     }
     drop(caller);
-    let Some(Said::Priming(first)) = next(&mut stuck).await else { panic!("an id to come back by") };
+    let Some(Said::Priming(first, _)) = next(&mut stuck).await else { panic!("an id to come back by") };
     let began = Instant::now();
     let speaking = tokio::task::JoinSet::from_iter([async move { speak(running, &speaker).await }]);
     tokio::task::yield_now().await;
@@ -90,4 +90,19 @@ async fn a_reader_that_is_stuck_gives_way_to_the_one_who_takes_the_stream_up() {
     speaking.join_all().await;
     assert_eq!(heard, 11, "each event once, and the answer");
     assert_eq!(began.elapsed(), Duration::ZERO, "nobody waits for a reader that was replaced");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_was_sent_away_and_does_not_come_back_holds_its_call_up_only_so_long() {
+    let kept = Arc::new(Kept::new(Arc::new(Store::new(1, None, ReplayMetrics::default())), true));
+    let (speaker, mut stream) = kept.begin(Origin::Post, vec!["1".into()]).expect("room");
+    let (began, retry) = (Instant::now(), Duration::from_millis(1_500));
+    speaker.send_away(retry).await;
+
+    let at_most = began + Duration::from_secs(60);
+    speaker.tell(Bytes::from_static(b"more than is kept").into(), at_most).await;
+
+    assert_eq!(began.elapsed(), retry + RETURN_GRACE);
+    let told = [next(&mut stream).await, next(&mut stream).await, next(&mut stream).await];
+    assert!(matches!(told, [Some(Said::Priming(_, RETRY)), Some(Said::Priming(_, told)), None] if told == retry), "{told:?}");
 }

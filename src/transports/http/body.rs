@@ -22,10 +22,6 @@ use crate::mcp::{EventStream, Said};
 /// Pause after which a silent stream says that it lives. Proxies usually cut after 30 or 60 seconds.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// How long a client that lost its stream shall wait before it opens it again: so long that a gateway that restarts is there, and that
-/// a person hardly notices.
-const RETRY_MS: u64 = 1_000;
-
 /// What a response carries.
 #[derive(Debug)]
 pub(super) enum Answer {
@@ -118,7 +114,10 @@ fn written(said: &Said) -> Rope {
     match said {
         Said::Passing(message) => sse::write_event(message),
         Said::Kept(id, message) => sse::write_event_with_id(&id.to_string(), message).expect(one_line),
-        Said::Priming(id) => sse::write_priming(&id.to_string(), Some(RETRY_MS)).expect(one_line).into(),
+        Said::Priming(id, retry) => {
+            let retry_ms = u64::try_from(retry.as_millis()).unwrap_or(u64::MAX);
+            sse::write_priming(&id.to_string(), Some(retry_ms)).expect(one_line).into()
+        }
     }
 }
 

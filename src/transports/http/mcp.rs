@@ -146,16 +146,15 @@ async fn post(front: &Arc<Front>, view: &str, known: &Known, request: Request<In
 /// JSON when the answer comes first, an event stream when a notification does, or when the answer takes long and its client could come
 /// back for it: a connection on which nothing is said is what proxies and networks give up.
 async fn drive(mut running: Running, headers: &HeaderMap) -> Response<Body> {
-    let first = if running.can_be_left() && accepts_events(headers) {
-        timeout(STREAM_AFTER, running.next()).await.ok()
-    } else {
-        Some(running.next().await)
-    };
-    match first {
-        Some(Step::Done(outgoing)) => message_response(outgoing),
-        Some(Step::Event(first)) => stream(Body::stream(running.into_stream(Some(first)))),
-        Some(Step::Withdrawn) => stream(Body::silence()),
-        None => stream(Body::stream(running.into_stream(None))),
+    let can_come_back = running.can_be_left() && accepts_events(headers);
+    loop {
+        let first = if can_come_back { timeout(STREAM_AFTER, running.next()).await.ok() } else { Some(running.next().await) };
+        match first {
+            Some(Step::Done(outgoing)) => break message_response(outgoing),
+            Some(Step::Withdrawn) => break stream(Body::silence()),
+            Some(Step::Away(_)) if !can_come_back => {}
+            first => break stream(Body::stream(running.into_stream(first))),
+        }
     }
 }
 

@@ -74,7 +74,7 @@ async fn execute(front: &Arc<Front>, tool: &str, principal: &Principal, request:
         // Nothing of this shape could carry what comes before the end. Dropped with its connection, the call is cancelled.
         Answer::Running(mut running) => loop {
             match running.next().await {
-                Step::Event(_) => {}
+                Step::Event(_) | Step::Away(_) => {}
                 Step::Done(outgoing) => break message_response(outgoing),
                 Step::Withdrawn => break refusal(StatusCode::CONFLICT, ErrorCode::Cancelled, "this call was cancelled"),
             }

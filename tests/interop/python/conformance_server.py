@@ -182,8 +182,8 @@ async def reconnects(context: Context, _: types.CallToolRequestParams) -> types.
     """Closes the stream of its call and answers when the client has fetched it again."""
     if context.close_sse_stream is not None:
         await context.close_sse_stream()
-    # Longer than whoever stands between holds back what is only said that it takes time.
-    await asyncio.sleep(1)
+    # Longer than whoever stands between holds back what is only said that it takes time, and than it lets a stream last at first.
+    await asyncio.sleep(1.75)
     return result(text("Reconnection test completed successfully."))
 
 

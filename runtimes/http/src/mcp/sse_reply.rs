@@ -98,9 +98,13 @@ impl<'a> SseReply<'a> {
             }
             let wait = decoder.reconnect_ms().map_or(RETRY.0, Duration::from_millis).min(RETRY.1);
             resumes += 1;
+            let was_closed = data.is_ok() && decoder.reconnect_ms().is_some();
             let lost = data.err().unwrap_or_else(|| broken("the event stream ended before the answer"));
             exchange = match self.session.filter(|_| !last_event_id.is_empty() && resumes <= RESUMES_MAX) {
                 Some(session) => {
+                    if was_closed {
+                        self.caller.away(wait).await;
+                    }
                     tokio::time::sleep(wait).await;
                     self.resume(session, &last_event_id, lost).await?
                 }
