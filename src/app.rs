@@ -362,7 +362,7 @@ fn flatten(ended: Result<Result<(), PartError>, tokio::task::JoinError>) -> Resu
 }
 
 async fn sweep(server: Server, cache: Cache, stop: CancellationToken) {
-    let period = (server.sessions().idle() / 2).clamp(SWEEP.0, SWEEP.1);
+    let period = (server.patience() / 2).clamp(SWEEP.0, SWEEP.1);
     loop {
         tokio::select! {
             biased;

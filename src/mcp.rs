@@ -101,7 +101,7 @@ impl Server {
             catalog,
             pipeline,
             sessions,
-            parked: Parked::new(metrics.parked().clone()),
+            parked: Parked::new(config.http.input_timeout, metrics.parked().clone()),
             search: Search::default(),
             sampler: Sampler::new(config.telemetry.as_ref()),
             metrics,
@@ -175,6 +175,11 @@ impl Server {
     /// Lets something run that belongs to a client; a drain waits for it.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.shared.left_behind.spawn(task);
+    }
+
+    /// The shortest time for which it waits for somebody to come back.
+    pub(crate) fn patience(&self) -> Duration {
+        self.shared.sessions.idle().min(self.shared.parked.timeout())
     }
 
     /// Gives up what nobody came back for: idle sessions, and calls that wait for input.

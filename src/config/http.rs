@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use runtime_api::ANSWER_TIMEOUT;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +61,10 @@ pub struct Http {
     /// Bytes of events that a session keeps for a client that has lost a stream and takes it up again. 0: nothing is kept, and events
     /// have no ids.
     pub session_replay_bytes_max: usize,
+    /// How long a client may take to answer what a tool asks of it in the middle of a call; the call waits, and is withdrawn after that.
+    #[serde(with = "duration")]
+    #[schemars(with = "String")]
+    pub input_timeout: Duration,
     /// After so long a client of a 2025-11-25 session is sent away from an event stream and comes back for the rest, for proxies that
     /// let no response last longer. Absent: a stream lasts as long as there is something to come.
     #[serde(default, with = "duration::option", skip_serializing_if = "Option::is_none")]
@@ -154,6 +159,8 @@ impl Default for Http {
             // 256 KiB: some thousand progress notifications and a usual answer; with the 64 MiB that all sessions share, 256 clients may
             // be away with that much.
             session_replay_bytes_max: 256 * 1024,
+            // 10 min: a person may be at lunch, and longer than this neither servers nor proxies hold a call open.
+            input_timeout: ANSWER_TIMEOUT,
             stream_time_max: None,
             tls: None,
             client: Vec::new(),

@@ -150,7 +150,7 @@ impl Server {
             (Caller::none(), None)
         } else {
             let waits_for = (*method == Method::TasksResult).then(|| Arc::clone(&named.name));
-            let (caller, events) = Caller::channel_about(wants, waits_for);
+            let (caller, events) = Caller::channel_about(wants, waits_for, self.shared.parked.timeout());
             let events = self.events(found, !wants.requests.is_none(), events);
             (caller, Some(events.with_tasks(tasks.as_deref(), entry)))
         };

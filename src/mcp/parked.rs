@@ -9,12 +9,12 @@
 //!             └── goes on ◄────┘            too late: dropped, which withdraws it from the server
 //! ```
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
-use runtime_api::{ANSWER_TIMEOUT, ClientAnswer, Method, Principal};
+use runtime_api::{ClientAnswer, Method, Principal};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use twinway_proto::{
@@ -44,6 +44,7 @@ const OF_A_TRY: [&str; 3] = ["_meta", "inputResponses", "requestState"];
 #[derive(Debug)]
 pub(super) struct Parked {
     lots: Mutex<HashMap<u128, Lot>>,
+    timeout: Duration,
     /// Which process they are in: no other can go on with them.
     node: String,
     gauge: Gauge,
@@ -99,8 +100,14 @@ impl Bound {
 }
 
 impl Parked {
-    pub(super) fn new(gauge: Gauge) -> Self {
-        Self { lots: Mutex::default(), node: format!("{:032x}", rand::random::<u128>()), gauge }
+    /// Nothing is parked. Clients may take so long for an answer.
+    pub(super) fn new(timeout: Duration, gauge: Gauge) -> Self {
+        Self { lots: Mutex::default(), timeout, node: format!("{:032x}", rand::random::<u128>()), gauge }
+    }
+
+    /// How long a client may take for an answer, parked or not.
+    pub(super) const fn timeout(&self) -> Duration {
+        self.timeout
     }
 
     /// Parks what `leave` gives and returns the state that leads back to it. Where there is no room `leave` is not called.
@@ -111,7 +118,7 @@ impl Parked {
         if lots.len() >= PARKED_MAX || of_one >= PARKED_OF_ONE_MAX {
             return None;
         }
-        let lot = Lot { left: leave(), principal: bound.principal.clone(), until: Instant::now() + ANSWER_TIMEOUT };
+        let lot = Lot { left: leave(), principal: bound.principal.clone(), until: Instant::now() + self.timeout };
         lots.insert(id, lot);
         self.count(&lots);
         drop(lots);
@@ -151,8 +158,12 @@ impl Parked {
     }
 
     fn count(&self, lots: &HashMap<u128, Lot>) {
-        self.gauge.set(i64::try_from(lots.len()).unwrap_or(i64::MAX));
+        self.gauge.set(signed(lots.len()));
     }
+}
+
+fn signed(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 impl Question {
@@ -186,4 +197,129 @@ impl Question {
 /// What a question is called in `inputRequests`. There is one at a time: a legacy server waits for each.
 fn key_of(method: &str) -> &str {
     method.split('/').next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use runtime_api::ANSWER_TIMEOUT;
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::config::Http;
+
+    const PARAMS: &str = r#"{"name":"form","arguments":{"x":1,"y":[true]},"_meta":{"progressToken":1}}"#;
+
+    fn seal() -> Seal {
+        Seal::new(&Http::default()).expect("an ephemeral key")
+    }
+
+    fn parked() -> Parked {
+        Parked::new(ANSWER_TIMEOUT, Gauge::default())
+    }
+
+    fn bound(principal: &str, params: &str) -> Bound {
+        Bound {
+            principal: Principal(principal.into()),
+            view: "up".into(),
+            method: Method::ToolsCall,
+            params: Bytes::copy_from_slice(params.as_bytes()),
+        }
+    }
+
+    /// A call that is left, and what hears when it is dropped.
+    fn left() -> (Left, oneshot::Receiver<Result<Bytes, Bytes>>) {
+        let (answer, dropped) = oneshot::channel();
+        let question = Question { method: "elicitation/create".into(), params: Bytes::new(), answer };
+        let state = State::new(Box::pin(std::future::pending()), None);
+        (Left { state, deadline: Instant::now(), question }, dropped)
+    }
+
+    fn is_dropped(dropped: &mut oneshot::Receiver<Result<Bytes, Bytes>>) -> bool {
+        dropped.try_recv() == Err(oneshot::error::TryRecvError::Closed)
+    }
+
+    #[tokio::test]
+    async fn the_same_call_may_be_spelled_otherwise_and_carry_what_belongs_to_the_try() {
+        let (parked, seal) = (parked(), seal());
+        for (retry, is_the_same) in [
+            (r#"{"arguments":{"y":[true],"x":1.0},"name":"form"}"#, true),
+            (r#"{"name":"form","arguments":{"x":1,"y":[true]},"_meta":{"progressToken":2}}"#, true),
+            (r#"{"name":"form","arguments":{"x":1,"y":[true]},"inputResponses":{"a":{}},"requestState":"s"}"#, true),
+            (r#"{"name":"form","arguments":{"x":1,"y":[true],"_meta":{}}}"#, false),
+            (r#"{"name":"form","arguments":{"x":2,"y":[true]}}"#, false),
+            (r#"{"name":"form","arguments":{"x":1,"y":[true]},"task":{}}"#, false),
+        ] {
+            let state = parked.park(&seal, &bound("alice", PARAMS), || left().0).expect("room");
+
+            let taken = parked.take(&seal, &bound("alice", retry), &state);
+
+            assert_eq!(taken.is_some(), is_the_same, "{retry}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_state_is_good_once_where_it_was_made_and_for_whom() {
+        let (here, elsewhere, seal) = (parked(), parked(), seal());
+        let alice = bound("alice", PARAMS);
+        let state = here.park(&seal, &alice, || left().0).expect("room");
+        let others = [
+            bound("bob", PARAMS),
+            Bound { view: "".into(), ..alice.clone() },
+            Bound { method: Method::PromptsGet, ..alice.clone() },
+        ];
+
+        assert!(elsewhere.take(&seal, &alice, &state).is_none(), "another node with the same key");
+        assert!(others.iter().all(|other| here.take(&seal, other, &state).is_none()));
+        assert!(here.take(&seal, &alice, &state).is_some());
+        assert!(here.take(&seal, &alice, &state).is_none(), "it was used");
+        assert_eq!(here.gauge.get(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_come_back_in_time_has_withdrawn_its_call() {
+        let (parked, seal, alice) = (parked(), seal(), bound("alice", PARAMS));
+        let ((early, mut early_dropped), (late, mut late_dropped)) = (left(), left());
+        let early = parked.park(&seal, &alice, || early).expect("room");
+        tokio::time::advance(ANSWER_TIMEOUT / 2).await;
+        parked.park(&seal, &alice, || late).expect("room");
+        tokio::time::advance(ANSWER_TIMEOUT / 2).await;
+
+        parked.sweep();
+
+        assert!(is_dropped(&mut early_dropped) && !is_dropped(&mut late_dropped));
+        assert_eq!(parked.gauge.get(), 1);
+        assert!(parked.take(&seal, &alice, &early).is_none());
+        parked.clear();
+        assert!(is_dropped(&mut late_dropped));
+        assert_eq!(parked.gauge.get(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_state_that_has_expired_is_refused_also_before_anybody_has_swept() {
+        let (parked, seal, alice) = (parked(), seal(), bound("alice", PARAMS));
+        let (call, mut dropped) = left();
+        let state = parked.park(&seal, &alice, || call).expect("room");
+        tokio::time::advance(ANSWER_TIMEOUT).await;
+
+        assert!(parked.take(&seal, &alice, &state).is_none());
+
+        assert!(is_dropped(&mut dropped));
+    }
+
+    #[tokio::test]
+    async fn there_is_room_for_so_many_in_all_whoever_they_are_of() {
+        let (parked, seal) = (parked(), seal());
+        let principals = PARKED_MAX / PARKED_OF_ONE_MAX;
+        let park = |principal: usize, leave: &mut dyn FnMut() -> Left| {
+            parked.park(&seal, &bound(&format!("client-{principal}"), PARAMS), leave)
+        };
+        let states: Vec<_> = (0..PARKED_MAX).map(|call| park(call % principals, &mut || left().0).expect("room")).collect();
+
+        let one_more = park(principals, &mut || panic!("it is not left where there is no room"));
+        assert!(one_more.is_none());
+        assert_eq!(parked.gauge.get(), signed(PARKED_MAX));
+
+        assert!(parked.take(&seal, &bound("client-0", PARAMS), &states[0]).is_some());
+        assert!(park(principals, &mut || left().0).is_some(), "there is room again");
+    }
 }

@@ -136,8 +136,7 @@ impl Running {
         deadline: Instant,
         left_behind: TaskTracker,
     ) -> Self {
-        let state = State { answer, events, ready: None, withdrawn: None, in_session: None };
-        Self { state: Some(state), batch: None, deadline, left_behind, goes_on: false }
+        Self { state: Some(State::new(answer, events)), batch: None, deadline, left_behind, goes_on: false }
     }
 
     /// Several calls whose answers go back together.
@@ -289,6 +288,10 @@ impl Running {
 }
 
 impl State {
+    pub(super) const fn new(answer: BoxFuture<'static, Outgoing>, events: Option<Events>) -> Self {
+        Self { answer, events, ready: None, withdrawn: None, in_session: None }
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Polled> {
         if self.poll_withdrawn(cx).is_ready() {
             return Poll::Ready(Polled::Step(Step::Withdrawn));

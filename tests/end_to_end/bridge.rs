@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::support::{
-    Act, Answer, Ask, Gateway, Mcp, Program, Script, Scripted, Serves, Setup, asked_client, asking_server, everything, open, skip,
+    Act, Answer, Ask, Gateway, Mcp, Program, Script, Scripted, Serves, Setup, asked_client, asking_server, everything, open,
+    skip, until,
 };
 
 /// A gateway before a server that knows no `server/discover`, and one that knows no `initialize`.
@@ -259,6 +260,30 @@ async fn a_hundred_calls_of_one_principal_wait_for_input_and_those_of_another_ha
     assert_eq!(gateway.metric("twinway_requests_refused_total", &[r#"reason="parked_full""#]).await, 1.0);
     assert!(of_another.contains("input_required"), "{of_another}");
     assert_eq!(gateway.metric("twinway_parked_calls", &[]).await, 101.0);
+}
+
+#[tokio::test]
+async fn a_client_that_never_answers_has_withdrawn_its_call_in_either_era() {
+    let upstream = Scripted::start(Script::new(Serves::Legacy).tool("form", Act::Asks)).await;
+    let setup = Setup::new().http("input_timeout = \"300ms\"").tables("[[tool]]\nmatch = \"legacy.form\"\ntimeout = \"1s\"");
+    let gateway = Gateway::start(setup.upstream("legacy", upstream.url())).await;
+    gateway.target_is("legacy", "ready").await;
+    let modern = gateway.modern().at("legacy");
+    let legacy = Mcp::legacy(gateway.address).at("legacy").declares(r#"{"elicitation":{}}"#).open("2025-11-25").await;
+
+    let asked = form(&modern, "").send().await.result();
+    let withdrawn = upstream.wait_for("the end of the call", |seen| seen.method == "tools/call" && seen.abandoned).await;
+    until("no parked call", || async { (gateway.metric("twinway_parked_calls", &[]).await == 0.0).then_some(()) }).await;
+    let late = form(&modern, &retry(&asked["requestState"], GRACE)).send().await;
+    let unanswered = legacy.call("form", "{}").await;
+    let told = upstream.wait_for("that there is no answer", |seen| seen.body.contains(r#""id":"q""#)).await;
+
+    assert_eq!(asked["resultType"], "input_required");
+    assert_eq!(withdrawn.tool, "form");
+    assert_eq!(late.error()["code"], -32602, "{}", late.text());
+    assert_eq!(upstream.calls().len(), 2, "the late one did not go upstream");
+    assert_eq!(told.json()["error"]["code"], -32603, "{}", told.body);
+    assert!(unanswered.text().contains("deadline_exceeded"), "{}", unanswered.text());
 }
 
 #[tokio::test]

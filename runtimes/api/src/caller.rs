@@ -26,8 +26,8 @@ use crate::{Declared, Logging};
 /// 64 covers a burst of a chatty tool; beyond it the reader of the upstream waits, so that nothing is lost and nothing piles up.
 const EVENTS_WAITING_MAX: usize = 64;
 
-/// How long a client may take for an answer. There is a person behind most of them, who may be at lunch; longer than this neither
-/// servers nor proxies hold a call open.
+/// How long a client may take for an answer, unless it is said otherwise. There is a person behind most of them, who may be at lunch;
+/// longer than this neither servers nor proxies hold a call open.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
 /// How long a client that does not take what it is told may hold up the others whose target speaks on the same stream: longer than any that
@@ -51,6 +51,7 @@ struct Line {
     wants: Wants,
     /// The task whose result the call waits for, by the target's own id.
     task: Option<Arc<str>>,
+    answer_timeout: Duration,
     pauses: Arc<Pauses>,
     /// Its client let somebody's patience pass.
     stalled: AtomicBool,
@@ -135,16 +136,17 @@ impl Caller {
     /// A connected pair.
     #[must_use]
     pub fn channel(wants: Wants) -> (Self, CallerEvents) {
-        Self::channel_about(wants, None)
+        Self::channel_about(wants, None, ANSWER_TIMEOUT)
     }
 
-    /// A connected pair for a call that waits for the result of the task with this id of the target.
+    /// A connected pair for a call that waits for the result of the task with this id of the target, if for any, and whose client may
+    /// take so long for an answer.
     #[must_use]
-    pub fn channel_about(wants: Wants, task: Option<Arc<str>>) -> (Self, CallerEvents) {
+    pub fn channel_about(wants: Wants, task: Option<Arc<str>>, answer_timeout: Duration) -> (Self, CallerEvents) {
         let (sender, events) = mpsc::channel(EVENTS_WAITING_MAX);
         let pauses = Arc::<Pauses>::default();
         let stalled = AtomicBool::new(false);
-        let line = Line { events: sender, wants, task, pauses: Arc::clone(&pauses), stalled };
+        let line = Line { events: sender, wants, task, answer_timeout, pauses: Arc::clone(&pauses), stalled };
         (Self { line: Some(Arc::new(line)) }, CallerEvents { events, pauses })
     }
 
@@ -215,7 +217,7 @@ impl Caller {
         }
     }
 
-    /// Asks the client something and waits for its answer, [`ANSWER_TIMEOUT`] at most: the raw `result`, or the raw `error` object.
+    /// Asks the client something and waits for its answer, for as long as it may take: the raw `result`, or the raw `error` object.
     ///
     /// # Errors
     /// [`CallerGone`] when nobody listens, or the client gave no answer.
@@ -228,7 +230,7 @@ impl Caller {
             line.events.send(event).await.map_err(|_| CallerGone)?;
             answered.await.map_err(|_| CallerGone)
         };
-        timeout(ANSWER_TIMEOUT, asking).await.unwrap_or(Err(CallerGone))
+        timeout(line.answer_timeout, asking).await.unwrap_or(Err(CallerGone))
     }
 
     fn line(&self) -> Result<&Line, CallerGone> {

@@ -125,6 +125,7 @@ fn any_config() -> impl Strategy<Value = String> {
         "session_ttl = \"90h\"",
         "session_replay_bytes_max = 9",
         "stream_time_max = \"9s\"",
+        "input_timeout = \"9s\"",
     ]);
     let p2p = subset(&["key_file = \"other\"", "authority = \"allowlist\"", "frame_bytes_max = 9", "hide_listen_addrs = true"]);
     let peers = subset(&["a", "b"]).prop_map(|names| {

@@ -216,7 +216,7 @@ fn text(bytes: &[u8]) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use runtime_api::Wants;
+    use runtime_api::{ANSWER_TIMEOUT, Wants};
 
     use super::*;
 
@@ -234,7 +234,7 @@ mod tests {
 
         assert!(asking.asked_by(&question(of_task)).is_none(), "the only call in flight is not meant");
         assert!(asking.asked_by(&question("{}")).is_some());
-        let (waiting, _events) = Caller::channel_about(wants, Some("t-1".into()));
+        let (waiting, _events) = Caller::channel_about(wants, Some("t-1".into()), ANSWER_TIMEOUT);
         let _waiting = asking.enter(2, &waiting);
         let asked = asking.asked_by(&question(of_task)).expect("somebody waits for it");
         assert!(asked.is_about(Some("t-1")) && !asked.is_about(Some("t-2")));
