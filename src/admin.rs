@@ -31,6 +31,14 @@ pub enum AdminError {
     /// Nothing of that name in the view that was asked about.
     #[error("there is no tool `{0}`")]
     UnknownTool(String),
+    /// It waits for somebody to accept it, for that reason.
+    #[error("the tool `{tool}` is quarantined: {cause}; `twinway tools quarantined` shows it")]
+    Quarantined {
+        /// The tool.
+        tool: String,
+        /// Why.
+        cause: String,
+    },
     /// No target of that name.
     #[error("there is no upstream or peer `{0}`")]
     UnknownView(String),
@@ -115,9 +123,11 @@ impl AdminError {
     #[must_use]
     pub const fn status(&self) -> (StatusCode, ErrorCode) {
         match self {
-            Self::UnknownTool(_) | Self::UnknownView(_) | Self::UnknownPath(_) | Self::NotQuarantined(_) => {
-                (StatusCode::NOT_FOUND, ErrorCode::UnknownName)
-            }
+            Self::UnknownTool(_)
+            | Self::Quarantined { .. }
+            | Self::UnknownView(_)
+            | Self::UnknownPath(_)
+            | Self::NotQuarantined(_) => (StatusCode::NOT_FOUND, ErrorCode::UnknownName),
             Self::Stale { .. } => (StatusCode::CONFLICT, ErrorCode::InvalidParams),
             Self::NotAccepted(_) => (StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Internal),
             Self::UnknownKey { .. } | Self::Value { .. } | Self::Body(_) => (StatusCode::BAD_REQUEST, ErrorCode::InvalidParams),

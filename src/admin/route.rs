@@ -54,7 +54,11 @@ struct Choice<'s> {
 }
 
 pub(super) fn document<'s>(snapshot: &'s Snapshot, tool: &str, query: &Query) -> Result<Document<'s>, AdminError> {
-    let entry = view(snapshot, query)?.tools.get(tool).ok_or_else(|| AdminError::UnknownTool(tool.to_owned()))?;
+    let view = view(snapshot, query)?;
+    let entry = view.tools.get(tool).ok_or_else(|| match view.quarantined(tool) {
+        Some(withheld) => AdminError::Quarantined { tool: tool.to_owned(), cause: withheld.cause.to_string() },
+        None => AdminError::UnknownTool(tool.to_owned()),
+    })?;
     let taken = taken_now(entry);
     let route = taken.map(|(place, reason)| Route {
         runtime: entry.candidates[place].runtime.as_str(),

@@ -151,12 +151,36 @@ struct Categorised {
     category: String,
 }
 
+/// `/admin/api/upstreams`, and `/admin/api/peers`.
+#[derive(Deserialize)]
+struct Targets {
+    #[serde(alias = "upstreams", alias = "peers")]
+    targets: Vec<Target>,
+}
+
+/// One of those who have the tools.
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+    state: String,
+    reason: Option<String>,
+}
+
 /// What the gateway knows of its tools beside what MCP tells.
 #[derive(Default)]
 struct Known {
     categories: HashMap<String, String>,
     dropped: usize,
     quarantined: usize,
+    /// Those whose tools may be missing, and why.
+    away: Vec<String>,
+}
+
+impl Target {
+    fn note(&self) -> String {
+        let reason = self.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        format!("`{}` is {}, and its tools may be missing{reason}", self.name, self.state)
+    }
 }
 
 impl Known {
@@ -174,9 +198,15 @@ impl Known {
             (known.dropped, known.quarantined) = (page.dropped, page.quarantined);
             after = page.next;
             if after.is_none() {
-                return Ok(known);
+                break;
             }
         }
+        for path in ["upstreams", "peers"] {
+            let page = client.document(path, &BTreeMap::new()).await?;
+            let Targets { targets } = serde_json::from_str(page.get()).map_err(ClientError::NotMcp)?;
+            known.away.extend(targets.iter().filter(|target| target.state != "ready").map(Target::note));
+        }
+        Ok(known)
     }
 
     /// Which tools the list does not have, for people who miss some.
@@ -184,7 +214,8 @@ impl Known {
         let dropped = format!("tools with a definition that breaks clients: {}; /admin/api/upstreams says why", self.dropped);
         let quarantined = format!("tools that wait to be accepted: {}; see `twinway tools quarantined`", self.quarantined);
         let notes = [(self.dropped, dropped), (self.quarantined, quarantined)];
-        notes.into_iter().filter(|(count, _)| *count > 0).map(|(_, note)| note).collect()
+        let kept_back = notes.into_iter().filter(|(count, _)| *count > 0).map(|(_, note)| note);
+        kept_back.chain(self.away.iter().cloned()).collect()
     }
 }
 

@@ -63,6 +63,8 @@ struct Server {
     command: Option<String>,
     args: Vec<String>,
     env: Map<String, Value>,
+    #[serde(rename = "envFile")]
+    env_file: Option<String>,
     cwd: Option<String>,
     url: Option<String>,
     #[serde(rename = "serverUrl")]
@@ -78,7 +80,8 @@ struct Server {
 /// # Errors
 /// [`ImportError`].
 pub fn import(text: &str) -> Result<Imported, ImportError> {
-    let document: Value = serde_json::from_str(&plain(text))?;
+    // Some editors on Windows begin files with a byte order mark.
+    let document: Value = serde_json::from_str(&plain(text.trim_start_matches('\u{feff}')))?;
     let places = [document.get("mcpServers"), document.get("servers"), document.pointer("/mcp/servers")];
     let servers = places.into_iter().flatten().find_map(Value::as_object).ok_or(ImportError::NoServers)?;
     let (mut imported, mut names) = (Imported::default(), HashSet::new());
@@ -111,7 +114,7 @@ pub fn import(text: &str) -> Result<Imported, ImportError> {
 }
 
 fn table(name: String, server: Server, notes: &mut Vec<String>) -> Option<Table> {
-    let Server { command, args, env, cwd, url, server_url, http_url, headers, .. } = server;
+    let Server { command, args, env, env_file, cwd, url, server_url, http_url, headers, .. } = server;
     let url = url.or(server_url).or(http_url).filter(|_| command.is_none());
     let kind = if command.is_some() { "stdio" } else { "mcp" };
     if command.is_none() && url.is_none() {
@@ -129,8 +132,12 @@ fn table(name: String, server: Server, notes: &mut Vec<String>) -> Option<Table>
         values.into_iter().map(text).collect::<BTreeMap<_, _>>()
     };
     let (env, headers) = (texts("the variable", env), texts("the header", headers));
-    let left: Vec<_> = args.iter().chain(&command).chain(&url).filter(|text| text.contains("${")).cloned().collect();
-    notes.extend(left.iter().map(|text| format!("`{name}`: `{text}` has a placeholder that nobody fills here")));
+    let env_file =
+        env_file.map(|file| format!("`{name}`: the variables of `{file}` are not taken over; each stands in `env` here"));
+    notes.extend(env_file);
+    let texts = args.iter().chain(&command).chain(&url).chain(&cwd).chain(env.values()).chain(headers.values());
+    let left = texts.filter(|text| text.contains("${"));
+    notes.extend(left.map(|text| format!("`{name}`: `{text}` has a placeholder that nobody fills here")));
     Some(Table { name, kind, url, command, args, cwd, env, headers })
 }
 
@@ -252,6 +259,18 @@ mod tests {
 
             assert_eq!(imported.upstreams, 1, "{file}");
             assert!(imported.text.contains("name = \"one\"") && imported.text.contains("command = \"npx\""), "{}", imported.text);
+        }
+    }
+
+    #[test]
+    fn what_nobody_fills_here_is_named() {
+        let file = "\u{feff}{\"mcpServers\":{\"one\":{\"command\":\"npx\",\"cwd\":\"${workspaceFolder}/x\",\"envFile\":\".env\",\"env\":{\"A\":\"a-${B}\"}},\
+            \"two\":{\"url\":\"https://x.example/mcp\",\"headers\":{\"X-Key\":\"Bearer ${input:key}\"}}}}";
+
+        let said = import(file).expect("servers").notes.join("\n");
+
+        for what in ["`${workspaceFolder}/x` has", "`a-${B}` has", "`Bearer ${input:key}` has", "the variables of `.env`"] {
+            assert!(said.contains(what), "{what}: {said}");
         }
     }
 

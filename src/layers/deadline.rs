@@ -3,6 +3,7 @@
 use std::{
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use pin_project_lite::pin_project;
@@ -15,8 +16,8 @@ use crate::pipeline::Routed;
 
 /// The call's time is used up. Whether the tool ran is unknown.
 #[derive(Debug, Clone, Copy, Error)]
-#[error("the time given to this call is used up")]
-pub struct DeadlineExceeded;
+#[error("no answer came within the {} that this call was given", humantime::format_duration(*.0))]
+pub struct DeadlineExceeded(Duration);
 
 impl From<DeadlineExceeded> for CallError {
     fn from(exceeded: DeadlineExceeded) -> Self {
@@ -57,7 +58,8 @@ where
 
     fn call(&mut self, routed: Routed) -> Self::Future {
         let (deadline, caller) = (routed.call.deadline, routed.call.caller.clone());
-        Timed { answer: self.inner.clone().oneshot(routed), alarm: sleep_until(deadline), deadline, caller }
+        let given = deadline.saturating_duration_since(Instant::now());
+        Timed { answer: self.inner.clone().oneshot(routed), alarm: sleep_until(deadline), deadline, given, caller }
     }
 }
 
@@ -70,6 +72,7 @@ pin_project! {
         #[pin]
         alarm: Sleep,
         deadline: Instant,
+        given: Duration,
         caller: Caller,
     }
 }
@@ -89,10 +92,15 @@ where
         while timed.alarm.as_mut().poll(cx).is_ready() {
             let due = timed.caller.due(*timed.deadline);
             if due <= Instant::now() {
-                return Poll::Ready(Err(DeadlineExceeded.into()));
+                return Poll::Ready(Err(DeadlineExceeded(whole_ms(*timed.given)).into()));
             }
             timed.alarm.as_mut().reset(due);
         }
         Poll::Pending
     }
+}
+
+/// In milliseconds, rounded up: what was lost on the way here is nobody's concern.
+fn whole_ms(given: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(given.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX))
 }

@@ -12,6 +12,15 @@ use twinway_proto::{
 use super::{Answer, Outgoing, Scope, answer};
 use crate::catalog::{Entry, Quarantined, View};
 
+/// Names that a client is told when it asks for one that is not there: more would not help.
+const MEANT_MAX: usize = 3;
+
+/// Longest name for which others are looked for, so that nobody can make it costly. Clients take 64 characters.
+const MEANT_BYTES_MAX: usize = 64;
+
+/// Letters that may be missing, too many, wrong or exchanged in a name that was meant.
+const MISSPELLED_MAX: usize = 2;
+
 /// What a request names.
 #[derive(Debug)]
 pub(super) struct Named {
@@ -95,11 +104,25 @@ impl Place {
         }
     }
 
+    /// What may have been meant: the same without the name of its server, or something that is spelled much like it.
+    fn meant(&self, view: &View, name: &str) -> Option<String> {
+        if !matches!(self.kind, Kind::Tool | Kind::Prompt) || name.len() > MEANT_BYTES_MAX {
+            return None;
+        }
+        let is_meant = |listed: &&str| {
+            let own = listed.strip_suffix(name).is_some_and(|server| server.ends_with(|c: char| !c.is_alphanumeric()));
+            own || strsim::damerau_levenshtein(listed, name) <= MISSPELLED_MAX
+        };
+        let listed = view.shelf(self.kind).iter().map(|entry| &*entry.public);
+        let meant: Vec<_> = listed.filter(|listed| listed.len() <= MEANT_BYTES_MAX).filter(is_meant).take(MEANT_MAX).collect();
+        (!meant.is_empty()).then(|| format!("; did you mean `{}`?", meant.join("` or `")))
+    }
+
     /// The answer to a request for something that is not there.
     pub(super) fn missing(&self, view: &View, scope: &Scope<'_>, (id, name): (&str, &str), era: Era) -> Answer {
         // Whoever sees a part of the view only does not learn who else is there.
-        let absent = if scope.is_everything() { absent(view, name) } else { String::new() };
-        let message = format!("{}{absent}", self.nothing(name));
+        let hint = scope.is_everything().then(|| absent(view, name).or_else(|| self.meant(view, name))).flatten();
+        let message = format!("{}{}", self.nothing(name), hint.unwrap_or_default());
         if self.kind != Kind::Resource {
             let data = br#"{"code":"unknown_name","origin":"caller","delivery":"not_sent"}"#;
             return answer::error(200, Some(id), -32602, &message, Some(data));
@@ -110,16 +133,14 @@ impl Place {
 }
 
 /// Why something may be missing whose name begins with that of a target: the target is not there.
-fn absent(view: &View, name: &str) -> String {
+fn absent(view: &View, name: &str) -> Option<String> {
     let away = |target: &&Arc<TargetOffers>| {
         let rest = name.strip_prefix(target.target.as_str());
         rest.is_some_and(|rest| rest.starts_with(|c: char| !c.is_alphanumeric())) && target.state != TargetState::Ready
     };
-    let target = view.targets().iter().find(away);
-    target.map_or_else(String::new, |target| {
-        let reason = target.state.reason().unwrap_or("it has not answered yet");
-        format!("; its server `{}` is not there: {reason}", target.target)
-    })
+    let target = view.targets().iter().find(away)?;
+    let reason = target.state.reason().unwrap_or("it has not answered yet");
+    Some(format!("; its server `{}` is not there: {reason}", target.target))
 }
 
 /// What is said of a call of a quarantined tool. Whoever sees a part of the view only learns no more than of a tool that does

@@ -318,6 +318,27 @@ async fn an_upstream_that_remembers_what_it_was_told_has_a_session_for_each_call
 }
 
 #[tokio::test]
+async fn who_misspells_a_tool_or_leaves_its_server_out_is_told_what_may_be_meant() {
+    let script = Script::new(Serves::Both).tool("get_weather", Act::Echo).tool("echo", Act::Echo);
+    let upstream = Scripted::start(script).await;
+    let setup = Setup::new().upstream("up", upstream.url()).upstream("other", upstream.url());
+    let gateway = Gateway::start(setup).await;
+    gateway.target_is("up", "ready").await;
+    gateway.target_is("other", "ready").await;
+    let client = gateway.modern();
+
+    for (name, told) in [
+        ("echo", "there is no tool `echo`; did you mean `other.echo` or `up.echo`?"),
+        ("up.get_wether", "there is no tool `up.get_wether`; did you mean `up.get_weather`?"),
+        ("up.delete_all", "there is no tool `up.delete_all`"),
+        ("cho", "there is no tool `cho`"),
+        (&"x".repeat(1_000), &format!("there is no tool `{}`", "x".repeat(1_000))),
+    ] {
+        assert_eq!(client.call(name, "{}").await.error()["message"], told);
+    }
+}
+
+#[tokio::test]
 async fn a_tool_of_a_server_that_never_came_is_refused_with_that_server_s_name_and_reason() {
     let upstream = Scripted::start(Script::new(Serves::Both).tool("echo", Act::Echo)).await;
     let setup = Setup::new().upstream("up", upstream.url()).upstream("dead", closed_port().await);

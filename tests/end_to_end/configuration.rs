@@ -8,7 +8,7 @@ use std::{
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::support::{Act, Gateway, Script, Scripted, Serves, Setup, twinway, within};
+use crate::support::{Act, Gateway, Script, Scripted, Serves, Setup, closed_port, twinway, within};
 
 const PEER: &str = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
 /// Another key.
@@ -235,8 +235,10 @@ async fn the_commands_of_a_client_speak_to_a_running_gateway() {
     let script =
         Script::new(Serves::Modern).tool("greet", Act::Result(text("hi", false))).tool("fail", Act::Result(text("no", true)));
     let upstream = Scripted::start(script).await;
-    let gateway = Gateway::start(Setup::new().upstream("up", upstream.url())).await;
+    let setup = Setup::new().upstream("up", upstream.url()).upstream("dead", closed_port().await);
+    let gateway = Gateway::start(setup).await;
     gateway.target_is("up", "ready").await;
+    gateway.target_is("dead", "failed").await;
     let url = format!("http://{}", gateway.address);
     let endpoint = ["--endpoint", &*url];
     let run = async |arguments: &[&str]| twinway(&[arguments, &endpoint[..]].concat()).await;
@@ -244,6 +246,7 @@ async fn the_commands_of_a_client_speak_to_a_running_gateway() {
     let tools = run(&["tools"]).await;
     assert_eq!(tools.code, Some(0), "{tools:?}");
     assert!(tools.stdout.lines().any(|line| line.starts_with("up.greet ")), "{tools:?}");
+    assert!(tools.stderr.contains("`dead` is failed, and its tools may be missing: "), "{tools:?}");
 
     let called = run(&["call", "up.greet", r#"{"whom":"you"}"#]).await;
     assert_eq!((called.code, &*called.stdout), (Some(0), "hi\n"), "{called:?}");

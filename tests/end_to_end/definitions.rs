@@ -167,7 +167,9 @@ async fn a_pinned_tool_that_changes_is_gone_until_somebody_accepts_it_and_a_rest
     let refused_alone = gateway.legacy_at("up").await.call("add", "{}").await.error();
     let refused_by_rest = send(gateway.address, Request::post("/tools/execute/up.add").body(String::new()).unwrap()).await;
     let (_, shown) = tell(&gateway, &["tools", "quarantined"]).await;
+    let (_, route) = tell(&gateway, &["route", "explain", "up.add"]).await;
 
+    assert!(route.contains("the tool `up.add` is quarantined: its definition is not the one"), "{route}");
     let message = refused["message"].as_str().unwrap();
     assert!(message.contains("its definition is not the one that was accepted"), "{message}");
     assert!(message.contains("`twinway tools accept up.add`"), "{message}");

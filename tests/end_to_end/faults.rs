@@ -174,6 +174,8 @@ async fn a_client_may_shorten_the_time_of_its_call() {
     let answer = gateway.modern().tool("up.waits", "{}").meta(r#""twinway/deadline-ms":50"#).send().await;
 
     assert_eq!(data(&answer)["code"], "deadline_exceeded");
+    let message = answer.error()["message"].as_str().unwrap().to_owned();
+    assert!(message.starts_with("no answer came within the 50ms that this call was given"), "{message}");
 }
 
 /// A gateway that runs one call at a time, before a server whose tools all wait to be released.
