@@ -1,40 +1,49 @@
 //! Clients that go away without a word leave nothing behind. `cargo bench --bench runtime_latency -- --memory` weighs it.
 
 use bytes::Bytes;
+use http::Request;
 use http_body_util::Full;
 use tokio::task::JoinSet;
 use twinway::measure::HttpConnection;
 
-use crate::support::{Act, Era, Gateway, Script, Scripted, Serves, Setup, until};
+use crate::support::{Act, Era, Gateway, Mcp, Script, Scripted, Serves, Setup, until};
 
 /// Enough for a leak of one in a hundred to show.
 const CALLS: usize = 10_000;
 const CONNECTIONS: usize = 8;
 const CLIENTS: usize = 500;
 
+/// As many as may be open at one time (`http.sessions_max`).
+const SESSIONS: usize = 10_000;
+/// What an idle session may cost.
+const SESSION_BYTES_MAX: u64 = 8 * 1024;
+
 /// `CALLS` calls of that era over a few connections; every one is answered.
 async fn call_often(gateway: &Gateway, era: Era) {
     let client = gateway.client(era).await;
-    let mut callers = JoinSet::new();
+    send_often(gateway, CALLS, || client.tool("quick.echo", r#"{"text":"hello"}"#).request()).await;
+    if era == Era::Legacy {
+        client.end().await;
+    }
+}
+
+/// So many requests over a few connections; every one is answered.
+async fn send_often(gateway: &Gateway, count: usize, request: impl Fn() -> Request<String>) {
+    let mut senders = JoinSet::new();
     for _ in 0..CONNECTIONS {
-        let request = client.tool("quick.echo", r#"{"text":"hello"}"#).request();
+        let (mut head, body) = request().into_parts();
         let mut connection = HttpConnection::new(&gateway.address.to_string());
-        let host = gateway.address.to_string().parse().unwrap();
-        callers.spawn(async move {
-            let (mut head, body) = request.into_parts();
-            head.headers.insert("host", host);
-            for _ in 0..CALLS / CONNECTIONS {
-                let request = http::Request::from_parts(head.clone(), Full::new(Bytes::from(body.clone())));
+        head.headers.insert("host", gateway.address.to_string().parse().unwrap());
+        senders.spawn(async move {
+            for _ in 0..count / CONNECTIONS {
+                let request = Request::from_parts(head.clone(), Full::new(Bytes::from(body.clone())));
                 let answer = connection.send(request).await.unwrap();
                 assert_eq!(answer.status, 200);
             }
         });
     }
-    while let Some(ended) = callers.join_next().await {
+    while let Some(ended) = senders.join_next().await {
         ended.unwrap();
-    }
-    if era == Era::Legacy {
-        client.end().await;
     }
 }
 
@@ -72,4 +81,25 @@ async fn clients_that_vanish_leave_no_session_and_no_call_behind() {
     until("every session and call to end", async || (gauges().await == (0.0, 0.0)).then_some(())).await;
 
     assert_eq!(gateway.modern().call("quick.echo", "{}").await.status, 200);
+}
+
+#[tokio::test]
+async fn ten_thousand_sessions_whose_clients_vanish_cost_their_memory_once() {
+    let gateway = Gateway::start(Setup::new().http("session_idle = \"8s\"")).await;
+    let sessions = async || gateway.metric("twinway_sessions", &[]).await;
+    // What the first request takes is not what a session costs.
+    gateway.legacy().await.end().await;
+    let empty = gateway.program.rss_bytes();
+    let mut after = Vec::new();
+
+    for _ in 0..3 {
+        send_often(&gateway, SESSIONS, || Mcp::legacy(gateway.address).initialization("2025-11-25")).await;
+        assert_eq!(sessions().await, SESSIONS as f64);
+        let each = (gateway.program.rss_bytes() - empty) / SESSIONS as u64;
+        assert!(each < SESSION_BYTES_MAX, "{each} bytes for each session");
+        until("every session to end", async || (sessions().await == 0.0).then_some(())).await;
+        after.push(gateway.program.rss_bytes());
+    }
+
+    assert!(after[2] * 10 <= after[0] * 11, "bytes after each time: {after:?}");
 }

@@ -77,6 +77,11 @@ impl Mcp {
 
     /// Only asks for a session.
     pub(crate) async fn initialize(&self, revision: &str) -> Answer {
+        send(self.address, self.initialization(revision)).await
+    }
+
+    /// The request that asks for a session.
+    pub(crate) fn initialization(&self, revision: &str) -> Request<String> {
         let body = format!(
             r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{{"protocolVersion":"{revision}","capabilities":{},"clientInfo":{{"name":"raw","version":"1"}}}}}}"#,
             self.capabilities
@@ -85,7 +90,7 @@ impl Mcp {
         if let Some(token) = &self.bearer {
             request = request.header("authorization", format!("Bearer {token}"));
         }
-        send(self.address, request.header("accept", "application/json, text/event-stream").body(body).unwrap()).await
+        request.header("accept", "application/json, text/event-stream").body(body).unwrap()
     }
 
     /// Ends the session.
