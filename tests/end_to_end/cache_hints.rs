@@ -5,10 +5,15 @@ use std::fmt::Debug;
 
 use serde_json::{Value, json};
 
-use crate::support::{
-    Act, Era, Gateway, LATEST_LEGACY, Mcp, Script, Scripted, Serves, Setup, promising_program, promising_server, skip, until,
-    within,
+use crate::{
+    p2p::pair,
+    support::{
+        Act, Era, Gateway, LATEST_LEGACY, Mcp, Script, Scripted, Serves, Setup, promising_program, promising_server, skip, until,
+        within,
+    },
 };
+
+const CHANGES: &str = "twinway_catalogue_changes_total";
 
 /// What a modern client may keep of a view, as [`promised`] gives it.
 const KEPT: [&str; 5] = ["server/discover", "tools/list", "prompts/list", "resources/list", "resources/templates/list"];
@@ -117,7 +122,8 @@ async fn what_an_upstream_says_anew_of_the_same_lists_is_told_and_nobody_is_told
     let setup = Setup::new().upstream_with("up", upstream.url(), "refresh = \"50ms\"");
     let gateway = ready(setup, &["up"]).await;
     let client = gateway.modern();
-    let changes = gateway.metric("twinway_catalogue_changes_total", &[]).await;
+    let changes = gateway.metric(CHANGES, &[]).await;
+    assert!(changes > 0.0, "its tool was told as one");
 
     for said in [(120_000, "private"), (120_000, "public"), (60_000, "public"), (0, "private")] {
         upstream.becomes(promising([said; 5]));
@@ -131,7 +137,7 @@ async fn what_an_upstream_says_anew_of_the_same_lists_is_told_and_nobody_is_told
         }
     }
 
-    assert!((gateway.metric("twinway_catalogue_changes_total", &[]).await - changes).abs() < f64::EPSILON);
+    assert!((gateway.metric(CHANGES, &[]).await - changes).abs() < f64::EPSILON);
 }
 
 #[tokio::test]
@@ -142,8 +148,17 @@ async fn an_upstream_renews_its_promise_at_each_look_and_one_that_is_away_does_n
     let client = gateway.modern();
 
     for method in KEPT {
-        let (before, _) = told(&client, method).await;
-        until("a promise made anew", || async { (told(&client, method).await.0 > before).then_some(()) }).await;
+        within("a promise made anew", async {
+            let mut before_ms = u64::MAX;
+            loop {
+                let (left_ms, _) = told(&client, method).await;
+                if left_ms > before_ms {
+                    break;
+                }
+                before_ms = left_ms;
+            }
+        })
+        .await;
     }
 
     upstream.stop().await;
@@ -160,6 +175,16 @@ async fn an_upstream_renews_its_promise_at_each_look_and_one_that_is_away_does_n
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_peer_is_promised_what_is_left_and_promises_no_more_to_its_own_clients() {
+    let upstream = Scripted::start(promising([(60_000, "public"); 5])).await;
+    let (near, _far) = pair(&upstream.url()).await;
+
+    // A peer is given tools and nothing else.
+    let left = (60_000, "private");
+    assert_promised(&near.modern(), [left, left, DEFAULT, DEFAULT, DEFAULT], "tools of a peer").await;
 }
 
 #[tokio::test]
