@@ -82,7 +82,9 @@ async fn each_result_is_promised_for_as_long_and_for_as_many_as_the_least_of_its
         .promises("server/discover", &hints(200_000, "public"))
         .promises("tools/list", &hints(86_400_000, "public"))
         .answers("prompts/list", &format!(r#"{{"resultType":"complete",{},"prompts":[]}}"#, hints(40_000, "private")));
-    let old = Script::new(Serves::Legacy).tool("echo", Act::Echo);
+    // In its era such words mean nothing.
+    let old = Script::new(Serves::Legacy).offers(r#"{"tools":{},"prompts":{}}"#).tool("echo", Act::Echo);
+    let old = old.answers("prompts/list", &format!(r#"{{{},"prompts":[]}}"#, hints(90_000, "public")));
     let (a, b, old) = (Scripted::start(promising(all)).await, Scripted::start(some).await, Scripted::start(old).await);
     let modern = Setup::new().upstream("a", a.url()).upstream("b", b.url());
     let mixed = Setup::new().upstream("a", a.url()).upstream("old", old.url());
@@ -96,8 +98,8 @@ async fn each_result_is_promised_for_as_long_and_for_as_many_as_the_least_of_its
 
     let gateway = ready(mixed, &["a", "old"]).await;
     assert_promised(&gateway.modern().at("old"), [DEFAULT; 5], "old").await;
-    let with_old = [DEFAULT, DEFAULT, all[2], all[3], all[4]];
-    assert_promised(&gateway.modern(), with_old, "a, and an old one that has only tools").await;
+    let with_old = [DEFAULT, DEFAULT, DEFAULT, all[3], all[4]];
+    assert_promised(&gateway.modern(), with_old, "a, and an old one that has no resources").await;
 }
 
 #[tokio::test]

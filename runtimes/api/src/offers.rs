@@ -256,10 +256,15 @@ pub enum Support {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{CacheHint, CacheHints};
 
     #[test]
     fn a_change_of_configuration_keeps_what_is_known_in_the_new_order() {
-        let ready = |name: &str| Arc::new(TargetOffers { state: TargetState::Ready, ..TargetOffers::unheard_of(name.into()) });
+        let hints = CacheHints::without_lists(CacheHint::default());
+        let ready = |name: &str| {
+            let freshness = Freshness::new(hints);
+            Arc::new(TargetOffers { state: TargetState::Ready, freshness, ..TargetOffers::unheard_of(name.into()) })
+        };
         let before = Offers { targets: vec![ready("gone"), ready("same"), ready("changed")] };
 
         let after = before.of(&["changed".into(), "same".into(), "new".into()], |id| id.as_str() != "same");
@@ -267,5 +272,7 @@ mod tests {
         let states: Vec<_> = after.targets.iter().map(|target| (target.target.as_str(), target.state.as_str())).collect();
         assert_eq!(states, [("changed", "stale"), ("same", "ready"), ("new", "connecting")]);
         assert!(Arc::ptr_eq(&after.targets[1], &before.targets[1]));
+        let said: Vec<_> = after.targets.iter().map(|target| target.freshness.hints()).collect();
+        assert_eq!(said, [CacheHints::default(), hints, CacheHints::default()], "what was said of other settings is void");
     }
 }
