@@ -36,7 +36,7 @@ pub struct SealError {
 
 /// A sealed text that is not opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shut {
+pub(super) enum Shut {
     /// Not sealed here for this purpose.
     Unknown,
     /// Sealed here, for another owner.
@@ -112,7 +112,7 @@ impl Seal {
 
     /// Seals `plain` for this purpose and owner, so that what is of another owner can be told from what was never sealed.
     #[must_use]
-    pub fn seal_for(&self, plain: &[u8], purpose: &str, owner: &[&str]) -> String {
+    pub(super) fn seal_for(&self, plain: &[u8], purpose: &str, owner: &[&str]) -> String {
         self.seal(&[&owner_digest(owner)[..], plain].concat(), &[purpose])
     }
 
@@ -120,7 +120,7 @@ impl Seal {
     ///
     /// # Errors
     /// [`Shut`]. Whoever is not the owner is to be told no more than of garbage.
-    pub fn open_for(&self, sealed: &str, purpose: &str, owner: &[&str]) -> Result<Vec<u8>, Shut> {
+    pub(super) fn open_for(&self, sealed: &str, purpose: &str, owner: &[&str]) -> Result<Vec<u8>, Shut> {
         let plain = self.open(sealed, &[purpose]).ok_or(Shut::Unknown)?;
         let (of, plain) = plain.split_at_checked(OWNER_LEN).ok_or(Shut::Unknown)?;
         if bool::from(of.ct_eq(&owner_digest(owner))) { Ok(plain.to_vec()) } else { Err(Shut::Foreign) }

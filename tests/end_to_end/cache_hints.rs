@@ -180,6 +180,31 @@ async fn an_upstream_renews_its_promise_at_each_look_and_one_that_is_away_does_n
 }
 
 #[tokio::test]
+async fn what_a_program_says_of_itself_is_asked_for_anew_when_it_is_over() {
+    let test = async {
+        let program = promising_program("modern", r#"{"server/discover": [500, "public"]}"#)?;
+        let gateway = ready(Setup::new().tables(&child(&program, "refresh = \"100ms\"")), &["child"]).await;
+        let client = gateway.modern();
+
+        until("the end of the promise", || async { (told(&client, KEPT[0]).await.0 == 0).then_some(()) }).await;
+        let (left_ms, scope) =
+            until("a new one", || async { Some(told(&client, KEPT[0]).await).filter(|told| told.0 > 0) }).await;
+
+        assert!(left_ms <= 500 && scope == "public", "{left_ms} ms, {scope}");
+        Ok::<_, String>(())
+    };
+    if let Err(reason) = test.await {
+        skip("cache_hints::what_a_program_says_of_itself_is_asked_for_anew_when_it_is_over", &reason);
+    }
+}
+
+/// The table of an upstream `child`, with further lines.
+fn child(command: &[String], lines: &str) -> String {
+    let (program, arguments) = command.split_first().unwrap();
+    format!("[[upstream]]\nname = \"child\"\nkind = \"stdio\"\ncommand = {program:?}\nargs = {arguments:?}\n{lines}\n")
+}
+
+#[tokio::test]
 async fn a_peer_is_promised_what_is_left_and_promises_no_more_to_its_own_clients() {
     let upstream = Scripted::start(promising([(60_000, "public"); 5])).await;
     let (near, _far) = pair(&upstream.url()).await;
@@ -228,9 +253,7 @@ async fn what_the_python_server_says_is_told_to_modern_clients_and_no_legacy_one
         let ((_old, old), (_new, new)) =
             tokio::try_join!(promising_server("legacy", &hints), promising_server("modern", &hints))?;
         let program = promising_program("modern", &hints)?;
-        let (program, arguments) = program.split_first().unwrap();
-        let child = format!("[[upstream]]\nname = \"child\"\nkind = \"stdio\"\ncommand = {program:?}\nargs = {arguments:?}");
-        let setup = Setup::new().upstream("old", old).upstream("new", new).tables(&child);
+        let setup = Setup::new().upstream("old", old).upstream("new", new).tables(&child(&program, ""));
         let gateway = ready(setup, &["old", "new", "child"]).await;
         for (view, expected, read) in
             [("old", [DEFAULT; 5], (0, "private")), ("new", all, (4_321, "public")), ("child", all, (4_321, "public"))]

@@ -1,4 +1,4 @@
-//! For how long, and for whom, what a target says is good, as it says itself (2026-07-28, caching).
+//! For how long, and for whom, results of a target are good, as the target itself says (2026-07-28, caching).
 
 use std::{fmt, sync::Arc};
 

@@ -213,8 +213,8 @@ impl Target {
                     Era::Legacy => Eras { modern: Support::No, legacy: Support::Yes },
                 };
                 let tools = listed.items.tools.len();
-                let Listed { items, hints, .. } = listed;
-                let heard = Heard { transport: up.connection.transport(), eras, about: up.facts.about.clone(), items, hints };
+                let Listed { about, items, hints, .. } = listed;
+                let heard = Heard { transport: up.connection.transport(), eras, about, items, hints };
                 if let Some(state) = board.answers(&self.server.target, &self.retired, heard) {
                     info!(target_name = %self.server.target, state, tools, "server changed its state");
                 }

@@ -1,8 +1,8 @@
 //! How a conversation begins: which era the other side speaks, who it is, and what it offers.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
-use runtime_api::{CacheHint, CacheHints, CallError, Caller, Era, Items, Kind};
+use runtime_api::{About, CacheHint, CacheHints, CallError, Caller, Era, Items, Kind};
 use tokio::time::Instant;
 use twinway_proto::rope::Rope;
 
@@ -19,6 +19,8 @@ const METHOD_NOT_FOUND: i64 = -32601;
 /// What the other side offers, and how long it says that this is good.
 #[derive(Debug)]
 pub struct Listed {
+    /// What it says of itself.
+    pub about: About,
     /// In its order.
     pub items: Items,
     /// The shortest of all its lists; none when it does not say.
@@ -61,12 +63,14 @@ pub async fn initialize(
 }
 
 /// Lists everything that the other side declares to have, page by page. It is asked for tools in any case: some have them and
-/// declare nothing.
+/// declare nothing. What it has said of itself is asked for anew when it is no longer good.
 ///
 /// # Errors
 /// As [`Connection::request`], or a list that cannot be read.
 pub async fn list(connection: &Connection, era: Era, facts: &ServerFacts, deadline: Instant) -> Result<Listed, CallError> {
-    let mut listed = Listed { items: Items::default(), ttl: None, hints: CacheHints::without_lists(facts.hint) };
+    let facts = renewed(connection, facts, deadline).await;
+    let (items, hints) = (Items::default(), CacheHints::without_lists(facts.hint));
+    let mut listed = Listed { about: facts.about.clone(), items, ttl: None, hints };
     for kind in Kind::ALL {
         if kind == Kind::Tool || facts.has(kind.capability()) {
             let Some(listing) = list_kind(connection, era, kind, deadline).await? else { continue };
@@ -76,6 +80,14 @@ pub async fn list(connection: &Connection, era: Era, facts: &ServerFacts, deadli
         }
     }
     Ok(listed)
+}
+
+/// What the other side says of itself now, if it has said that the last word is over. A side that does not answer is asked for its lists
+/// all the same: whether it is there is seen by those.
+async fn renewed<'f>(connection: &Connection, facts: &'f ServerFacts, deadline: Instant) -> Cow<'f, ServerFacts> {
+    let is_over = facts.hint.fresh_until.is_some_and(|until| until <= Instant::now());
+    let asked = if is_over { discover(connection, deadline).await.ok().flatten() } else { None };
+    asked.map_or(Cow::Borrowed(facts), Cow::Owned)
 }
 
 /// One list; `None` from a side that has no such method.

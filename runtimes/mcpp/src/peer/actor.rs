@@ -167,9 +167,9 @@ impl Actor {
 
     /// Publishes what the peer offers, and says so when it was not ready before.
     fn publish(&self, transport: &'static str, terms: &Terms, listed: Listed) {
-        let Listed { items, hints, .. } = listed;
+        let Listed { about, items, hints, .. } = listed;
         let (peer, tools_count) = (&self.peer.config.name, items.tools.len());
-        let heard = Heard { transport, eras: terms.eras(), about: terms.facts.about.clone(), items, hints };
+        let heard = Heard { transport, eras: terms.eras(), about, items, hints };
         let Some(state) = self.board.answers(&self.peer.target, &self.peer.retired, heard) else { return };
         tracing::info!(peer, state, transport, tools = tools_count, "peer changed its state");
         if tools_count == 0 {
