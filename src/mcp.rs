@@ -8,6 +8,7 @@
 
 mod answer;
 mod batch;
+mod caching;
 mod call;
 mod deprecation;
 mod ended;

@@ -99,6 +99,8 @@ pub struct ResultIndex {
     pub result_type: Option<Range<usize>>,
     /// Value of `_meta`.
     pub meta: Option<Range<usize>>,
+    /// There is a `ttlMs` or a `cacheScope`.
+    pub has_cache_hint: bool,
 }
 
 /// Not a message.
@@ -321,6 +323,7 @@ fn read_result(scanner: &mut Scanner<'_>) -> Result<ResultIndex, JsonError> {
             "isError" => index.is_error = scanner.slice(value) == "true",
             "resultType" => index.result_type = Some(relative),
             "_meta" => index.meta = Some(relative),
+            "ttlMs" | "cacheScope" => index.has_cache_hint = true,
             _ => {}
         }
     }
@@ -465,7 +468,7 @@ mod tests {
         let Ok(Message::Response(response)) = parse(text.as_bytes()) else { panic!("a response") };
 
         let raw = &text[response.result.range.clone()];
-        assert!(response.result.is_error);
+        assert!(response.result.is_error && !response.result.has_cache_hint);
         assert_eq!(response.result.result_type.map(|range| &raw[range]), Some("\"complete\""));
     }
 

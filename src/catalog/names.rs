@@ -8,7 +8,7 @@ use std::{
 use runtime_api::{Kind, TargetId};
 use sha2::{Digest, Sha256};
 
-use super::{Cause, Offered, Refused};
+use super::{Cause, Refused, offered::Offered};
 use crate::config::Prefix;
 
 /// Longest public name in bytes. The specification allows 128, but many clients refuse more than 64.

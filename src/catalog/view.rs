@@ -3,12 +3,13 @@
 use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
-use runtime_api::{Kind, TargetOffers, TargetState};
+use runtime_api::{Cacheable, Kind, TargetOffers, TargetState};
 
 use super::{
-    Entry, Quarantined, Shelf,
+    Entry, Promise, Quarantined, Shelf,
     capabilities::{Capabilities, Tasks},
     names::unqualified,
+    promise::Promises,
     template,
 };
 
@@ -33,6 +34,7 @@ pub struct View {
     pub instructions: Option<Bytes>,
     /// Tools that are not offered until somebody accepts them, by the names that they would have.
     quarantined: HashMap<Arc<str>, Arc<Quarantined>>,
+    promises: Promises,
     state: TargetState,
     targets: Vec<Arc<TargetOffers>>,
 }
@@ -72,6 +74,7 @@ impl View {
             capabilities: targets.iter().map(|target| Capabilities::of(target)).collect(),
             instructions: None,
             quarantined: HashMap::new(),
+            promises: Promises::of(&targets),
             state,
             targets,
         }
@@ -110,6 +113,12 @@ impl View {
             Kind::Resource => &self.resources,
             Kind::Template => &self.templates,
         }
+    }
+
+    /// What may be promised of one of the lists, or of what the view says of itself.
+    #[must_use]
+    pub const fn promise(&self, what: Cacheable) -> &Promise {
+        self.promises.of_result(what)
     }
 
     /// Whom to ask for a task of this target. Linear in the targets.

@@ -324,6 +324,10 @@ fn every_bad_configuration_has_one_message_with_its_place() {
             "[[http.client]]\nname = \"a\"\ntoken = \"env:L\"\n[[http.client]]\nname = \"b\"\ntoken = \"env:L\"",
             "6:9: the token is the one of client `a`, so nobody could tell them apart",
         ),
+        (
+            "[[http.client]]\nname = \"anonymous\"\ntoken = \"env:L\"",
+            "2:8: `anonymous` is the name of whoever comes to a gateway without clients",
+        ),
         ("[[http.client]]\nname = \"a\"\ntoken = \"env:T\"", "3:9: a token shorter than 16 characters can be guessed"),
         ("[http]\nseal_key = \"env:T\"", "2:12: `http.seal_key`: a key shorter than 32 characters can be guessed"),
     ];

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use runtime_api::Principal;
 use runtime_mcpp::{
     Identity, Multiaddr,
     config::{AuthorityMode, ConfigError},
@@ -360,6 +361,11 @@ impl Http {
         unique("client", self.client.iter().enumerate().map(|(index, one)| (format!("http.client.{index}.name"), &one.name)))?;
         let mut owners = HashMap::new();
         for (index, client) in self.client.iter().enumerate() {
+            // It would be given what is for whoever comes, and a session of its own would be theirs once no client is configured.
+            if client.name.as_str() == Principal::anonymous().as_str() {
+                let what = format!("`{}` is the name of whoever comes to a gateway without clients", client.name);
+                return Err(Invalid::new(format!("http.client.{index}.name"), what));
+            }
             if client.token.expose().len() < TOKEN_CHARS_MIN {
                 let what = format!("a token shorter than {TOKEN_CHARS_MIN} characters can be guessed");
                 return Err(Invalid::new(format!("http.client.{index}.token"), what));

@@ -85,7 +85,7 @@ pub(super) fn with_meta(reply: Reply, name: &str, value: &[u8]) -> Reply {
     let whole = std::str::from_utf8(&result).unwrap_or_default();
     let place = |name| members(whole).flatten().find(|member| member.key.is(name)).map(|member| member.range);
     let (result_type, meta) = (place("resultType"), place("_meta"));
-    Reply { is_error: reply.is_error, result_type, meta, result }
+    Reply { result_type, meta, result, ..reply }
 }
 
 /// An answer that the way back cannot carry. Whatever was asked has been done.

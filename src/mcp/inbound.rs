@@ -37,6 +37,12 @@ impl Inbound<'_> {
         self.shown.exposure == Exposure::Lazy && self.scope.is_everything()
     }
 
+    /// Whether whoever looks at the view is told the same. Clients with names may be shown different things, and whoever has none is
+    /// refused where they are.
+    pub(super) fn is_like_any_other(&self) -> bool {
+        self.principal.is_anonymous() && self.scope.is_everything() && *self.shown == *Shown::full()
+    }
+
     /// What the client looks at.
     pub(super) fn sight(&self) -> Sight<'_> {
         Sight { view: self.view, shown: self.shown }

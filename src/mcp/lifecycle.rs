@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use runtime_api::LegacyClient;
+use runtime_api::{Cacheable, LegacyClient};
 use runtime_mcp::{
     client::{TASKS, declared},
     handshake::{CLIENT_INFO, part},
@@ -17,15 +17,12 @@ use twinway_proto::{
 
 use crate::catalog::{Capabilities, Tasks};
 
-use super::{Answer, Inbound, Outgoing, Server, SessionError, Way, answer, listing::unknown_view, task::may_list};
+use super::{Answer, Inbound, Outgoing, Server, SessionError, Way, answer, caching, listing::unknown_view, task::may_list};
 
 /// The binding of a modern conversation over libp2p.
 pub(super) const MODERN_BINDING: &str = "mcp-binding/2026-07-28";
 /// The binding of a legacy conversation over libp2p.
 pub(super) const LEGACY_BINDING: &str = "mcp-binding/legacy-2024-11-05";
-
-/// How long a client may keep what discovery told. The offers of a gateway change when any of its targets does.
-const TTL_MS: u64 = 5_000;
 
 /// Longest `clientInfo` or `capabilities` that a session remembers. They travel in the session's handle, and so in a
 /// header of every request, and servers refuse heads above 8 KiB or 16 KiB.
@@ -41,7 +38,7 @@ impl Server {
         // Of a revision that is not known the newest one that is (2025-11-25, lifecycle).
         let revision = asked.and_then(|asked| revision::legacy(&asked)).unwrap_or(revision::LATEST_LEGACY);
         // A client that got a session where there is no view would read every later 404 as "session gone".
-        let Some(Offered { capabilities, instructions }) = self.offered(inbound, revision) else {
+        let Some(Offered { capabilities, instructions, .. }) = self.offered(inbound, revision) else {
             return unknown_view(request.id, inbound.view);
         };
         let capabilities_of_client = part(&params, "capabilities").unwrap_or_default();
@@ -69,11 +66,11 @@ impl Server {
     }
 
     pub(super) fn discover(&self, inbound: &Inbound<'_>, request: &Request<'_>) -> Answer {
-        let Some(Offered { capabilities, instructions }) = self.offered(inbound, revision::MODERN) else {
+        let Some(Offered { capabilities, instructions, caching }) = self.offered(inbound, revision::MODERN) else {
             return unknown_view(request.id, inbound.view);
         };
         let result = format!(
-            r#"{{"resultType":"complete","supportedVersions":["{}"],"capabilities":{capabilities}{instructions},"ttlMs":{TTL_MS},"cacheScope":"private","_meta":{{"{}":{CLIENT_INFO}}}}}"#,
+            r#"{{"resultType":"complete","supportedVersions":["{}"],"capabilities":{capabilities}{instructions},{caching},"_meta":{{"{}":{CLIENT_INFO}}}}}"#,
             revision::MODERN,
             key::SERVER_INFO
         );
@@ -85,17 +82,19 @@ impl Server {
     fn offered(&self, inbound: &Inbound<'_>, revision: &str) -> Option<Offered> {
         let snapshot = self.shared.catalog.load();
         let view = snapshot.view(inbound.view)?;
+        let caching = caching::members(view.promise(Cacheable::About), inbound);
         if let Way::Stream { binding: Some(_), .. } = &inbound.way {
             let binding = if revision == revision::MODERN { MODERN_BINDING } else { LEGACY_BINDING };
             let capabilities = format!(
                 r#"{{"tools":{{}},"mcp++":{{"bindingId":"{binding}","bindingIds":["{MODERN_BINDING}","{LEGACY_BINDING}"],"profiles":["mcp++/p2p-transport"]}}}}"#
             );
-            return Some(Offered { capabilities, instructions: String::new() });
+            return Some(Offered { capabilities, instructions: String::new(), caching });
         }
         let instructions = view.instructions.as_deref().and_then(|raw| std::str::from_utf8(raw).ok());
         let instructions = instructions.map(|raw| format!(r#","instructions":{raw}"#)).unwrap_or_default();
         let lists_tasks = may_list(inbound.principal);
-        Some(Offered { capabilities: written(view.capabilities, revision, lists_tasks, inbound.is_lazy()), instructions })
+        let capabilities = written(view.capabilities, revision, lists_tasks, inbound.is_lazy());
+        Some(Offered { capabilities, instructions, caching })
     }
 }
 
@@ -105,6 +104,8 @@ struct Offered {
     capabilities: String,
     /// The member with the comma before it, or nothing.
     instructions: String,
+    /// The members that say for how long and for whom all this is.
+    caching: String,
 }
 
 /// Tools are always among it: a target may come that has some. The three tools of a lazy client never change.

@@ -1,7 +1,7 @@
 //! `tools/list` and the other lists, with cursors that hold everything and remember nothing.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use runtime_api::{Era, Kind};
+use runtime_api::{Cacheable, Era, Kind};
 use runtime_mcp::handshake::CLIENT_INFO;
 use twinway_proto::{
     envelope::{self, Request},
@@ -10,14 +10,11 @@ use twinway_proto::{
     rope::Builder,
 };
 
-use super::{Answer, Inbound, Outgoing, Server, answer, era::Spoken, lazy, output};
-use crate::catalog::{Page, View};
+use super::{Answer, Inbound, Outgoing, Server, answer, caching, era::Spoken, lazy, output};
+use crate::catalog::{Page, Promise, View};
 
 /// First byte of a cursor, so that a later format can be told from this one.
 const CURSOR_VERSION: u8 = 1;
-
-/// How long a client may keep a page: as long as what discovery tells.
-const TTL_MS: u64 = 5_000;
 
 impl Server {
     pub(super) fn list(&self, kind: Kind, inbound: &Inbound<'_>, request: &Request<'_>, spoken: &Spoken) -> Answer {
@@ -44,8 +41,7 @@ impl Server {
         }
         let meta = meta(view, spoken.era());
         if spoken.era() == Era::Modern {
-            let rest = format!(r#","resultType":"complete","ttlMs":{TTL_MS},"cacheScope":"private""#);
-            out.push_slice(rest.as_bytes());
+            out.push_slice(b",\"resultType\":\"complete\",").push_slice(promised(kind, inbound, view).as_bytes());
         }
         if let Some(meta) = meta {
             out.push_slice(b",\"_meta\":").push_slice(meta.as_bytes());
@@ -64,6 +60,15 @@ impl Server {
             shelf.page_of(after, size, |entry| inbound.lists(entry))
         }
     }
+}
+
+/// The members that say for how long and for whom a page is.
+fn promised(kind: Kind, inbound: &Inbound<'_>, view: &View) -> String {
+    let what = Cacheable::List(kind);
+    if kind == Kind::Tool && inbound.is_lazy() {
+        return caching::members(&Promise::of_own(what), inbound);
+    }
+    caching::members(view.promise(what), inbound)
 }
 
 pub(super) fn unknown_view(id: &str, view: &str) -> Answer {

@@ -23,7 +23,7 @@ pub(super) fn for_client(reply: Reply, method: Method, era: Era, revision: &str)
     match (era, &reply.result_type) {
         (Era::Modern, None) => modern(&reply, method),
         // Strict legacy clients refuse members that their revision does not know.
-        (Era::Legacy, Some(_)) => legacy(&reply.result, method, revision),
+        (Era::Legacy, _) if reply.result_type.is_some() || reply.has_cache_hint => legacy(&reply.result, method, revision),
         (Era::Legacy, None) if !output::knows_all(revision) => legacy(&reply.result, method, revision),
         _ => reply.result.into(),
     }
@@ -66,7 +66,7 @@ fn modern(reply: &Reply, method: Method) -> Rope {
     let result = &reply.result;
     let mut first = Vec::with_capacity(192);
     first.extend_from_slice(b"\"resultType\":\"complete\"");
-    if method == Method::ResourcesRead {
+    if method == Method::ResourcesRead && !reply.has_cache_hint {
         // The target did not say, so it is good for nobody else and for now (2026-07-28, caching).
         first.extend_from_slice(b",\"ttlMs\":0,\"cacheScope\":\"private\"");
     }
@@ -137,6 +137,7 @@ mod tests {
             is_error: false,
             result_type: place("resultType"),
             meta: place("_meta"),
+            has_cache_hint: place("ttlMs").or_else(|| place("cacheScope")).is_some(),
         };
         String::from_utf8(for_client(reply, method, era, revision).into_bytes().to_vec()).expect("UTF-8")
     }
@@ -179,6 +180,7 @@ mod tests {
         assert_eq!(written(Era::Legacy, call, plain), plain);
         assert_eq!(written(Era::Modern, call, modern), modern);
         assert_eq!(written(Era::Legacy, call, modern), plain);
+        assert_eq!(written(Era::Legacy, call, r#"{"content":[],"ttlMs":5,"x":1e400,"cacheScope":"public"}"#), plain);
         let cases = [
             (call, plain, format!(r#"{{"resultType":"complete","_meta":{{{SERVER}}},"content":[],"x":1e400}}"#)),
             (call, "{ }", format!(r#"{{"resultType":"complete","_meta":{{{SERVER}}} }}"#)),
@@ -187,6 +189,11 @@ mod tests {
                 Method::ResourcesRead,
                 r#"{"contents":[],"_meta":{}}"#,
                 format!(r#"{{"resultType":"complete","ttlMs":0,"cacheScope":"private","contents":[],"_meta":{{{SERVER}}}}}"#),
+            ),
+            (
+                Method::ResourcesRead,
+                r#"{"contents":[],"ttlMs":7,"cacheScope":"public"}"#,
+                format!(r#"{{"resultType":"complete","_meta":{{{SERVER}}},"contents":[],"ttlMs":7,"cacheScope":"public"}}"#),
             ),
         ];
         for (method, result, expected) in cases {

@@ -6,6 +6,7 @@ use chacha20poly1305::{
     aead::{Aead, Payload},
 };
 use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -16,6 +17,12 @@ const NONCE_LEN: usize = 24;
 /// Tells the key of the nonces from the key that it is made of.
 const NONCES: &[u8] = b"twinway nonces";
 
+/// Of the digest that names an owner within a seal. 128 bits: nobody finds another owner whose digest is the same.
+const OWNER_LEN: usize = 16;
+
+/// Tells a digest of an owner from any other.
+const OWNERS: &[u8] = b"twinway owners";
+
 /// Shortest secret that is taken as a key. 32 characters of base64 or hexadecimal hold at least 128 bits.
 const SECRET_BYTES_MIN: usize = 32;
 
@@ -25,6 +32,15 @@ const SECRET_BYTES_MIN: usize = 32;
 pub struct SealError {
     name: &'static str,
     length: usize,
+}
+
+/// A sealed text that is not opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shut {
+    /// Not sealed here for this purpose.
+    Unknown,
+    /// Sealed here, for another owner.
+    Foreign,
 }
 
 /// XChaCha20-Poly1305 with random nonces: 24 bytes are enough to draw them by chance.
@@ -93,6 +109,28 @@ impl Seal {
         let open = |key: &XChaCha20Poly1305| key.decrypt(XNonce::from_slice(nonce), Payload { msg: rest, aad: &associated }).ok();
         open(&self.current).or_else(|| self.previous.as_ref().and_then(open))
     }
+
+    /// Seals `plain` for this purpose and owner, so that what is of another owner can be told from what was never sealed.
+    #[must_use]
+    pub(super) fn seal_for(&self, plain: &[u8], purpose: &str, owner: &[&str]) -> String {
+        self.seal(&[&owner_digest(owner)[..], plain].concat(), &[purpose])
+    }
+
+    /// Opens what was sealed by [`Seal::seal_for`] for the same purpose and owner.
+    ///
+    /// # Errors
+    /// [`Shut`]. Whoever is not the owner is to be told no more than of garbage.
+    pub(super) fn open_for(&self, sealed: &str, purpose: &str, owner: &[&str]) -> Result<Vec<u8>, Shut> {
+        let plain = self.open(sealed, &[purpose]).ok_or(Shut::Unknown)?;
+        let (of, plain) = plain.split_at_checked(OWNER_LEN).ok_or(Shut::Unknown)?;
+        if bool::from(of.ct_eq(&owner_digest(owner))) { Ok(plain.to_vec()) } else { Err(Shut::Foreign) }
+    }
+}
+
+/// Names an owner. It needs no key, because it is only ever read by who can open the seal around it.
+fn owner_digest(owner: &[&str]) -> [u8; OWNER_LEN] {
+    let digest = digest(&[OWNERS, &associated(owner)]);
+    *digest.first_chunk().expect("a digest is longer than its part")
 }
 
 /// Each part with its length, so that no two lists of parts give the same bytes.
@@ -127,6 +165,7 @@ impl std::fmt::Debug for Seal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Secret;
 
     fn seal() -> Seal {
         Seal::new(&Http::default()).expect("an ephemeral key")
@@ -141,6 +180,40 @@ mod tests {
         for other in [["session", "bob", "up"], ["session", "alice", ""], ["state", "alice", "up"], ["session", "aliceup", ""]] {
             assert_eq!(seal.open(&sealed, &other), None, "{other:?}");
         }
+    }
+
+    #[test]
+    fn what_is_of_another_owner_is_told_from_what_was_never_sealed_and_opened_for_neither() {
+        let seal = seal();
+        let sealed = seal.seal_for(b"secret", "session", &["alice", "up"]);
+
+        assert_eq!(seal.open_for(&sealed, "session", &["alice", "up"]).as_deref(), Ok(&b"secret"[..]));
+        for other in [["bob", "up"], ["alice", ""], ["aliceup", ""], ["alic", "eup"]] {
+            assert_eq!(seal.open_for(&sealed, "session", &other), Err(Shut::Foreign), "{other:?}");
+        }
+        // Another purpose, another key, the format before this one, and too little to hold an owner.
+        let owner = ["alice", "up"];
+        let before = seal.seal(b"sixteen bytes and more", &["session", "alice", "up"]);
+        for shut in [&*seal.seal_for(b"secret", "state", &owner), &before, &seal.seal(b"short", &["session"]), "", "garbage"] {
+            assert_eq!(seal.open_for(shut, "session", &owner), Err(Shut::Unknown), "{shut}");
+        }
+        assert_eq!(self::seal().open_for(&sealed, "session", &owner), Err(Shut::Unknown));
+    }
+
+    #[test]
+    fn an_owner_is_known_by_what_the_key_before_has_sealed() {
+        let config = |key: &str, previous: Option<&str>| Http {
+            seal_key: Some(Secret::given(key.to_owned())),
+            seal_key_previous: previous.map(|key| Secret::given(key.to_owned())),
+            ..Http::default()
+        };
+        let [old, new] = ["o".repeat(SECRET_BYTES_MIN), "n".repeat(SECRET_BYTES_MIN)];
+        let sealed = Seal::new(&config(&old, None)).expect("a key").seal_for(b"secret", "session", &["alice"]);
+
+        let rotated = Seal::new(&config(&new, Some(&old))).expect("two keys");
+
+        assert_eq!(rotated.open_for(&sealed, "session", &["alice"]).as_deref(), Ok(&b"secret"[..]));
+        assert_eq!(rotated.open_for(&sealed, "session", &["bob"]), Err(Shut::Foreign));
     }
 
     #[test]

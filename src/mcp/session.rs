@@ -31,6 +31,7 @@ use super::{
     ended::Ended,
     replay::{Kept, Store},
     running::Cancel,
+    seal::Shut,
 };
 use crate::{config::Http, telemetry::Metrics};
 
@@ -61,8 +62,8 @@ pub enum SessionError {
     /// Ended by DELETE.
     #[error("this session was ended; initialize again")]
     Ended,
-    /// Of another client, or of another view.
-    #[error("this session belongs to another client or endpoint; initialize again")]
+    /// Of another client, or of another view. Whoever asks is told what is told of no session at all.
+    #[error("this session is not known; initialize again")]
     Foreign,
     /// No room.
     #[error("no more sessions can be opened now")]
@@ -310,6 +311,15 @@ impl Session {
     }
 }
 
+impl From<Shut> for SessionError {
+    fn from(shut: Shut) -> Self {
+        match shut {
+            Shut::Unknown => Self::Unknown,
+            Shut::Foreign => Self::Foreign,
+        }
+    }
+}
+
 impl SessionError {
     /// The HTTP status: 404 tells a client to initialize again (2025-11-25, session management); with a good handle it has to come back
     /// later.
@@ -379,7 +389,7 @@ impl Sessions {
             info: raw(&client.info),
         };
         let plain = serde_json::to_vec(&sealed).expect("strings and numbers always serialize");
-        let handle = self.seal.load().seal(&plain, &[PURPOSE, principal.as_str(), view]);
+        let handle = self.seal.load().seal_for(&plain, PURPOSE, &[principal.as_str(), view]);
         let session = self.session(id, expires_s, principal, view);
         session.initialize(client);
         self.keep(&handle, session);
@@ -405,7 +415,13 @@ impl Sessions {
             return Err(SessionError::Unknown);
         }
         self.read(handle, principal, view).inspect_err(|error| {
-            self.metrics.session_refused(if *error == SessionError::Ended { "ended" } else { "unknown" });
+            self.metrics.session_refused(match error {
+                SessionError::Unknown => "unknown",
+                SessionError::Ended => "ended",
+                SessionError::Foreign => "foreign",
+                // Counted where room was looked for.
+                SessionError::Full { .. } => return,
+            });
         })
     }
 
@@ -457,7 +473,7 @@ impl Sessions {
         if handle.len() > HANDLE_BYTES_MAX {
             return Err(SessionError::Unknown);
         }
-        let plain = self.seal.load().open(handle, &[PURPOSE, principal.as_str(), view]).ok_or(SessionError::Unknown)?;
+        let plain = self.seal.load().open_for(handle, PURPOSE, &[principal.as_str(), view])?;
         let sealed: Sealed = serde_json::from_slice(&plain).map_err(|_| SessionError::Unknown)?;
         let revision = revision::legacy(&sealed.revision).filter(|_| sealed.expires_s > now_s());
         let revision = revision.ok_or(SessionError::Unknown)?;
@@ -557,6 +573,27 @@ mod tests {
         assert_eq!(sessions.find(&handle, &Principal("bob".into()), "up").err(), Some(SessionError::Foreign));
         assert_eq!(sessions.find(&handle, &alice(), "").err(), Some(SessionError::Foreign));
         assert_eq!(sessions.find("forged", &alice(), "up").err(), Some(SessionError::Unknown));
+    }
+
+    #[tokio::test]
+    async fn a_handle_of_another_is_known_as_one_also_when_its_session_is_forgotten_or_ended() {
+        let sessions = sessions(10);
+        let handle = sessions.open(client(), &alice(), "up").expect("room");
+        let others_are_refused = |sessions: &Sessions| {
+            let by_bob = sessions.find(&handle, &Principal("bob".into()), "up").err();
+            assert_eq!(
+                [by_bob, sessions.find(&handle, &alice(), "").err()],
+                [Some(SessionError::Foreign), Some(SessionError::Foreign)]
+            );
+        };
+
+        sessions.forget(&handle);
+        others_are_refused(&sessions);
+        sessions.end(&handle, &alice(), "up").expect("its owner ends it");
+        others_are_refused(&sessions);
+
+        assert_eq!(sessions.find(&handle, &alice(), "up").err(), Some(SessionError::Ended));
+        assert_eq!(SessionError::Foreign.to_string(), SessionError::Unknown.to_string());
     }
 
     #[tokio::test]

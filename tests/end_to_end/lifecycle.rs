@@ -68,6 +68,43 @@ async fn a_session_is_of_no_use_to_another_client_or_at_another_endpoint() {
 }
 
 #[tokio::test]
+async fn a_handle_of_another_is_counted_as_one_after_a_restart_and_refused_like_one_that_nobody_knows() {
+    const FOREIGN: &[&str] = &[r#"reason="foreign""#];
+    const UNKNOWN: &[&str] = &[r#"reason="unknown""#];
+    let upstream = Scripted::start(Script::new(Serves::Both).tool("echo", Act::Echo)).await;
+    let setup = || {
+        Setup::new()
+            .http("seal_key = \"env:SEAL\"")
+            .variable("SEAL", "0123456789abcdef0123456789abcdef")
+            .upstream("up", upstream.url())
+            .client("ann", "token-of-ann-0123456789")
+            .client("bob", "token-of-bob-0123456789")
+    };
+    let before = Gateway::start(setup()).await;
+    let ann = Mcp::legacy(before.address).bearer("token-of-ann-0123456789").open("2025-11-25").await;
+    drop(before);
+
+    let gateway = Gateway::start(setup()).await;
+    let ann = Mcp { address: gateway.address, ..ann };
+    let by_bob = ann.clone().bearer("token-of-bob-0123456789");
+    let garbage = Mcp { session: Some("made-up".to_owned()), ..by_bob.clone() };
+
+    let unknown = garbage.ask("ping").send().await;
+    for (stranger, count) in [(by_bob.clone(), 1.0), (ann.clone().at("up"), 2.0)] {
+        let refused = stranger.ask("ping").send().await;
+
+        assert_eq!((refused.status.as_u16(), refused.text()), (404, unknown.text()));
+        assert_eq!(gateway.metric("twinway_sessions_refused_total", FOREIGN).await, count);
+    }
+    let (ended, unknown_ended) = (by_bob.end().await, garbage.end().await);
+    assert_eq!((ended.status.as_u16(), ended.text()), (404, unknown_ended.text()));
+    assert_eq!(ann.ask("ping").send().await.status, 200, "it is still Ann's");
+    assert_eq!(by_bob.ask("ping").send().await.text(), unknown.text());
+    assert_eq!(gateway.metric("twinway_sessions_refused_total", FOREIGN).await, 4.0);
+    assert_eq!(gateway.metric("twinway_sessions_refused_total", UNKNOWN).await, 2.0);
+}
+
+#[tokio::test]
 async fn when_every_session_is_busy_who_comes_is_sent_away_with_503_and_a_hint_when_to_come_back() {
     let upstream = Scripted::start(Script::new(Serves::Both).tool("waits", Act::Hold)).await;
     let setup = Setup::new().http("sessions_max = 1\nsession_idle = \"1s\"").upstream("up", upstream.url());

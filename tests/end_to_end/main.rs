@@ -7,6 +7,7 @@ mod batch;
 mod bench;
 mod bridge;
 mod cache;
+mod cache_hints;
 mod calls;
 mod cancel;
 mod configuration;

@@ -20,7 +20,7 @@ fn peer(name: &str, address: &str) -> String {
 }
 
 /// Two gateways: `near` has `far` as its peer, and `far` has an upstream `up` at that URL.
-async fn pair(url: &str) -> (Gateway, Gateway) {
+pub(crate) async fn pair(url: &str) -> (Gateway, Gateway) {
     let far = Gateway::start(Setup::new().upstream("up", url).tables(OPEN)).await;
     far.target_is("up", "ready").await;
     (near(&far, "").await, far)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::{About, Eras, Interest, Item, Items, Kind, Offers, TargetId, TargetOffers, TargetState};
+use crate::{About, CacheHints, Eras, Freshness, Interest, Item, Items, Kind, Offers, TargetId, TargetOffers, TargetState};
 
 /// One place for each target. Only what differs is published, because each publication makes the catalogue anew. Cheap to
 /// clone.
@@ -25,6 +25,8 @@ pub struct Heard {
     pub about: About,
     /// What it lists.
     pub items: Items,
+    /// For how long, and for whom, it says that this is good.
+    pub hints: CacheHints,
 }
 
 impl Board {
@@ -50,7 +52,7 @@ impl Board {
     /// The target answers. Returns the name of its state when that is another than before. Of a target that is `retired`
     /// nothing is published: whoever comes after it may have published already.
     pub fn answers(&self, target: &TargetId, retired: &CancellationToken, heard: Heard) -> Option<&'static str> {
-        let Heard { transport, eras, about, mut items } = heard;
+        let Heard { transport, eras, about, mut items, hints } = heard;
         self.edit(target, retired, |known| TargetOffers {
             target: known.target.clone(),
             interest: known.interest.clone(),
@@ -67,6 +69,7 @@ impl Board {
                 }
                 items
             },
+            freshness: Freshness::new(hints),
         })
     }
 
@@ -98,13 +101,18 @@ impl Board {
             let before = &offers.targets[place];
             let after = change(before);
             entered = (after.state.as_str() != before.state.as_str()).then(|| after.state.as_str());
+            let (said, says) = (before.freshness.hints(), after.freshness.hints());
             let differs = after.state != before.state
                 || after.transport != before.transport
                 || after.eras != before.eras
                 || after.about != before.about
+                || !says.differs_in_time_only(&said)
                 || Kind::ALL.into_iter().any(|kind| !Arc::ptr_eq(after.items.of(kind), before.items.of(kind)));
             if differs {
+                // Whoever still holds the offers before these is told nothing new of them: they are no longer good.
                 Arc::make_mut(offers).targets[place] = Arc::new(after);
+            } else {
+                before.freshness.renew(says);
             }
             differs
         });
@@ -119,13 +127,15 @@ fn same(before: &[Item], after: &[Item]) -> bool {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use tokio::time::{Duration, Instant};
 
     use super::*;
+    use crate::{CacheHint, CacheScope};
 
     fn heard(tools: &[&str]) -> Heard {
         let tool = |name: &&str| Item { name: Arc::from(*name), definition: Bytes::from(format!(r#"{{"name":"{name}"}}"#)) };
         let items = Items::of_tools(tools.iter().map(tool).collect::<Vec<_>>());
-        Heard { transport: "tcp", eras: Eras::default(), about: About::default(), items }
+        Heard { transport: "tcp", eras: Eras::default(), about: About::default(), items, hints: CacheHints::default() }
     }
 
     #[test]
@@ -142,6 +152,31 @@ mod tests {
         assert!(!offers.has_changed().unwrap());
         assert_eq!(board.answers(&target, &used, heard(&["y"])), None, "the state is the same");
         assert!(offers.has_changed().unwrap());
+    }
+
+    #[test]
+    fn what_a_target_says_again_of_the_same_offers_is_known_without_a_publication_and_says_nothing_of_older_offers() {
+        let (board, target, used) = (Board::default(), TargetId::from("a"), CancellationToken::new());
+        board.relist(std::slice::from_ref(&target), |_| true);
+        let mut offers = board.subscribe();
+        let now = Instant::now();
+        let mut say = |tools: &[&str], seconds, scope| {
+            let about = CacheHint { fresh_until: Some(now + Duration::from_secs(seconds)), scope };
+            board.answers(&target, &used, Heard { hints: CacheHints::without_lists(about), ..heard(tools) });
+            let is_published = offers.has_changed().unwrap();
+            let freshness = offers.borrow_and_update().targets[0].freshness.clone();
+            (is_published, freshness)
+        };
+        let seconds = |freshness: &Freshness| (freshness.hints().about.fresh_until.unwrap() - now).as_secs();
+
+        let (is_published, first) = say(&["x"], 1, CacheScope::Private);
+        assert!(is_published);
+        let (is_published, _) = say(&["x"], 2, CacheScope::Private);
+        assert!(!is_published && seconds(&first) == 2);
+        let (is_published, other) = say(&["y"], 3, CacheScope::Private);
+        assert!(is_published && seconds(&first) == 2 && seconds(&other) == 3);
+        let (is_published, public) = say(&["y"], 4, CacheScope::Public);
+        assert!(is_published && seconds(&other) == 3 && seconds(&public) == 4);
     }
 
     #[test]

@@ -164,6 +164,9 @@ impl fmt::Display for TargetId {
     }
 }
 
+/// The name of whoever calls a gateway without configured clients. No client may be configured by it.
+const ANONYMOUS: &str = "anonymous";
+
 /// Who makes a call: a configured client's name, `peer:<PeerId>`, or `anonymous`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Principal(pub Arc<str>);
@@ -172,7 +175,13 @@ impl Principal {
     /// The caller of a gateway without configured clients.
     #[must_use]
     pub fn anonymous() -> Self {
-        Self("anonymous".into())
+        Self(ANONYMOUS.into())
+    }
+
+    /// Whether it is whoever comes: nobody is told apart from anybody else.
+    #[must_use]
+    pub fn is_anonymous(&self) -> bool {
+        &*self.0 == ANONYMOUS
     }
 
     /// The name.

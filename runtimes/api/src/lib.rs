@@ -18,6 +18,7 @@ mod call;
 mod caller;
 mod declared;
 mod error;
+mod hints;
 mod interest;
 mod offers;
 mod reply;
@@ -33,6 +34,7 @@ pub use call::{AsTask, Call, Client, Era, LegacyClient, Method, Params, Principa
 pub use caller::{ANSWER_TIMEOUT, Caller, CallerEvent, CallerEvents, CallerGone, ClientAnswer, SHARED_STREAM_PATIENCE, Wants};
 pub use declared::{Declared, LogLevel, Logging};
 pub use error::{BoxError, CallError, Delivery, ErrorCode, Origin};
+pub use hints::{CacheHint, CacheHints, CacheScope, Cacheable, Freshness};
 pub use interest::{Interest, Subscribed, Subscriber};
 pub use offers::{About, Eras, Item, Items, Kind, Offers, Support, TargetOffers, TargetState};
 pub use reply::Reply;

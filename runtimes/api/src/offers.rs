@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::{Interest, TargetId};
+use crate::{Freshness, Interest, TargetId};
 
 /// A snapshot of everything a runtime offers. Published whole through a watch channel.
 #[derive(Debug, Clone, Default)]
@@ -48,6 +48,8 @@ pub struct TargetOffers {
     pub about: About,
     /// What it lists.
     pub items: Items,
+    /// For how long, and for whom, all that is good.
+    pub freshness: Freshness,
     /// Which of its resources somebody wants to hear of.
     pub interest: Interest,
 }
@@ -170,8 +172,9 @@ impl TargetOffers {
     #[must_use]
     pub fn unheard_of(target: TargetId) -> Self {
         let (state, eras) = (TargetState::Connecting, Eras::default());
-        let (about, items, interest) = (About::default(), Items::default(), Interest::default());
-        Self { target, state, transport: None, eras, about, items, interest }
+        let (about, items) = (About::default(), Items::default());
+        let (freshness, interest) = (Freshness::default(), Interest::default());
+        Self { target, state, transport: None, eras, about, items, freshness, interest }
     }
 
     /// Clients keep the tools they know until the target has answered under its new settings.
@@ -180,7 +183,8 @@ impl TargetOffers {
             TargetState::Ready | TargetState::Stale(_) => TargetState::Stale(UNCONFIRMED.into()),
             TargetState::Connecting | TargetState::Failed(_) => TargetState::Connecting,
         };
-        Self { state, transport: None, ..self.clone() }
+        // What the target said was said of its old settings.
+        Self { state, transport: None, freshness: Freshness::default(), ..self.clone() }
     }
 }
 
@@ -252,10 +256,15 @@ pub enum Support {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{CacheHint, CacheHints};
 
     #[test]
     fn a_change_of_configuration_keeps_what_is_known_in_the_new_order() {
-        let ready = |name: &str| Arc::new(TargetOffers { state: TargetState::Ready, ..TargetOffers::unheard_of(name.into()) });
+        let hints = CacheHints::without_lists(CacheHint::default());
+        let ready = |name: &str| {
+            let freshness = Freshness::new(hints);
+            Arc::new(TargetOffers { state: TargetState::Ready, freshness, ..TargetOffers::unheard_of(name.into()) })
+        };
         let before = Offers { targets: vec![ready("gone"), ready("same"), ready("changed")] };
 
         let after = before.of(&["changed".into(), "same".into(), "new".into()], |id| id.as_str() != "same");
@@ -263,5 +272,7 @@ mod tests {
         let states: Vec<_> = after.targets.iter().map(|target| (target.target.as_str(), target.state.as_str())).collect();
         assert_eq!(states, [("changed", "stale"), ("same", "ready"), ("new", "connecting")]);
         assert!(Arc::ptr_eq(&after.targets[1], &before.targets[1]));
+        let said: Vec<_> = after.targets.iter().map(|target| target.freshness.hints()).collect();
+        assert_eq!(said, [CacheHints::default(), hints, CacheHints::default()], "what was said of other settings is void");
     }
 }

@@ -17,12 +17,14 @@ pub struct Reply {
     pub result_type: Option<Range<usize>>,
     /// Value of the top-level `_meta`, when there is one.
     pub meta: Option<Range<usize>>,
+    /// There is a top-level `ttlMs` or `cacheScope`.
+    pub has_cache_hint: bool,
 }
 
 impl Reply {
     /// A plain result of which nothing more is known.
     #[must_use]
     pub const fn new(result: Bytes) -> Self {
-        Self { result, is_error: false, result_type: None, meta: None }
+        Self { result, is_error: false, result_type: None, meta: None, has_cache_hint: false }
     }
 }

@@ -98,10 +98,10 @@ async fn look(target: &Target) -> Result<Found, CallError> {
 }
 
 fn publish(board: &Board, target: &Target, found: Found) {
-    let Found { items, eras, about } = found;
+    let Found { items, eras, about, hints } = found;
     let (id, tool_count) = (&target.site.settings.target, items.tools.len());
     // HTTP/1.1, with or without TLS.
-    let heard = Heard { transport: "tcp", eras, about, items };
+    let heard = Heard { transport: "tcp", eras, about, items, hints };
     if let Some(state) = board.answers(id, &target.retired, heard) {
         info!(target_name = %id, state, tools = tool_count, "upstream changed its state");
     }

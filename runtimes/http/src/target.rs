@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, sync::Arc};
 
-use runtime_api::{About, Call, CallError, Eras, Interest, Item, Items, Member, Reply, TargetId};
+use runtime_api::{About, CacheHints, Call, CallError, Eras, Interest, Item, Items, Member, Reply, TargetId};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -36,12 +36,13 @@ pub(crate) struct Found {
     pub(crate) items: Items,
     pub(crate) eras: Eras,
     pub(crate) about: About,
+    pub(crate) hints: CacheHints,
 }
 
 impl Found {
     /// Of a server that has nothing but tools and does not speak MCP.
     pub(crate) fn of_tools(tools: Vec<Item>, eras: Eras) -> Self {
-        Self { items: Items::of_tools(tools), eras, about: About::default() }
+        Self { items: Items::of_tools(tools), eras, about: About::default(), hints: CacheHints::of_tools() }
     }
 }
 

@@ -1,10 +1,11 @@
 //! Both ways to begin: `server/discover` for the modern revision, `initialize` for the others.
 
 use bytes::Bytes;
-use runtime_api::{About, CallError, Delivery, ErrorCode, Kind};
+use runtime_api::{About, CacheHint, CallError, Delivery, ErrorCode, Kind};
+use tokio::time::Instant;
 use twinway_proto::{json, json::members, meta::key, revision, rope::Rope};
 
-use crate::Incoming;
+use crate::{Incoming, hint};
 
 /// The gateway's `Implementation`, as client and as server.
 pub const CLIENT_INFO: &str = concat!(r#"{"name":"twinway","version":""#, env!("CARGO_PKG_VERSION"), r#""}"#);
@@ -23,6 +24,8 @@ pub struct ServerFacts {
     pub revision: &'static str,
     /// The rest.
     pub about: About,
+    /// Until when all this is good and for whom, as it says.
+    pub hint: CacheHint,
 }
 
 impl ServerFacts {
@@ -90,6 +93,8 @@ pub fn read_discovered(answer: &Incoming) -> Result<ServerFacts, CallError> {
             "capabilities" => facts.about.capabilities = Some(result.slice(member.range)),
             "instructions" => facts.about.instructions = Some(result.slice(member.range)),
             "_meta" => facts.about.server_info = part(&result.slice(member.range), key::SERVER_INFO),
+            "ttlMs" => facts.hint.fresh_until = hint::ttl(member.value).map(|ttl| Instant::now() + ttl),
+            "cacheScope" => facts.hint.scope = hint::scope(member.value),
             _ => {}
         }
     }

@@ -39,8 +39,8 @@ impl Incoming {
     #[must_use]
     pub fn into_reply(self) -> Reply {
         let result = self.result();
-        let ResultIndex { is_error, result_type, meta, .. } = self.result;
-        Reply { result, is_error, result_type, meta }
+        let ResultIndex { is_error, result_type, meta, has_cache_hint, .. } = self.result;
+        Reply { result, is_error, result_type, meta, has_cache_hint }
     }
 }
 

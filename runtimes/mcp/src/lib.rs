@@ -8,6 +8,7 @@ pub mod backoff;
 pub mod client;
 pub mod era;
 pub mod handshake;
+mod hint;
 pub mod incoming;
 pub mod input;
 pub mod listing;

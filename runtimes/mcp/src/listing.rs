@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use runtime_api::{CallError, Delivery, ErrorCode, Item, Kind};
+use runtime_api::{CacheHint, CacheScope, CallError, Delivery, ErrorCode, Item, Kind};
+use tokio::time::Instant;
 use twinway_proto::json::{self, JsonError, members};
 
-use crate::Incoming;
+use crate::{Incoming, hint};
 
 /// Pages of one list. A server that still has more is taken to run in circles.
 pub const PAGES_MAX: usize = 256;
@@ -20,7 +21,8 @@ pub struct Listing {
     kind: Kind,
     items: Vec<Item>,
     pages: usize,
-    ttl_ms: Option<u64>,
+    ttl: Option<Duration>,
+    hint: Option<CacheHint>,
 }
 
 /// What to do after a page.
@@ -36,7 +38,7 @@ impl Listing {
     /// A list of which no page was seen.
     #[must_use]
     pub const fn new(kind: Kind) -> Self {
-        Self { kind, items: Vec::new(), pages: 0, ttl_ms: None }
+        Self { kind, items: Vec::new(), pages: 0, ttl: None, hint: None }
     }
 
     /// Takes one page.
@@ -46,17 +48,18 @@ impl Listing {
     pub fn take(&mut self, page: &Incoming) -> Result<Next, CallError> {
         let result = page.result();
         let raw = std::str::from_utf8(&result).map_err(|_| self.broken("is not UTF-8"))?;
-        let mut next = Next::Done;
+        let (mut next, mut ttl, mut scope) = (Next::Done, None, CacheScope::Private);
         for member in members(raw) {
             let member = member.map_err(|error| self.broken("is not JSON").with_source(error))?;
             match &*member.key.text() {
                 name if name == self.kind.list_member() => self.append(&result.slice(member.range))?,
-                // Each page has its own clock; the list is as old as its oldest page.
-                "ttlMs" => self.ttl_ms = self.ttl_ms.into_iter().chain(member.value.parse().ok()).min(),
+                "ttlMs" => ttl = hint::ttl(member.value),
+                "cacheScope" => scope = hint::scope(member.value),
                 "nextCursor" if member.value.starts_with('"') => next = Next::Page(member.value.to_owned()),
                 _ => {}
             }
         }
+        self.says(ttl, scope);
         self.pages += 1;
         if self.pages == PAGES_MAX && next != Next::Done {
             return Err(self.broken("has more than 256 pages"));
@@ -67,7 +70,13 @@ impl Listing {
     /// How long the server says that the list is good (2026-07-28, caching). `None` when it does not say.
     #[must_use]
     pub fn ttl(&self) -> Option<Duration> {
-        self.ttl_ms.map(Duration::from_millis)
+        self.ttl
+    }
+
+    /// Until when the list is good and for whom, as the server says.
+    #[must_use]
+    pub fn hint(&self) -> CacheHint {
+        self.hint.unwrap_or_default()
     }
 
     /// All of them, in the server's order. Of a name listed twice the first stays; tools all stay, because whoever offers them
@@ -80,6 +89,15 @@ impl Listing {
         let mut seen = std::collections::HashSet::new();
         self.items.retain(|item| seen.insert(item.name.clone()));
         self.items
+    }
+
+    /// Each page has its own clock: the list is as old as its oldest page, and for everybody only if all pages are.
+    fn says(&mut self, ttl: Option<Duration>, scope: CacheScope) {
+        let fresh_until = ttl.map(|ttl| Instant::now() + ttl);
+        let before = self.hint.unwrap_or(CacheHint { fresh_until: None, scope });
+        let fresh_until = before.fresh_until.into_iter().chain(fresh_until).min();
+        self.hint = Some(CacheHint { fresh_until, scope: before.scope.and(scope) });
+        self.ttl = self.ttl.into_iter().chain(ttl).min();
     }
 
     fn append(&mut self, array: &Bytes) -> Result<(), CallError> {
@@ -154,14 +172,35 @@ mod tests {
         assert_eq!((prompts.len(), &prompts[0].definition[..]), (1, &br#"{"name":"a","title":"1"}"#[..]));
     }
 
-    #[test]
-    fn a_list_is_as_old_as_its_oldest_page() {
+    #[tokio::test(start_paused = true)]
+    async fn a_list_is_as_old_as_its_oldest_page() {
+        let began = Instant::now();
         let mut listing = Listing::new(Kind::Tool);
-        listing.take(&page(r#"{"tools":[],"nextCursor":"2","ttlMs":9000}"#)).unwrap();
+        listing.take(&page(r#"{"tools":[],"nextCursor":"2","ttlMs":700}"#)).unwrap();
+        tokio::time::advance(Duration::from_millis(300)).await;
         listing.take(&page(r#"{"tools":[],"ttlMs":500}"#)).unwrap();
 
         assert_eq!(listing.ttl(), Some(Duration::from_millis(500)));
-        assert_eq!(Listing::new(Kind::Tool).ttl(), None);
+        assert_eq!(listing.hint().fresh_until, Some(began + Duration::from_millis(700)));
+        assert_eq!((Listing::new(Kind::Tool).ttl(), Listing::new(Kind::Tool).hint()), (None, CacheHint::default()));
+    }
+
+    #[test]
+    fn a_list_is_for_everybody_only_if_each_page_is() {
+        let cases = [
+            (["public", "public"], CacheScope::Public),
+            (["public", "private"], CacheScope::Private),
+            (["private", "public"], CacheScope::Private),
+            (["public", "PUBLIC"], CacheScope::Private),
+        ];
+        for (scopes, expected) in cases {
+            let mut listing = Listing::new(Kind::Prompt);
+            for scope in scopes {
+                listing.take(&page(&format!(r#"{{"prompts":[],"cacheScope":"{scope}"}}"#))).unwrap();
+            }
+
+            assert_eq!(listing.hint(), CacheHint { fresh_until: None, scope: expected }, "{scopes:?}");
+        }
     }
 
     #[test]

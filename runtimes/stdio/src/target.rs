@@ -8,7 +8,10 @@ use runtime_api::{
 };
 use runtime_mcp::{
     Incoming,
-    stream::{Met, listening, opening},
+    stream::{
+        Met, listening,
+        opening::{self, Listed},
+    },
 };
 use tokio::{
     task::JoinSet,
@@ -210,8 +213,8 @@ impl Target {
                     Era::Legacy => Eras { modern: Support::No, legacy: Support::Yes },
                 };
                 let tools = listed.items.tools.len();
-                let heard =
-                    Heard { transport: up.connection.transport(), eras, about: up.facts.about.clone(), items: listed.items };
+                let Listed { about, items, hints, .. } = listed;
+                let heard = Heard { transport: up.connection.transport(), eras, about, items, hints };
                 if let Some(state) = board.answers(&self.server.target, &self.retired, heard) {
                     info!(target_name = %self.server.target, state, tools, "server changed its state");
                 }

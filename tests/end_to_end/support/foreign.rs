@@ -65,6 +65,13 @@ pub(crate) async fn asking_server(era: &str) -> Result<(Program, String), String
     Ok(serve(command).await)
 }
 
+/// The same with these hints for clients that keep results: by method, milliseconds and a scope.
+pub(crate) async fn promising_server(era: &str, hints: &str) -> Result<(Program, String), String> {
+    let mut command = python_program("asking_server.py")?;
+    command.args(["--until-stdin-closes", "--only", era, "--cache-hints", hints]);
+    Ok(serve(command).await)
+}
+
 /// The server that passes the conformance suite, with one era or (`both`) with two, and its URL.
 pub(crate) async fn conformance_server(serves: &str) -> Result<(Program, String), String> {
     let mut command = python_program("conformance_server.py")?;
@@ -87,6 +94,11 @@ pub(crate) fn asking_program(era: &str) -> Result<Vec<String>, String> {
     let mut command = python_program("asking_server.py")?;
     command.args(["--stdio", "--only", era]);
     Ok(words(&command))
+}
+
+/// The same with hints, as [`promising_server`] has them.
+pub(crate) fn promising_program(era: &str, hints: &str) -> Result<Vec<String>, String> {
+    Ok([asking_program(era)?, ["--cache-hints", hints].map(String::from).to_vec()].concat())
 }
 
 /// `@modelcontextprotocol/server-everything` over stdio: the program and its arguments.

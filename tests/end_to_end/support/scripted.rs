@@ -48,6 +48,8 @@ pub(crate) struct Script {
     offers: String,
     /// Raw members of what it says of itself.
     says: String,
+    /// Raw members that say how long, and for whom, results of a method are good.
+    promises: Vec<(&'static str, String)>,
     /// What it answers to other methods: a raw result, or nothing at all.
     answers: Vec<(&'static str, Option<String>)>,
     mirrors: Vec<&'static str>,
@@ -62,7 +64,8 @@ impl Script {
         let (offers, says) = (r#"{"tools":{}}"#.to_owned(), String::new());
         let refuses_sessions = (404, r#"{"code":-32001,"message":"Session not found"}"#);
         let (tools, demands, answers, mirrors) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { serves, tools, page_size: 1000, demands, offers, says, answers, mirrors, refuses_sessions, hangs: false }
+        let promises = Vec::new();
+        Self { serves, tools, page_size: 1000, demands, offers, says, promises, answers, mirrors, refuses_sessions, hangs: false }
     }
 
     /// With these raw capabilities.
@@ -73,6 +76,12 @@ impl Script {
     /// With these raw instructions.
     pub(crate) fn instructs(self, instructions: &str) -> Self {
         Self { says: format!(r#","instructions":{instructions}"#), ..self }
+    }
+
+    /// With these raw caching hints in modern results of `server/discover` or `tools/list`, in place of "for no time, for nobody else".
+    pub(crate) fn promises(mut self, method: &'static str, hints: &str) -> Self {
+        self.promises.push((method, hints.to_owned()));
+        self
     }
 
     /// Answers that method with this raw result.
@@ -384,15 +393,16 @@ impl Shared {
         match message.method.as_str() {
             "server/discover" => {
                 let Script { offers, says, .. } = script;
+                let hints = script.hints("server/discover");
                 let result = format!(
-                    r#"{{"resultType":"complete","supportedVersions":["{MODERN}"],"capabilities":{offers}{says},"ttlMs":0,"cacheScope":"private","_meta":{{"io.modelcontextprotocol/serverInfo":{{"name":"scripted","version":"1"}}}}}}"#
+                    r#"{{"resultType":"complete","supportedVersions":["{MODERN}"],"capabilities":{offers}{says},{hints},"_meta":{{"io.modelcontextprotocol/serverInfo":{{"name":"scripted","version":"1"}}}}}}"#
                 );
                 acts::done(open, acts::result(id, &result))
             }
-            "tools/list" => acts::done(
-                open,
-                acts::result(id, &script.page(message, r#""resultType":"complete","ttlMs":0,"cacheScope":"private","#)),
-            ),
+            "tools/list" => {
+                let members = format!(r#""resultType":"complete",{},"#, script.hints("tools/list"));
+                acts::done(open, acts::result(id, &script.page(message, &members)))
+            }
             "tools/call" if script.mirrors.iter().any(|name| !headers.contains_key(*name)) => {
                 acts::done(open, acts::failure(400, id, r#"{"code":-32020,"message":"a header is not what it should be"}"#))
             }
@@ -464,6 +474,11 @@ impl Shared {
 }
 
 impl Script {
+    fn hints(&self, method: &str) -> &str {
+        let own = self.promises.iter().find(|(known, _)| *known == method);
+        own.map_or(r#""ttlMs":0,"cacheScope":"private""#, |(_, hints)| hints)
+    }
+
     fn knows(&self, method: &str) -> bool {
         self.answers.iter().any(|(known, _)| *known == method)
     }

@@ -1,6 +1,6 @@
 """An MCP server of one era that asks its client: the official Python SDK over Streamable HTTP, HTTP+SSE, or stdio.
 
-    python asking_server.py --only {legacy,modern} [--port N] [--sse | --stdio]
+    python asking_server.py --only {legacy,modern} [--port N] [--sse | --stdio] [--cache-hints JSON]
 
 Tools: `form` asks a person to fill a form, `model` asks for a completion, `roots` for the client's roots, `all` for all three: one
 after the other in the legacy era, in one round in the modern one. Each returns what it was told. Beside them a prompt with a
@@ -23,6 +23,7 @@ from typing import Any
 
 import anyio
 import mcp_types as types
+from mcp.server.caching import CacheHint
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp.server.sse import SseServerTransport
@@ -180,7 +181,7 @@ async def accept(_: ServerRequestContext, __: Any) -> types.EmptyResult:
     return types.EmptyResult()
 
 
-def build() -> Server:
+def build(hints: dict[str, list[Any]]) -> Server:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # logging is deprecated, and here to be bridged
         return Server(
@@ -197,6 +198,7 @@ def build() -> Server:
             on_set_logging_level=accept,
             on_subscribe_resource=accept,
             on_unsubscribe_resource=accept,
+            cache_hints={method: CacheHint(*hint) for method, hint in hints.items()},
         )
 
 
@@ -212,9 +214,8 @@ class WithoutDiscovery:
             print(json.dumps({"jsonrpc": "2.0", "id": json.loads(line)["id"], "error": error}), flush=True)
 
 
-async def stdio(era: str) -> None:
+async def stdio(era: str, server: Server) -> None:
     """Serves over standard input and output."""
-    server = build()
     explicit = (WithoutDiscovery(), anyio.wrap_file(sys.stdout)) if era == "legacy" else ()
     async with stdio_server(*explicit) as (read, write):
         await server.run(read, write, server.create_initialization_options())
@@ -238,11 +239,13 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0, help="0 takes a free port")
     parser.add_argument("--sse", action="store_true", help="serve over HTTP+SSE")
     parser.add_argument("--stdio", action="store_true", help="serve over standard input and output")
+    parser.add_argument("--cache-hints", type=json.loads, default={}, metavar="JSON", help='{"tools/list": [MS, SCOPE], ...}')
     parser.add_argument("--until-stdin-closes", action="store_true", help="end when stdin closes")
     options = parser.parse_args()
+    server = build(options.cache_hints)
     if options.stdio:
-        return asyncio.run(stdio(options.only))
-    app, path = (sse(build()), "/sse") if options.sse else (build().streamable_http_app(), "/mcp")
+        return asyncio.run(stdio(options.only, server))
+    app, path = (sse(server), "/sse") if options.sse else (server.streamable_http_app(), "/mcp")
     serve(only(options.only, app), options.port, path, options.until_stdin_closes)
 
 

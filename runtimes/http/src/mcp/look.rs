@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http::{Method, StatusCode};
-use runtime_api::{CallError, Caller, Era, Item, Items, Kind, Support};
+use runtime_api::{CacheHint, CacheHints, CallError, Caller, Era, Item, Items, Kind, Support};
 use runtime_mcp::{
     Incoming,
     era::{Verdict, error_code, judge},
@@ -43,15 +43,19 @@ impl McpServer {
             facts = Some(self.meet().await?);
         }
         let facts = facts.unwrap_or_default();
-        let mut items = Items::default();
+        let (mut items, mut hints) = (Items::default(), CacheHints::without_lists(facts.hint));
         for kind in Kind::ALL.into_iter().filter(|kind| facts.has(kind.capability())) {
-            *items.of_mut(kind) = self.list(kind).await?.into();
+            let Some(listing) = self.list(kind).await? else { continue };
+            // Only the modern revision knows such words.
+            let is_modern = self.modern.get() == Support::Yes;
+            hints.set(kind, if is_modern { listing.hint() } else { CacheHint::default() });
+            *items.of_mut(kind) = listing.finish().into();
         }
         self.param_headers.store(Arc::new(mirrored(&items.tools)));
         let era = if self.modern.get() == Support::Yes { Era::Modern } else { Era::Legacy };
         let tells = Tells::of(era, &facts);
         self.tells.send_if_modified(|known| std::mem::replace(known, tells) != tells);
-        Ok(Found { items, eras: self.eras(), about: facts.about })
+        Ok(Found { items, eras: self.eras(), about: facts.about, hints })
     }
 
     /// What a server of sessions says of itself, over whatever carries its messages. What carried them last is tried first.
@@ -91,26 +95,26 @@ impl McpServer {
 
     /// Lists the tools for nothing but what they want mirrored in headers.
     pub(super) async fn refresh_mirrored(&self) -> Result<(), CallError> {
-        let tools = self.list(Kind::Tool).await?;
+        let tools = self.list(Kind::Tool).await?.map(Listing::finish).unwrap_or_default();
         self.param_headers.store(Arc::new(mirrored(&tools)));
         Ok(())
     }
 
-    async fn list(&self, kind: Kind) -> Result<Vec<Item>, CallError> {
+    /// One list; `None` of a server that has no such method.
+    async fn list(&self, kind: Kind) -> Result<Option<Listing>, CallError> {
         let mut listing = Listing::new(kind);
         let mut members = String::new();
         loop {
             let page = match self.ask_for_itself(kind.list_method(), &members).await {
                 // Declared with the resources, and not built by every server that has some.
-                Err(error) if kind == Kind::Template && has_no_method(&error) => return Ok(Vec::new()),
+                Err(error) if kind == Kind::Template && has_no_method(&error) => return Ok(None),
                 page => page?,
             };
             match listing.take(&page)? {
                 Next::Page(cursor) => members = format!(r#""cursor":{cursor}"#),
-                Next::Done => break,
+                Next::Done => return Ok(Some(listing)),
             }
         }
-        Ok(listing.finish())
     }
 
     /// A request that the gateway makes for itself, in the era that the upstream serves.

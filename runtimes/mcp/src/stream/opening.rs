@@ -1,8 +1,8 @@
 //! How a conversation begins: which era the other side speaks, who it is, and what it offers.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
-use runtime_api::{CallError, Caller, Era, Item, Items, Kind};
+use runtime_api::{About, CacheHint, CacheHints, CallError, Caller, Era, Items, Kind};
 use tokio::time::Instant;
 use twinway_proto::rope::Rope;
 
@@ -17,12 +17,16 @@ use crate::{
 const METHOD_NOT_FOUND: i64 = -32601;
 
 /// What the other side offers, and how long it says that this is good.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Listed {
+    /// What it says of itself.
+    pub about: About,
     /// In its order.
     pub items: Items,
     /// The shortest of all its lists; none when it does not say.
     pub ttl: Option<Duration>,
+    /// The same of each result, and for whom it is.
+    pub hints: CacheHints,
 }
 
 /// Asks for the modern revision; `None` when the other side does not speak it, or says nothing within `patience`: a server
@@ -59,29 +63,35 @@ pub async fn initialize(
 }
 
 /// Lists everything that the other side declares to have, page by page. It is asked for tools in any case: some have them and
-/// declare nothing.
+/// declare nothing. What it has said of itself is asked for anew when it is no longer good.
 ///
 /// # Errors
 /// As [`Connection::request`], or a list that cannot be read.
 pub async fn list(connection: &Connection, era: Era, facts: &ServerFacts, deadline: Instant) -> Result<Listed, CallError> {
-    let mut listed = Listed::default();
+    let facts = renewed(connection, facts, deadline).await;
+    let (items, hints) = (Items::default(), CacheHints::without_lists(facts.hint));
+    let mut listed = Listed { about: facts.about.clone(), items, ttl: None, hints };
     for kind in Kind::ALL {
         if kind == Kind::Tool || facts.has(kind.capability()) {
-            let (items, ttl) = list_kind(connection, era, kind, deadline).await?;
-            *listed.items.of_mut(kind) = items.into();
-            listed.ttl = listed.ttl.into_iter().chain(ttl).min();
+            let Some(listing) = list_kind(connection, era, kind, deadline).await? else { continue };
+            listed.ttl = listed.ttl.into_iter().chain(listing.ttl()).min();
+            listed.hints.set(kind, if era == Era::Modern { listing.hint() } else { CacheHint::default() });
+            *listed.items.of_mut(kind) = listing.finish().into();
         }
     }
     Ok(listed)
 }
 
-/// One list. A side that has no such method has nothing of this kind.
-async fn list_kind(
-    connection: &Connection,
-    era: Era,
-    kind: Kind,
-    deadline: Instant,
-) -> Result<(Vec<Item>, Option<Duration>), CallError> {
+/// What the other side says of itself now, if it has said that the last word is over. A side that does not answer is asked for its lists
+/// all the same: whether it is there is seen by those.
+async fn renewed<'f>(connection: &Connection, facts: &'f ServerFacts, deadline: Instant) -> Cow<'f, ServerFacts> {
+    let is_over = facts.hint.fresh_until.is_some_and(|until| until <= Instant::now());
+    let asked = if is_over { discover(connection, deadline).await.ok().flatten() } else { None };
+    asked.map_or(Cow::Borrowed(facts), Cow::Owned)
+}
+
+/// One list; `None` from a side that has no such method.
+async fn list_kind(connection: &Connection, era: Era, kind: Kind, deadline: Instant) -> Result<Option<Listing>, CallError> {
     let mut listing = Listing::new(kind);
     let mut cursor = String::new();
     loop {
@@ -91,15 +101,12 @@ async fn list_kind(
             Era::Legacy => format!("{{{member}}}").into_bytes().into(),
         };
         let page = match ask(connection, kind.list_method(), deadline, params).await {
-            Err(error) if has_no_method(&error) => return Ok((Vec::new(), None)),
+            Err(error) if has_no_method(&error) => return Ok(None),
             page => page?,
         };
         match listing.take(&page)? {
             Next::Page(next) => cursor = next,
-            Next::Done => {
-                let ttl = listing.ttl();
-                return Ok((listing.finish(), ttl));
-            }
+            Next::Done => return Ok(Some(listing)),
         }
     }
 }

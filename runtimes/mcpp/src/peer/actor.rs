@@ -2,7 +2,7 @@
 
 use std::{error::Error as _, sync::Arc, time::Duration};
 
-use runtime_api::{Board, CallError, Eras, ErrorCode, Heard, Items, Support};
+use runtime_api::{Board, CallError, Eras, ErrorCode, Heard, Support};
 use runtime_mcp::{
     backoff::Backoff,
     stream::{
@@ -22,8 +22,12 @@ use crate::Carrier;
 /// Dialling, handshake and listing together: a peer that needs longer counts as down, and is tried again.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Shortest pause between two listings: a peer that says "good for no time at all" means clients, not us.
+/// Shortest pause between two listings: each may make the whole catalogue anew.
 const LIST_PAUSE_MIN: Duration = Duration::from_secs(2);
+
+/// The same where the peer has only said how long its list is good: one that says "for no time at all" means clients, not us. As long as a
+/// gateway promises of what nobody has said anything of.
+const LIST_PERIOD_MIN: Duration = Duration::from_secs(5);
 
 /// One listing. The peer's other calls go on meanwhile.
 const LIST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -96,7 +100,7 @@ impl Actor {
         let (connection, terms) = self.peer.meet(deadline).await?;
         let listed = list(&connection, terms.era, &terms.facts, deadline).await?;
         let period = self.period(&listed);
-        self.publish(connection.transport(), &terms, listed.items);
+        self.publish(connection.transport(), &terms, listed);
         self.peer.terms.store(Some(Arc::new(terms)));
         self.peer.small.add(connection);
         Ok(period)
@@ -150,7 +154,7 @@ impl Actor {
         match list(connection, terms.era, &terms.facts, Instant::now() + LIST_TIMEOUT).await {
             Ok(listed) => {
                 let period = self.period(&listed);
-                self.publish(connection.transport(), &terms, listed.items);
+                self.publish(connection.transport(), &terms, listed);
                 Some(period)
             }
             // The streams say whether the peer is there; a list that fails leaves the last one standing.
@@ -162,9 +166,10 @@ impl Actor {
     }
 
     /// Publishes what the peer offers, and says so when it was not ready before.
-    fn publish(&self, transport: &'static str, terms: &Terms, items: Items) {
+    fn publish(&self, transport: &'static str, terms: &Terms, listed: Listed) {
+        let Listed { about, items, hints, .. } = listed;
         let (peer, tools_count) = (&self.peer.config.name, items.tools.len());
-        let heard = Heard { transport, eras: terms.eras(), about: terms.facts.about.clone(), items };
+        let heard = Heard { transport, eras: terms.eras(), about, items, hints };
         let Some(state) = self.board.answers(&self.peer.target, &self.peer.retired, heard) else { return };
         tracing::info!(peer, state, transport, tools = tools_count, "peer changed its state");
         if tools_count == 0 {
@@ -176,7 +181,7 @@ impl Actor {
     /// As often as configured, or as often as the peer's own word on its list asks, but not in a hurry.
     fn period(&self, listed: &Listed) -> Duration {
         let configured = self.peer.config.refresh;
-        listed.ttl.map_or(configured, |ttl| ttl.clamp(LIST_PAUSE_MIN.min(configured), configured))
+        listed.ttl.map_or(configured, |ttl| ttl.clamp(LIST_PERIOD_MIN.min(configured), configured))
     }
 
     async fn grow(&self) {
