@@ -148,8 +148,12 @@ pub fn rest_refusal(error: &CallError) -> Outgoing {
 
 /// An error answer of a call is a JSON-RPC message and no fault of HTTP, but for what the modern revision maps.
 fn status(failure: &CallError, error: &Bytes, era: Era) -> u16 {
-    let code = failure.answer().and_then(|_| runtime_mcp::era::error_code(error));
-    match (era, code) {
+    if failure.answer().is_some() { status_of(error, era) } else { 200 }
+}
+
+/// The same of the error object of a target.
+pub(super) fn status_of(error: &Bytes, era: Era) -> u16 {
+    match (era, runtime_mcp::era::error_code(error)) {
         (Era::Modern, Some(-32601)) => 404,
         (Era::Modern, Some(-32022..=-32020)) => 400,
         (Era::Modern | Era::Legacy, _) => 200,

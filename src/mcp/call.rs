@@ -4,7 +4,7 @@ use std::{iter, ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use runtime_api::{Call, CallError, Caller, Delivery, Era, ErrorCode, Kind, Method, Params, Reply, TraceContext};
+use runtime_api::{Call, CallError, Caller, Declared, Delivery, Era, ErrorCode, Kind, Method, Params, Reply, TraceContext};
 use tokio::time::Instant;
 use tower::ServiceExt;
 use tracing::Span;
@@ -20,7 +20,7 @@ use super::{
     answer::{self, HEADER_MISMATCH, with_meta},
     deprecation::with_notice,
     era::Spoken,
-    fault::{self, Told},
+    fault::{self, Reader, Told},
     find::{self, Named},
     listing::unknown_view,
     rest, result,
@@ -46,6 +46,10 @@ struct Asked {
     deprecated: Option<Arc<Entry>>,
     /// Present when the answer may name tasks.
     tasks: Option<Box<TaskIds>>,
+    /// Whether the client can be sent to a URL. A modern target has seen itself what the client declares.
+    takes_urls: bool,
+    /// What the client answers to what it was asked before.
+    responses: Option<Bytes>,
     bytes_max: usize,
     began: Instant,
 }
@@ -140,10 +144,11 @@ impl Server {
 
     /// Begins a call of something that was found, however it was asked for.
     pub(super) fn begin(&self, found: &Found<'_>, form: Form) -> Answer {
-        let Found { inbound, request, spoken, method, named, .. } = found;
+        let Found { inbound, request, spoken, method, named, index, .. } = found;
         let (meta, entry) = (&request.meta, &named.entry);
         let (span, trace) = self.traced(found, &form);
         let wants = self.wants(found);
+        let takes_urls = entry.chosen().modern || wants.requests.has(Declared::ELICITATION_URL);
         let task = task::as_task(found);
         let tasks = self.task_ids_for(found, task).map(Box::new);
         let (caller, events) = if wants.is_nothing() {
@@ -161,6 +166,8 @@ impl Server {
             explain: meta.explain == Some("true"),
             deprecated: entry.deprecated.is_some().then(|| self.deprecated(found)).flatten(),
             tasks,
+            takes_urls,
+            responses: index.input_responses.clone().map(|range| found.raw.slice(range)),
             bytes_max: inbound.answer_bytes_max,
             began: Instant::now(),
         };
@@ -298,12 +305,19 @@ impl Asked {
     fn fail(&self, id: &str, error: &CallError, era: Era) -> Outgoing {
         let outgoing = answer::failed(id, error, era);
         let Some(answer) = error.answer() else { return outgoing };
-        let message = match fault::for_client(answer, self.method, era, &self.names.public) {
-            Told::Error(told) if told == *answer => return outgoing,
-            Told::Error(told) => envelope::failure(Some(id), told),
-            Told::Result(result) => envelope::response(id, result.into()),
+        let reader = Reader {
+            method: self.method,
+            era,
+            name: &self.names.public,
+            takes_urls: self.takes_urls,
+            responses: self.responses.as_ref(),
         };
-        Outgoing { message, ..outgoing }
+        let (status, message) = match fault::for_client(answer, &reader) {
+            Told::Error(told) if told == *answer => return outgoing,
+            Told::Error(told) => (answer::status_of(&told, era), envelope::failure(Some(id), told)),
+            Told::Result(result) => (outgoing.status, envelope::response(id, result.into())),
+        };
+        Outgoing { status, message, ..outgoing }
     }
 
     /// The result as this client's revision has it. In the same era, and unless asked to explain, it is the same bytes.

@@ -1,22 +1,29 @@
 //! A target's error as a client's era has it.
 
 use bytes::Bytes;
-use runtime_api::{Era, Method};
+use runtime_api::{Era, Method, Reply};
 use runtime_mcp::{
     era::error_code,
     handshake::{CLIENT_INFO, part},
 };
 use twinway_proto::{
-    json::{Key, elements, write_string},
+    json::{Key, elements, members, string, write_string},
     meta::{key, rewrite},
 };
 
-use super::{find::no_resource, result::refused};
+use super::{
+    find::no_resource,
+    result::{self, refused},
+};
 
 /// `MissingRequiredClientCapability` (2026-07-28).
 const MISSING_CAPABILITY: i64 = -32021;
 /// `URLElicitationRequiredError` (2025-11-25).
 const URL_ELICITATION_REQUIRED: i64 = -32042;
+/// The data of the error for a client that cannot be sent to a URL.
+const NEEDS_URLS: &[u8] = br#"{"requiredCapabilities":{"elicitation":{"url":{}}}}"#;
+/// What the keys of [`elicitations`] begin with; a number follows.
+const ELICITATION: &str = "elicitation-";
 
 /// What a client is told instead.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,9 +34,22 @@ pub(super) enum Told {
     Result(Bytes),
 }
 
-/// The error object that a target answered with, for a client of that era. `name` is what the request named.
-pub(super) fn for_client(error: &Bytes, method: Method, era: Era, name: &str) -> Told {
-    let code = error_code(error);
+/// Whoever a target's error is for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reader<'a> {
+    pub(super) method: Method,
+    pub(super) era: Era,
+    /// What the request named.
+    pub(super) name: &'a str,
+    /// Whether the client can be sent to a URL.
+    pub(super) takes_urls: bool,
+    /// The client's answers to what it was asked before.
+    pub(super) responses: Option<&'a Bytes>,
+}
+
+/// The error object that a target answered with, for that client.
+pub(super) fn for_client(error: &Bytes, reader: &Reader<'_>) -> Told {
+    let (code, Reader { method, era, name, .. }) = (error_code(error), *reader);
     match (era, code) {
         // "Not found" has a code of its own in legacy revisions, and names the URI in the modern one.
         (Era::Modern, Some(-32002)) if method == Method::ResourcesRead => Told::Error(not_found(error, era, name)),
@@ -39,10 +59,7 @@ pub(super) fn for_client(error: &Bytes, method: Method, era: Era, name: &str) ->
         // A legacy client has declared what it can at the beginning. A model can read why that does not do.
         (Era::Legacy, Some(MISSING_CAPABILITY)) if method == Method::ToolsCall => Told::Result(tool_error(error)),
         (Era::Legacy, Some(-32022..=-32020)) => Told::Error(with_code(error, -32603)),
-        (Era::Modern, Some(URL_ELICITATION_REQUIRED)) => match elicitations(error) {
-            Some(result) => Told::Result(result.into()),
-            None => Told::Error(with_code(error, -32603)),
-        },
+        (Era::Modern, Some(URL_ELICITATION_REQUIRED)) => sent_elsewhere(error, reader),
         _ => Told::Error(error.clone()),
     }
 }
@@ -75,6 +92,33 @@ fn tool_error(error: &Bytes) -> Bytes {
     refused(&message).into()
 }
 
+fn modern_tool_error(error: &Bytes) -> Bytes {
+    let reply = Reply { is_error: true, result_type: None, meta: None, result: tool_error(error) };
+    result::modern(&reply, Method::ToolsCall).into_bytes()
+}
+
+/// What has to be done elsewhere first, for a modern client: it is asked, unless it has not declared that it can be (2026-07-28,
+/// elicitation: capabilities), or has said already that it does not go there.
+fn sent_elsewhere(error: &Bytes, reader: &Reader<'_>) -> Told {
+    let Some(result) = elicitations(error) else { return Told::Error(with_code(error, -32603)) };
+    if !reader.takes_urls {
+        let code = MISSING_CAPABILITY.to_string();
+        return Told::Error(rewritten(error, &[("code", code.as_bytes()), ("data", NEEDS_URLS)]));
+    }
+    match reader.responses.is_some_and(|responses| declined(text(responses))) {
+        false => Told::Result(result.into()),
+        true if reader.method == Method::ToolsCall => Told::Result(modern_tool_error(error)),
+        true => Told::Error(with_code(error, -32603)),
+    }
+}
+
+/// Whether one of the answers to [`elicitations`] is that the person does not go there.
+fn declined(responses: &str) -> bool {
+    let asked = members(responses).flatten().filter(|response| response.key.text().starts_with(ELICITATION));
+    let action = |answer| members(answer).flatten().find(|member| member.key.is("action")).and_then(|one| string(one.value));
+    asked.into_iter().any(|response| action(response.value).is_some_and(|action| action != "accept"))
+}
+
 /// What has to be done elsewhere first becomes something to ask: the call is then made again as it is (2025-11-25, elicitation;
 /// 2026-07-28, multi round-trip requests).
 fn elicitations(error: &Bytes) -> Option<Vec<u8>> {
@@ -86,7 +130,7 @@ fn elicitations(error: &Bytes) -> Option<Vec<u8>> {
         let params = rewrite(Some(&text(&all)[range]), keep, &[("mode", b"\"url\"")]).ok()?;
         let comma = if count > 0 { "," } else { "" };
         count += 1;
-        let head = format!(r#"{comma}"elicitation-{count}":{{"method":"elicitation/create","params":"#);
+        let head = format!(r#"{comma}"{ELICITATION}{count}":{{"method":"elicitation/create","params":"#);
         result.extend_from_slice(head.as_bytes());
         result.extend_from_slice(&params);
         result.push(b'}');
@@ -105,7 +149,8 @@ mod tests {
     use super::*;
 
     fn told(era: Era, method: Method, error: &'static str) -> String {
-        match for_client(&Bytes::from_static(error.as_bytes()), method, era, "x://1") {
+        let reader = Reader { method, era, name: "x://1", takes_urls: true, responses: None };
+        match for_client(&Bytes::from_static(error.as_bytes()), &reader) {
             Told::Error(error) | Told::Result(error) => text(&error).to_owned(),
         }
     }
@@ -156,5 +201,31 @@ mod tests {
 
         let expected = r#"{"resultType":"input_required","inputRequests":{"elicitation-1":{"method":"elicitation/create","params":{"url":"https://e.example","message":"Sign in","mode":"url"}}},"#;
         assert!(told.starts_with(expected), "{told}");
+    }
+
+    #[test]
+    fn nobody_is_sent_to_a_url_who_does_not_take_that_or_does_not_go_there() {
+        let error = r#"{"code":-32042,"message":"m","data":{"elicitations":[{"mode":"url","url":"https://e.example"}]}}"#;
+        let lacking = r#"{"message":"m","code":-32021,"data":{"requiredCapabilities":{"elicitation":{"url":{}}}}}"#;
+        let refused = r#"{"resultType":"complete","_meta":{"#;
+        let not_given = r#"{"message":"m","data":{"elicitations":[{"mode":"url","url":"https://e.example"}]},"code":-32603}"#;
+        let asked = r#"{"resultType":"input_required","#;
+        for (method, takes_urls, responses, expected) in [
+            (Method::ToolsCall, false, "", lacking),
+            (Method::ToolsCall, true, r#"{"elicitation-1":{"action":"decline"}}"#, refused),
+            (Method::ToolsCall, true, r#"{"elicitation-2":{"action":"cancel"}}"#, refused),
+            (Method::PromptsGet, true, r#"{"elicitation-1":{"action":"decline"}}"#, not_given),
+            // Whoever accepts may not be through yet.
+            (Method::ToolsCall, true, r#"{"elicitation-1":{"action":"accept"}}"#, asked),
+            (Method::ToolsCall, true, r#"{"another":{"action":"decline"}}"#, asked),
+            (Method::ToolsCall, true, "", asked),
+        ] {
+            let responses = Bytes::from_static(responses.as_bytes());
+            let reader = Reader { method, era: Era::Modern, name: "n", takes_urls, responses: Some(&responses) };
+
+            let (Told::Error(told) | Told::Result(told)) = for_client(&Bytes::from_static(error.as_bytes()), &reader);
+
+            assert!(text(&told).starts_with(expected), "{method} {responses:?}: {}", text(&told));
+        }
     }
 }

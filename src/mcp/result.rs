@@ -62,7 +62,7 @@ fn text(bytes: &[u8]) -> &str {
 }
 
 /// Adds what a modern client expects: that this is all, for how long it is good, and who says so.
-fn modern(reply: &Reply, method: Method) -> Rope {
+pub(super) fn modern(reply: &Reply, method: Method) -> Rope {
     let result = &reply.result;
     let mut first = Vec::with_capacity(192);
     first.extend_from_slice(b"\"resultType\":\"complete\"");

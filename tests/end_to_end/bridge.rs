@@ -185,6 +185,143 @@ async fn old_clients_over_sse_and_desktop_clients_over_stdio_get_the_same() {
     }
 }
 
+/// What happened of each kind while a client called `door` and then `gate`, which send a person to a URL.
+struct Sent {
+    events: Vec<Value>,
+}
+
+impl Sent {
+    /// The URL carries the name of the ticket, and each cell has its own.
+    async fn by(farm: &Farm, (client, server): (&str, &str), options: &[&str], insists: bool) -> Result<Self, String> {
+        let call = |tool: &str| {
+            let ticket = format!("{tool} é & of {client} before {server} {options:?} {insists}");
+            format!("tool|{tool}|{}", json!({"ticket": ticket, "insists": insists}))
+        };
+        let commands = [&call("door")[..], &call("gate")];
+        Ok(Self { events: all(farm.client(client, server, &[options, &commands[..]].concat())?).await })
+    }
+
+    fn all(&self, member: &str) -> Vec<&Value> {
+        self.events.iter().filter_map(|event| event.get(member)).collect()
+    }
+
+    fn told(&self) -> Vec<Value> {
+        self.events.iter().filter(|event| event.get("result").is_some()).map(told).collect()
+    }
+}
+
+#[tokio::test]
+async fn a_person_who_is_sent_to_a_url_gets_there_and_the_call_goes_on_in_each_of_the_four_cells() {
+    let test = async {
+        let farm = Farm::start().await?;
+        for cell in ERAS.into_iter().flat_map(|client| ERAS.map(|server| (client, server))) {
+            let sent = Sent::by(&farm, cell, &[], false).await?;
+
+            // The page knows its own address to the letter, and refuses any other.
+            assert_eq!(sent.all("visited"), [204, 204], "{cell:?}: {:?}", sent.events);
+            let door = json!({"visitor": "Grace", "action": "accept"});
+            // A gate of the legacy era refuses its call, and asks nothing.
+            let gate = if cell.1 == "legacy" { json!({"visitor": "Grace"}) } else { door.clone() };
+            assert_eq!(sent.told(), [door, gate], "{cell:?}");
+            let refused: Vec<_> = sent.all("refused").iter().map(|refused| refused["code"].clone()).collect();
+            let is_plain = cell == ("legacy", "legacy");
+            assert_eq!(refused, if is_plain { vec![json!(-32042)] } else { vec![] }, "{cell:?}");
+            assert_eq!(sent.all("message"), vec!["Sign in to go on"; if is_plain { 1 } else { 2 }], "{cell:?}");
+            let ids = sent.all("id");
+            match cell {
+                // The one that the server gave, which also says so when it is done.
+                ("legacy", "legacy") => {
+                    assert_eq!(sent.all("completed"), ids, "{cell:?}");
+                    assert!(ids[0].as_str().unwrap().starts_with("\"door é & of legacy before legacy"), "{ids:?}");
+                    let data = &sent.all("refused")[0]["data"]["elicitations"][0];
+                    assert!(data["elicitationId"].as_str().unwrap().starts_with("\"gate é & of legacy"), "{data}");
+                }
+                // The server gives none, and the client must have one.
+                ("legacy", _) => assert!(ids[0] != ids[1] && ids.iter().all(|id| id.is_string()), "{ids:?}"),
+                _ => assert_eq!((ids, sent.all("completed").len()), (vec![&Value::Null; 2], 0), "{cell:?}"),
+            }
+        }
+        assert_eq!(farm.gateway.metric("twinway_parked_calls", &[]).await, 0.0);
+        Ok::<_, String>(())
+    };
+    if let Err(reason) = test.await {
+        skip("bridge::a_person_who_is_sent_to_a_url_gets_there_and_the_call_goes_on_in_each_of_the_four_cells", &reason);
+    }
+}
+
+#[tokio::test]
+async fn a_person_who_does_not_go_to_a_url_is_asked_once_and_the_server_is_told() {
+    let test = async {
+        let farm = Farm::start().await?;
+        let declined = json!({"visitor": null, "action": "decline"});
+        for cell in ERAS.into_iter().flat_map(|client| ERAS.map(|server| (client, server))) {
+            let sent = Sent::by(&farm, cell, &["--declines"], false).await?;
+
+            let results = sent.all("result");
+            assert_eq!(told(&json!({ "result": results[0] })), declined, "{cell:?}");
+            match cell {
+                ("legacy", "legacy") => assert_eq!(sent.all("refused")[0]["code"], -32042),
+                // There is no way to tell a server that refuses a call, which says why it does.
+                ("modern", "legacy") => {
+                    assert_eq!((&results[1]["isError"], sent.all("asked").len()), (&json!(true), 2), "{:?}", sent.events);
+                    assert_eq!(results[1]["content"][0]["text"], "URL elicitation required");
+                }
+                _ => assert_eq!(told(&json!({ "result": results[1] })), declined, "{cell:?}"),
+            }
+            assert!(sent.all("visited").is_empty(), "{cell:?}");
+        }
+        Ok::<_, String>(())
+    };
+    if let Err(reason) = test.await {
+        skip("bridge::a_person_who_does_not_go_to_a_url_is_asked_once_and_the_server_is_told", &reason);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_takes_forms_only_is_sent_to_no_url_and_each_side_is_told_why_in_its_own_way() {
+    let test = async {
+        let farm = Farm::start().await?;
+        let needs_urls = json!({"requiredCapabilities": {"elicitation": {"url": {}}}});
+        for cell in ERAS.into_iter().flat_map(|client| ERAS.map(|server| (client, server))) {
+            let kind = format!("{cell:?}");
+            let minds = Sent::by(&farm, cell, &["--form-only"], false).await?;
+            let insists = Sent::by(&farm, cell, &["--form-only"], true).await?;
+            let codes = |sent: &Sent| -> Vec<Value> { sent.all("refused").iter().map(|one| one["code"].clone()).collect() };
+
+            // A server that looks at what was declared sees that there are forms only.
+            match cell {
+                (_, "legacy") => assert_eq!(codes(&minds), [-32600, -32600], "{kind}"),
+                ("modern", _) => {
+                    assert_eq!(codes(&minds), [-32021, -32021], "{kind}");
+                    assert_eq!(minds.all("refused")[0]["data"], needs_urls);
+                }
+                _ => {
+                    let errors: Vec<_> = minds.all("result").iter().map(|result| result["isError"].clone()).collect();
+                    assert_eq!(errors, [true, true], "{kind}");
+                }
+            }
+            assert!(minds.all("asked").is_empty() && minds.all("visited").is_empty(), "{kind}: {:?}", minds.events);
+            // One that asks all the same is refused as a client refuses it (2025-11-25, elicitation: error handling).
+            let refused = json!({"visitor": null, "refused": -32602});
+            match cell {
+                ("modern", "legacy") => {
+                    assert_eq!((insists.told(), codes(&insists)), (vec![refused], vec![json!(-32021)]), "{:?}", insists.events);
+                    assert_eq!(insists.all("refused")[0]["data"], needs_urls);
+                }
+                ("legacy", "legacy") => assert_eq!((&insists.told()[0], codes(&insists)), (&refused, vec![json!(-32042)])),
+                ("legacy", _) => assert_eq!(codes(&insists), [-32603, -32603]),
+                // What a modern server asks of a modern client is between the two.
+                _ => continue,
+            }
+            assert!(insists.all("asked").is_empty(), "{kind}: {:?}", insists.events);
+        }
+        Ok::<_, String>(())
+    };
+    if let Err(reason) = test.await {
+        skip("bridge::a_client_that_takes_forms_only_is_sent_to_no_url_and_each_side_is_told_why_in_its_own_way", &reason);
+    }
+}
+
 /// A call of a tool that asks, by a client that says it takes forms.
 fn form<'a>(client: &'a Mcp, members: &str) -> Ask<'a> {
     let ask = client.tool("form", "{}").params(&format!(r#""name":"form","arguments":{{"x":1}}{members}"#));

@@ -88,6 +88,14 @@ pub fn needs(method: &str, params: &str) -> Option<Declared> {
     })
 }
 
+/// The code that refuses a request of a server that its client has not declared. A client that takes elicitation in another mode has the
+/// method, and not these parameters (2025-11-25, elicitation: error handling).
+#[must_use]
+pub fn refusal(method: &str, declared: Declared) -> i32 {
+    let elicits = declared.has(Declared::ELICITATION_FORM) || declared.has(Declared::ELICITATION_URL);
+    if method == "elicitation/create" && elicits { -32602 } else { -32601 }
+}
+
 /// The task that a server's message belongs to, by the server's own id (2025-11-25, tasks: associating messages). What belongs to a
 /// task may only go to the client that waits for it.
 #[must_use]
@@ -148,6 +156,20 @@ mod tests {
         for (raw, expected) in all {
             assert_eq!(capabilities(declared(raw)), expected, "{raw}");
             assert_eq!(declared(&capabilities(declared(raw))), declared(raw), "{raw}");
+        }
+    }
+
+    #[test]
+    fn a_mode_that_was_not_declared_is_a_wrong_parameter_and_a_method_that_was_not_is_none() {
+        let (form, url) = (Declared::ELICITATION_FORM, Declared::ELICITATION_URL);
+        for (method, declared, expected) in [
+            ("elicitation/create", form, -32602),
+            ("elicitation/create", url, -32602),
+            ("elicitation/create", Declared::SAMPLING, -32601),
+            ("elicitation/create", Declared::NONE, -32601),
+            ("sampling/createMessage", form, -32601),
+        ] {
+            assert_eq!(refusal(method, declared), expected, "{method} {declared:?}");
         }
     }
 

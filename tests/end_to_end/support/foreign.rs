@@ -73,13 +73,43 @@ pub(crate) async fn promising_server(era: &str, hints: &str) -> Result<(Program,
 }
 
 /// The server that passes the conformance suite, with one era or (`both`) with two, and its URL.
-pub(crate) async fn conformance_server(serves: &str) -> Result<(Program, String), String> {
+pub(crate) async fn conformance_server(serves: &str, more: &[&str]) -> Result<(Program, String), String> {
+    let mut command = conformance_command(serves)?;
+    command.arg("--until-stdin-closes").args(more);
+    Ok(serve(command).await)
+}
+
+/// The same server over stdio: the program and its arguments.
+pub(crate) fn conformance_program(serves: &str) -> Result<Vec<String>, String> {
+    let mut command = conformance_command(serves)?;
+    command.arg("--stdio");
+    Ok(words(&command))
+}
+
+fn conformance_command(serves: &str) -> Result<Command, String> {
     let mut command = python_program("conformance_server.py")?;
-    command.arg("--until-stdin-closes");
     if serves != "both" {
         command.args(["--only", serves]);
     }
-    Ok(serve(command).await)
+    Ok(command)
+}
+
+/// The Python SDK's client that makes the exchanges of the conformance suite.
+pub(crate) fn conformance_checks(arguments: &[String]) -> Result<Program, String> {
+    let mut command = python_program("conformance_checks.py")?;
+    command.args(arguments);
+    Ok(Program::start(command))
+}
+
+/// What the conformance suite's command line prints.
+pub(crate) fn conformance_suite(arguments: &[&str]) -> Result<String, String> {
+    let node = toolchain("TWINWAY_TEST_NODE", "tests/interop/node/node_modules/.bin/node")?;
+    let modules = toolchain("TWINWAY_TEST_NODE_MODULES", "tests/interop/node/node_modules")?;
+    let mut command = Command::new(node);
+    command.arg(modules.join("@modelcontextprotocol/conformance/dist/index.js")).args(arguments);
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
+    Ok(String::from_utf8(stdout).unwrap())
 }
 
 /// The server that asks its client, as revision 2024-11-05 has it: over HTTP+SSE, and its URL; port 0 takes a free one.

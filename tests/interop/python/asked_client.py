@@ -4,8 +4,9 @@
     python asked_client.py --stdio '["PROGRAM", "ARGUMENT", ...]' [--era ...] COMMAND...
 
 Each COMMAND is one of `tool|NAME[|JSON]`, `prompt|NAME|WHOM`, `read|URI`, `complete|NAME|VALUE`, `template|URI|VALUE`, `lists`. Prints one line
-each: {"result": ...} or {"refused": ...}, and {"asked": METHOD} and {"logged": ...} in between. A form is filled with a name that no
-default has, a completion is "forty-two", and there is one root.
+each: {"result": ...} or {"refused": ...}, and {"asked": METHOD}, {"logged": ...} and {"completed": ID} in between. A form is filled with a
+name that no default has, a completion is "forty-two", and there is one root. Whoever is sent to a URL goes there as `Grace`, also where a call
+is refused for it (-32042); with `--declines` they do not. With `--form-only` the client declares forms, and no URLs.
 """
 
 import argparse
@@ -16,18 +17,46 @@ import warnings
 from contextlib import AsyncExitStack
 from typing import Any
 
+import httpx2
 import mcp_types as types
 from mcp import Client
+from mcp.client.session import ClientSession
 from mcp.client.sse import sse_client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
-from mcp.shared.exceptions import MCPError
+from mcp.shared.exceptions import MCPError, UrlElicitationRequiredError
 
 from events import emit, first_cause
 
 
 def plain(model: Any) -> Any:
     return model.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+async def visit(params: types.ElicitRequestURLParams) -> None:
+    async with httpx2.AsyncClient() as http:
+        visited = await http.get(f"{params.url}&visitor=Grace")
+        emit(visited=visited.status_code)
+
+
+async def go_to(params: types.ElicitRequestURLParams, declines: bool) -> types.ElicitResult:
+    emit(asked="elicitation/create", url=params.url, id=params.elicitation_id, message=params.message)
+    if declines:
+        return types.ElicitResult(action="decline")
+    await visit(params)
+    return types.ElicitResult(action="accept")
+
+
+def declare_forms_only() -> None:
+    """The SDK declares both modes for whoever answers one."""
+    both = ClientSession._build_capabilities
+
+    def forms_only(self: ClientSession, version: str) -> types.ClientCapabilities:
+        declared = both(self, version)
+        declared.elicitation = types.ElicitationCapability(form=types.FormElicitationCapability())
+        return declared
+
+    ClientSession._build_capabilities = forms_only
 
 
 async def fill(_: Any, params: Any) -> types.ElicitResult:
@@ -48,6 +77,11 @@ async def list_roots(_: Any) -> types.ListRootsResult:
 
 async def log(params: Any) -> None:
     emit(logged={"level": params.level, "data": params.data})
+
+
+async def told(message: Any) -> None:
+    if isinstance(message, types.ElicitCompleteNotification):
+        emit(completed=message.params.elicitation_id)
 
 
 async def run_one(client: Client, command: str) -> Any:
@@ -78,6 +112,11 @@ async def lists(client: Client) -> dict[str, list[str]]:
 
 
 async def run(options: argparse.Namespace) -> None:
+    async def elicit(context: Any, params: Any) -> types.ElicitResult:
+        if isinstance(params, types.ElicitRequestURLParams):
+            return await go_to(params, options.declines)
+        return await fill(context, params)
+
     async with AsyncExitStack() as stack:
         if options.stdio:
             program, *arguments = options.stdio
@@ -90,11 +129,12 @@ async def run(options: argparse.Namespace) -> None:
             Client(
                 transport,
                 mode={"legacy": "legacy", "modern": "auto"}[options.era],
-                elicitation_callback=fill,
+                elicitation_callback=elicit,
                 sampling_callback=sample,
                 list_roots_callback=list_roots,
                 logging_callback=log,
                 log_level=options.log_level,
+                message_handler=told,
             )
         )
         emit(connected=client.protocol_version)
@@ -107,6 +147,10 @@ async def run(options: argparse.Namespace) -> None:
                 emit(result=await lists(client) if command == "lists" else plain(await run_one(client, command)))
             except MCPError as error:
                 emit(refused={"code": error.code, "message": error.message, "data": error.data})
+                if error.code == types.URL_ELICITATION_REQUIRED and not options.declines:
+                    for elicitation in UrlElicitationRequiredError.from_error(error.error).elicitations:
+                        await visit(elicitation)
+                    emit(result=plain(await run_one(client, command)))
 
 
 def main() -> None:
@@ -116,8 +160,12 @@ def main() -> None:
     parser.add_argument("--era", choices=["legacy", "modern"], default="modern")
     parser.add_argument("--transport", choices=["http", "sse"], default="http")
     parser.add_argument("--log-level")
+    parser.add_argument("--declines", action="store_true", help="go to no URL")
+    parser.add_argument("--form-only", action="store_true", help="declare forms, and no URLs")
     parser.add_argument("commands", nargs="+", metavar="COMMAND")
     options = parser.parse_args()
+    if options.form_only:
+        declare_forms_only()
     try:
         asyncio.run(run(options))
     except Exception as error:  # whatever went wrong is what the test wants to see

@@ -6,7 +6,7 @@ Tools: `form` asks a person to fill a form, `model` asks for a completion, `root
 after the other in the legacy era, in one round in the modern one. Each returns what it was told. Beside them a prompt with a
 completable argument, a resource, a template, a tool `note` that logs at three levels, and a tool `touch` that says that the resource
 was updated. For whoever started it: `about` tells its process id and the names in its environment, `die` ends it in the middle of the
-call, and `linger` waits until it is cancelled and says both on stderr.
+call, and `linger` waits until it is cancelled and says both on stderr. `door` and `gate` send a person to a URL (`door.py`); not over stdio.
 
 A filter before the SDK, which serves both eras, refuses the other one as a server refuses it that does not know it.
 Prints {"ready": {"port": N, "url": "http://127.0.0.1:N/mcp"}} once it listens; the path is /sse over HTTP+SSE.
@@ -18,7 +18,7 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -26,16 +26,11 @@ import mcp_types as types
 from mcp.server.caching import CacheHint
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
-from mcp.server.sse import SseServerTransport
-from mcp.server.stdio import stdio_server
 from mcp.shared.exceptions import MCPError
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Mount, Route
 
+from door import DOOR, enter
 from one_era import MODERN, only
-from serving import serve
+from serving import serve, serve_stdio, sse
 
 FORM = {
     "type": "object",
@@ -131,6 +126,8 @@ async def call_tool(context: ServerRequestContext, params: types.CallToolRequest
         return await linger()
     if params.name == "note":
         return await note(context)
+    if params.name in ("door", "gate"):
+        return await enter(context, params)
     if params.name not in ASKS:
         raise MCPError(types.INVALID_PARAMS, f"unknown tool: {params.name}")
     return await ask(context, params)
@@ -138,7 +135,7 @@ async def call_tool(context: ServerRequestContext, params: types.CallToolRequest
 
 async def list_tools(_: ServerRequestContext, __: Any) -> types.ListToolsResult:
     nothing = {"type": "object", "properties": {}}
-    names = [*ASKS, "note", "touch", "about", "die", "linger"]
+    names = [*ASKS, "note", "touch", "about", "die", "linger", "door", "gate"]
     return types.ListToolsResult(tools=[types.Tool(name=name, input_schema=nothing) for name in names])
 
 
@@ -202,37 +199,6 @@ def build(hints: dict[str, list[Any]]) -> Server:
         )
 
 
-class WithoutDiscovery:
-    """Lines of standard input, without requests that a server of the legacy era does not know: those are answered with an error."""
-
-    async def __aiter__(self) -> AsyncIterator[str]:
-        async for line in anyio.wrap_file(sys.stdin):
-            if '"server/discover"' not in line:
-                yield line
-                continue
-            error = {"code": -32601, "message": "Method not found"}
-            print(json.dumps({"jsonrpc": "2.0", "id": json.loads(line)["id"], "error": error}), flush=True)
-
-
-async def stdio(era: str, server: Server) -> None:
-    """Serves over standard input and output."""
-    explicit = (WithoutDiscovery(), anyio.wrap_file(sys.stdout)) if era == "legacy" else ()
-    async with stdio_server(*explicit) as (read, write):
-        await server.run(read, write, server.create_initialization_options())
-
-
-def sse(server: Server) -> Starlette:
-    """The server as revision 2024-11-05 has it."""
-    transport = SseServerTransport("/messages/")
-
-    async def stream(request: Request) -> Response:
-        async with transport.connect_sse(request.scope, request.receive, request._send) as (read, write):
-            await server.run(read, write, server.create_initialization_options())
-        return Response()
-
-    return Starlette(routes=[Route("/sse", stream), Mount("/messages/", transport.handle_post_message)])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=["legacy", "modern"], required=True, help="the era that is served")
@@ -244,9 +210,9 @@ def main() -> None:
     options = parser.parse_args()
     server = build(options.cache_hints)
     if options.stdio:
-        return asyncio.run(stdio(options.only, server))
+        return asyncio.run(serve_stdio(server, options.only))
     app, path = (sse(server), "/sse") if options.sse else (server.streamable_http_app(), "/mcp")
-    serve(only(options.only, app), options.port, path, options.until_stdin_closes)
+    serve(DOOR.before(only(options.only, app)), options.port, path, options.until_stdin_closes)
 
 
 if __name__ == "__main__":

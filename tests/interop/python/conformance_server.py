@@ -1,12 +1,12 @@
-"""What the official conformance suite looks for in a server: the official Python SDK over Streamable HTTP.
+"""What the official conformance suite looks for in a server: the official Python SDK over Streamable HTTP, HTTP+SSE, or stdio.
 
-    python conformance_server.py [--only {legacy,modern}] [--port N]
+    python conformance_server.py [--only {legacy,modern}] [--port N] [--sse | --stdio]
 
 Names, texts and schemas are those that the scenarios of `@modelcontextprotocol/conformance` describe. Each tool that asks its client does so
 in the way of the era that it is called in: by requests in the middle of the call, one after the other, or by results
 `input_required`. So a server of either era alone (`--only`) has the same tools.
 
-Prints {"ready": {"port": N, "url": "http://127.0.0.1:N/mcp"}} once it listens.
+Prints {"ready": {"port": N, "url": "http://127.0.0.1:N/mcp"}} once it listens; the path is /sse over HTTP+SSE.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from mcp.shared.exceptions import MCPError
 from mcp.shared.message import ServerMessageMetadata
 
 from one_era import MODERN, only
-from serving import serve
+from serving import serve, serve_stdio, sse
 
 # One red pixel, and a recording of nothing.
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8DwHwAFBQIAX8jx0gAAAABJRU5ErkJggg=="
@@ -659,13 +659,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=["legacy", "modern"], help="the one era that is served; both otherwise")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free port")
+    parser.add_argument("--sse", action="store_true", help="serve over HTTP+SSE")
+    parser.add_argument("--stdio", action="store_true", help="serve over standard input and output")
     parser.add_argument("--until-stdin-closes", action="store_true", help="end when stdin closes")
     options = parser.parse_args()
+    if options.stdio:
+        return asyncio.run(serve_stdio(build(), options.only))
     # 100 ms: how long a client waits before it fetches a stream again.
-    app = build().streamable_http_app(event_store=Events(), retry_interval=100)
+    app = sse(build()) if options.sse else build().streamable_http_app(event_store=Events(), retry_interval=100)
     if options.only is not None:
         app = only(options.only, app)
-    serve(app, options.port, "/mcp", options.until_stdin_closes)
+    serve(app, options.port, "/sse" if options.sse else "/mcp", options.until_stdin_closes)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, convert::Infallible, sync::Arc, time::Duration};
 
 use http::{Method, StatusCode};
-use runtime_api::{CallError, Caller, Era, Interest, Kind};
+use runtime_api::{CallError, Caller, Declared, Era, Interest, Kind};
 use runtime_mcp::{
     handshake::{self, ServerFacts},
     incoming::is_number,
@@ -25,7 +25,7 @@ use twinway_proto::{
 use super::{
     Ask, McpServer,
     fault::AskError,
-    questions::refuse,
+    questions::{refusal, refuse},
     session::{Owner, Session},
     sse_reply::unreadable,
 };
@@ -266,7 +266,10 @@ impl McpServer {
             while let Some(event) = decoder.next_event().map_err(unreadable)? {
                 match envelope::parse(&event.data) {
                     Ok(Message::Notification(notification)) => self.site.heard(&event.data, &notification),
-                    Ok(Message::Request(request)) => refuse(&self.site.endpoint, session.map(|session| &**session), &request),
+                    Ok(Message::Request(request)) => {
+                        let refusal = refusal(&request, Declared::NONE);
+                        refuse(&self.site.endpoint, session.map(|session| &**session), refusal);
+                    }
                     Ok(Message::Response(response)) if is_number(response.id, id) => return Ok(()),
                     // An event without data keeps the stream alive.
                     _ => {}

@@ -138,17 +138,22 @@ impl Question {
     }
 }
 
-/// Answers a request of the server that no client is asked for.
-pub(super) fn refuse(endpoint: &Arc<Endpoint>, session: Option<&Session>, request: &Request<'_>) {
-    let message = match &*request.method {
+/// The answer to a request of the server that no client is asked for; `declared` is what the client takes that would have been asked.
+pub(super) fn refusal(request: &Request<'_>, declared: Declared) -> Rope {
+    match &*request.method {
         "ping" => envelope::response(request.id, Bytes::from_static(b"{}").into()),
         // The gateway's own session has none, and a server that has asked for them waits for the answer.
         "roots/list" => envelope::response(request.id, Bytes::from_static(br#"{"roots":[]}"#).into()),
         _ => {
-            let error = envelope::error_object(-32601, "no client can be asked for this here", None);
+            let code = client::refusal(&request.method, declared);
+            let error = envelope::error_object(code, "no client can be asked for this here", None);
             envelope::failure(Some(request.id), error)
         }
-    };
+    }
+}
+
+/// Tells the server that nobody is asked.
+pub(super) fn refuse(endpoint: &Arc<Endpoint>, session: Option<&Session>, message: Rope) {
     let head = session.map_or_else(|| endpoint.post_head(&endpoint.headers), |session| session.head.begin());
     endpoint.tell(head, message);
 }
@@ -188,7 +193,7 @@ pub(super) async fn hear(site: Arc<Site>, session: Arc<Session>, given_up: Cance
                     Some(caller) => {
                         questions.push(async move { question.ask(caller, endpoint, &session).await });
                     }
-                    None => refuse(endpoint, Some(&session), &request),
+                    None => refuse(endpoint, Some(&session), refusal(&request, Declared::NONE)),
                 }
             }
             tokio::select! {

@@ -18,7 +18,7 @@ use twinway_proto::{
 };
 
 use super::{
-    questions::{Question, refuse},
+    questions::{Question, refusal, refuse},
     session::Session,
 };
 use crate::{
@@ -178,7 +178,8 @@ impl<'a> SseReply<'a> {
                 Heard::Question(Box::pin(question.ask(caller.clone(), endpoint, session)))
             }
             session => {
-                refuse(endpoint, session.map(|session| &**session), request);
+                let refusal = refusal(request, caller.wants().requests);
+                refuse(endpoint, session.map(|session| &**session), refusal);
                 Heard::Nothing
             }
         }

@@ -161,7 +161,10 @@ impl Shared {
             Some(on_request) => on_request(asked),
             None => match self.asks_a_client(asked) {
                 Some(made) => made,
-                None => return refuse(-32601, "no call is in flight whose client takes this request, or more than one is"),
+                None => {
+                    let code = client::refusal(&request.method, self.declared());
+                    return refuse(code, "no call is in flight whose client takes this request, or more than one is");
+                }
             },
         };
         let id: Box<str> = request.id.into();
@@ -171,6 +174,11 @@ impl Shared {
                 Err(error) => envelope::failure(Some(&id), error),
             }
         }));
+    }
+
+    /// What the only client takes that has a call in flight; nothing when there are several.
+    fn declared(&self) -> Declared {
+        self.pending.only_caller(|_| true).map_or(Declared::NONE, |caller| caller.wants().requests)
     }
 
     /// A question for the only client that can be meant.
