@@ -93,7 +93,7 @@ fn tool_error(error: &Bytes) -> Bytes {
 }
 
 fn modern_tool_error(error: &Bytes) -> Bytes {
-    let reply = Reply { is_error: true, result_type: None, meta: None, result: tool_error(error) };
+    let reply = Reply { is_error: true, result_type: None, meta: None, has_cache_hint: false, result: tool_error(error) };
     result::modern(&reply, Method::ToolsCall).into_bytes()
 }
 

@@ -37,7 +37,7 @@ fn get(client: &Mcp) -> Request<String> {
 #[tokio::test]
 async fn a_server_that_sends_its_client_away_in_mid_call_sends_away_the_client_of_the_gateway() {
     let test = async {
-        let (_server, url) = conformance_server("legacy").await?;
+        let (_server, url) = conformance_server("legacy", &[]).await?;
         let gateway = Gateway::start(Setup::new().upstream("up", &url)).await;
         gateway.target_is("up", "ready").await;
         let client = gateway.legacy().await;

@@ -128,11 +128,7 @@ impl Gateway {
     /// What it holds at this moment.
     pub(crate) async fn held(&self) -> Held {
         let text = self.get("/metrics").await.text();
-        let gauge = |name: &str| {
-            // What is not there would be zero, whatever the gateway holds.
-            assert!(text.contains(&format!("# TYPE {name} ")), "there is no metric {name}");
-            sum(&text, name, &[])
-        };
+        let gauge = |name: &str| sum(&text, name, &[]);
         Held {
             calls: gauge("twinway_calls_in_flight"),
             parked: gauge("twinway_parked_calls"),
@@ -177,6 +173,10 @@ impl Held {
 
 /// The sum of the samples of a metric whose labels hold all of `labels`.
 fn sum(text: &str, name: &str, labels: &[&str]) -> f64 {
+    // What is not there would be zero, whatever the gateway counts.
+    let family = ["_total", "_count", "_sum"].iter().find_map(|part| name.strip_suffix(part)).unwrap_or(name);
+    let is_known = [family, name].iter().any(|name| text.contains(&format!("# TYPE {name} ")));
+    assert!(is_known, "there is no metric {name}");
     let samples = text.lines().filter(|line| {
         let rest = line.strip_prefix(name).unwrap_or("#");
         (rest.starts_with('{') || rest.starts_with(' ')) && labels.iter().all(|label| rest.contains(label))
