@@ -1,7 +1,10 @@
 //! Calls that become tasks: in sessions (2025-11-25) and by the extension of the modern revision, and what each target says of its use.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 use crate::support::{
     Act, Ask, Gateway, Mcp, Script, Scripted, Serves, Setup, everything, everything_program, node_client, skip, task_server,
@@ -280,20 +283,37 @@ async fn a_task_whose_server_is_gone_is_answered_with_an_error_that_names_it() {
 
 #[tokio::test]
 async fn cancelling_is_not_tried_again_when_nobody_knows_whether_it_was_done() {
-    let upstream = Scripted::start(sessions_script("up").tool("dies", Act::Die)).await;
+    let upstream = sessions_server("up").await;
     let gateway = Gateway::start(Setup::new().upstream("up", upstream.url())).await;
     let client = gateway.legacy().await;
     let id = begin(&client, "up.slow").await;
-    upstream.becomes(Script::new(Serves::Legacy).offers(OFFERS_CALLS).ignores("tasks/cancel"));
+    upstream.becomes(Script::new(Serves::Legacy).offers(OFFERS_CALLS).dies_of("tasks/cancel"));
 
-    let cancel = about(&client, "tasks/cancel", &id).meta(r#""twinway/deadline-ms":200"#).send().await.error();
+    let cancel = about(&client, "tasks/cancel", &id).send().await.error();
 
-    assert_eq!(
-        (&cancel["data"]["delivery"], &cancel["data"]["code"]),
-        (&json!("unknown"), &json!("deadline_exceeded")),
-        "{cancel}"
-    );
+    assert_eq!((&cancel["data"]["delivery"], &cancel["data"]["code"]), (&json!("unknown"), &json!("disconnected")), "{cancel}");
     assert_eq!(upstream.seen().iter().filter(|seen| seen.method == "tasks/cancel").count(), 1);
+}
+
+#[tokio::test]
+async fn the_tasks_of_the_others_are_listed_in_time_though_a_server_says_nothing_of_its_own() {
+    let (one, other) = (sessions_server("one").await, sessions_server("other").await);
+    let silent = Script::new(Serves::Legacy).offers(OFFERS_CALLS).tool("slow", Act::Echo).ignores("tasks/list");
+    let silent = Scripted::start(silent).await;
+    let setup = Setup::new().upstream("one", one.url()).upstream("silent", silent.url()).upstream("other", other.url());
+    let gateway = Gateway::start(setup).await;
+    let client = gateway.legacy().await;
+
+    let began = Instant::now();
+    let list = client.ask("tasks/list").meta(r#""twinway/deadline-ms":500"#).send().await.result();
+    let took = began.elapsed();
+
+    assert_eq!(list["tasks"].as_array().unwrap().len(), 2, "{list}");
+    assert_eq!(list["_meta"]["twinway/missing"], json!(["silent"]));
+    assert!(took >= Duration::from_millis(500), "it was waited for: {took:?}");
+    // Long before the ten seconds that the gateway waits for a client that names no deadline.
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    silent.wait_for("the withdrawal", |seen| seen.method == "tasks/list" && seen.abandoned).await;
 }
 
 /// A task of the everything server, from the SDK's client: its question, what the client asks and is told of it, and its result.

@@ -17,7 +17,7 @@ use twinway_proto::{
 use super::{
     super::{
         Answer, Inbound, Outgoing, Running, Seal, Server, answer,
-        call::{Form, Found},
+        call::{Form, Found, time_for},
         era::Spoken,
         find::Named,
     },
@@ -36,7 +36,7 @@ const PURPOSE: &str = "tasks/list";
 /// Targets that are asked at one time.
 const ASKED_AT_ONCE: usize = 16;
 
-/// How long a target may take. One that is slow is left out, and named.
+/// How long a target may take, where the client has no shorter deadline. One that is slow is left out, and named.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Longest cursor of a target that is carried; there may be one of each.
@@ -93,7 +93,7 @@ impl Server {
             Found { inbound, request, spoken, method: Method::TasksList, named, place: None, index: &index, raw: raw.clone() };
         let form = Form::JsonRpc { id: request.id.into(), era: spoken.era(), revision: spoken.revision() };
         let (span, trace) = self.traced(&found, &form);
-        let deadline = Instant::now() + TIMEOUT.min(inbound.time_max);
+        let deadline = Instant::now() + time_for(TIMEOUT.min(inbound.time_max), request.meta.deadline_ms);
         // What the client takes says which of its sessions at the target is meant; nothing comes back but the list.
         let (caller, _) = Caller::channel(self.wants(&found));
         let call = found.call(trace, caller, deadline);

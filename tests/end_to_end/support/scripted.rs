@@ -48,8 +48,8 @@ pub(crate) struct Script {
     offers: String,
     /// Raw members of what it says of itself.
     says: String,
-    /// What it answers to other methods: a raw result, or nothing at all.
-    answers: Vec<(&'static str, Option<String>)>,
+    /// What it does with other methods.
+    answers: Vec<(&'static str, Reply)>,
     mirrors: Vec<&'static str>,
     /// What a session is told that it does not know: a status, and the raw error.
     refuses_sessions: (u16, &'static str),
@@ -77,13 +77,19 @@ impl Script {
 
     /// Answers that method with this raw result.
     pub(crate) fn answers(mut self, method: &'static str, result: &str) -> Self {
-        self.answers.push((method, Some(result.to_owned())));
+        self.answers.push((method, Reply::Result(result.to_owned())));
         self
     }
 
     /// Takes requests of that method and says nothing.
     pub(crate) fn ignores(mut self, method: &'static str) -> Self {
-        self.answers.push((method, None));
+        self.answers.push((method, Reply::Nothing));
+        self
+    }
+
+    /// Breaks the connection in the middle of its answer to that method.
+    pub(crate) fn dies_of(mut self, method: &'static str) -> Self {
+        self.answers.push((method, Reply::Half));
         self
     }
 
@@ -125,6 +131,17 @@ impl Script {
     pub(crate) fn hangs(self) -> Self {
         Self { hangs: true, ..self }
     }
+}
+
+/// What it does with a request that is no call of a tool.
+#[derive(Debug, Clone)]
+enum Reply {
+    /// Answers with this raw result.
+    Result(String),
+    /// Says nothing.
+    Nothing,
+    /// Breaks the connection in the middle of its answer.
+    Half,
 }
 
 /// A request that it got.
@@ -469,10 +486,11 @@ impl Script {
     }
 
     async fn answer(&self, method: &str, id: &str, open: Open) -> Response<Body> {
-        let (_, answer) = self.answers.iter().find(|(known, _)| *known == method).unwrap();
-        match answer {
-            Some(result) => acts::done(open, acts::result(id, result)),
-            None => std::future::pending().await,
+        let (_, reply) = self.answers.iter().find(|(known, _)| *known == method).unwrap();
+        match reply {
+            Reply::Result(result) => acts::done(open, acts::result(id, result)),
+            Reply::Nothing => std::future::pending().await,
+            Reply::Half => acts::dying(open),
         }
     }
 
