@@ -7,7 +7,8 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use crate::support::{
-    Act, Ask, Gateway, Mcp, Script, Scripted, Serves, Setup, everything, everything_program, node_client, skip, task_server,
+    Act, Ask, Gateway, Mcp, Script, Scripted, Seen, Serves, Setup, everything, everything_program, node_client, skip, task_server,
+    until,
 };
 
 const OFFERS_CALLS: &str = r#"{"tools":{},"tasks":{"list":{},"cancel":{},"requests":{"tools":{"call":{}}}}}"#;
@@ -125,8 +126,98 @@ async fn nobody_can_use_another_s_task_or_a_changed_id_or_one_that_the_server_us
     assert!(upstream.seen().iter().all(|seen| !seen.method.starts_with("tasks/")), "the server hears nothing of it");
     assert_eq!(gateway.metric("twinway_requests_refused_total", &[r#"reason="task_unknown""#]).await, 15.0);
     assert_eq!(about(&ann, "tasks/get", &id).send().await.result()["taskId"], json!(id));
-    // The server knows one client, the gateway, and could list everybody's.
-    assert_eq!(ann.ask("tasks/list").send().await.error()["code"], -32601);
+}
+
+/// Whoever has that token, in a session of the latest revision.
+async fn bearer(gateway: &Gateway, name: &str) -> Mcp {
+    Mcp::legacy(gateway.address).bearer(&token_of(name)).open("2025-11-25").await
+}
+
+fn token_of(name: &str) -> String {
+    format!("token-of-{name}-0123456789")
+}
+
+fn ids(page: &Value) -> Vec<String> {
+    page["tasks"].as_array().unwrap().iter().map(|task| task["taskId"].as_str().unwrap().to_owned()).collect()
+}
+
+/// The ids on all pages of the client's tasks.
+async fn listed(client: &Mcp) -> Vec<String> {
+    let (mut all, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = client.ask("tasks/list").params(&cursor).send().await.result();
+        all.extend(ids(&page));
+        match page.get("nextCursor") {
+            Some(next) => cursor = format!(r#""cursor":{next}"#),
+            None => return all,
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_client_lists_the_tasks_that_it_has_made_and_nobody_else_s() {
+    let tool = |id: &str| Act::Result(format!(r#"{{"task":{}}}"#, task(id, "working", "")));
+    let all = ["t-1", "t-2", "t-3"].map(|id| task(id, "working", "")).join(",");
+    let script = Script::new(Serves::Legacy).offers(OFFERS_CALLS).tool("first", tool("t-1")).tool("second", tool("t-2"));
+    let upstream = Scripted::start(script.answers("tasks/list", &format!(r#"{{"tasks":[{all}]}}"#))).await;
+    let setup = |clients: &[&str]| {
+        clients.iter().fold(Setup::new().upstream("up", upstream.url()), |setup, name| setup.client(name, &token_of(name)))
+    };
+    let all = setup(&["ann", "bob", "eve"]);
+    let gateway = Gateway::start(setup(&[]).environment_of(&all)).await;
+    let alone = gateway.legacy().await;
+    assert_eq!(listed(&alone).await.len(), 3, "who is the only client has made them all");
+
+    gateway.write(&all.text());
+    gateway.metric_reaches("twinway_reloads_total", &[r#"outcome="applied""#], 1.0).await;
+    let [ann, bob, eve] = [bearer(&gateway, "ann").await, bearer(&gateway, "bob").await, bearer(&gateway, "eve").await];
+    let (of_ann, of_bob) = (begin(&ann, "up.first").await, begin(&bob, "up.second").await);
+
+    assert_eq!(listed(&ann).await, [of_ann]);
+    assert_eq!(listed(&bob).await, [of_bob]);
+    assert_eq!(listed(&eve).await, [] as [String; 0]);
+    // At the address of the server alone its tasks are the client's too, by other ids.
+    let at_up = Mcp::legacy(gateway.address).at("up").bearer(&token_of("ann")).open("2025-11-25").await;
+    let there = listed(&at_up).await;
+    assert_eq!(there.len(), 1);
+    assert_ne!(there, listed(&ann).await);
+    let offered = Mcp::legacy(gateway.address).bearer(&token_of("eve")).initialize("2025-11-25").await.result();
+    assert_eq!(offered["capabilities"]["tasks"]["list"], json!({}));
+}
+
+/// Has two clients make tasks at a server that lists ten on a page, in turn.
+async fn list_in_turn(url: &str) {
+    const EACH: usize = 12;
+    let setup = ["ann", "bob"].iter().fold(Setup::new().upstream("up", url), |setup, name| setup.client(name, &token_of(name)));
+    let gateway = Gateway::start(setup).await;
+    gateway.target_is("up", "ready").await;
+    let clients = [bearer(&gateway, "ann").await, bearer(&gateway, "bob").await];
+    let mut made = [Vec::new(), Vec::new()];
+    for _ in 0..EACH {
+        for (client, made) in clients.iter().zip(&mut made) {
+            let call = r#""name":"up.simulate-research-query","arguments":{"topic":"x"},"task":{"ttl":600000}"#;
+            let created = client.ask("tools/call").params(call).send().await.result();
+            made.push(created["task"]["taskId"].as_str().unwrap().to_owned());
+        }
+    }
+
+    for (client, mut made) in clients.iter().zip(made) {
+        let first = client.ask("tasks/list").send().await.result();
+        let mut all = listed(client).await;
+
+        assert!(first.get("nextCursor").is_some(), "it has more than one page: {first}");
+        all.sort();
+        made.sort();
+        assert_eq!(all, made);
+    }
+}
+
+#[tokio::test]
+async fn each_of_two_clients_pages_through_its_own_tasks_at_a_real_server() {
+    match everything().await {
+        Ok((_server, url)) => list_in_turn(&url).await,
+        Err(reason) => skip("tasks::each_of_two_clients_pages_through_its_own_tasks_at_a_real_server", &reason),
+    }
 }
 
 #[tokio::test]
@@ -264,6 +355,78 @@ async fn between_the_eras_a_call_is_made_plainly() {
     assert_eq!(last(&old, "tools/call")["params"].get("task"), None);
 }
 
+/// A server of both eras: a call of `core` is a task in sessions, and one of `extended` a task of the extension.
+fn both_script() -> Script {
+    let of = |kind: &str| task("m-1", "working", &format!(r#","resultType":"{kind}""#));
+    Script::new(Serves::Both)
+        .offers(OFFERS_EXTENSION)
+        .offers_in_sessions(OFFERS_CALLS)
+        .tool("core", Act::Result(format!(r#"{{"task":{}}}"#, task("t-1", "working", ""))))
+        .says_in_sessions("core", r#""execution":{"taskSupport":"required"}"#)
+        .tool("extended", Act::Result(of("task")))
+        .answers("tasks/get", &of("complete"))
+        .answers("tasks/list", &format!(r#"{{"tasks":[{}]}}"#, task("t-1", "working", "")))
+}
+
+#[tokio::test]
+async fn a_server_of_both_eras_makes_the_tasks_of_each_client_s_own_era() {
+    let upstream = Scripted::start(both_script()).await;
+    let gateway = Gateway::start(Setup::new().upstream("up", upstream.url())).await;
+    let (legacy, modern) = (gateway.legacy().await, gateway.modern());
+
+    let offered = Mcp::legacy(gateway.address).initialize("2025-11-25").await.result()["capabilities"]["tasks"].clone();
+    let tools = legacy.ask("tools/list").send().await.result()["tools"].clone();
+    let core = begin(&legacy, "up.core").await;
+    let listed = legacy.ask("tasks/list").send().await.result();
+    let extended = modern.tool("up.extended", "{}").declares(DECLARES).send().await.result();
+    let discovered = modern.ask("server/discover").send().await.result();
+
+    assert_eq!(offered, json!({"list": {}, "cancel": {}, "requests": {"tools": {"call": {}}}}));
+    // Without it no client may make a task of a call (2025-11-25, tasks).
+    assert_eq!(tools[0]["execution"], json!({"taskSupport": "required"}), "{tools}");
+    assert_eq!(tools[1].get("execution"), None, "{tools}");
+    assert_eq!(listed["tasks"][0]["taskId"], json!(core));
+    assert_eq!(last(&upstream, "tasks/list").get("_meta"), None);
+    assert_eq!(discovered["capabilities"]["extensions"], json!({"io.modelcontextprotocol/tasks": {}}));
+    let id = extended["taskId"].as_str().unwrap();
+    assert_eq!(modern_about(&modern, "tasks/get", id).send().await.result()["taskId"], json!(id));
+    for (client, id) in [(&legacy, id), (&modern, &core)] {
+        let other = about(client, "tasks/get", id).header("mcp-name", id).declares(DECLARES).send().await;
+        assert_eq!(other.error()["code"], -32602, "no task of one era is one of the other");
+    }
+}
+
+#[tokio::test]
+async fn what_a_server_of_both_eras_does_in_sessions_is_asked_once_and_that_session_is_ended() {
+    let upstream = Scripted::start(both_script()).await;
+    let gateway = Gateway::start(Setup::new().upstream_with("up", upstream.url(), "refresh = \"1s\"")).await;
+    let discovered = |seen: &Seen| seen.method == "server/discover";
+    let ended = upstream.wait_for("the end of the session", |seen| seen.method.is_empty()).await;
+
+    until("more looks", || async { (upstream.seen().iter().filter(|seen| discovered(seen)).count() >= 3).then_some(()) }).await;
+
+    assert_eq!(ended.header("mcp-session-id"), "session-1");
+    assert_eq!(upstream.sessions_opened(), 1);
+    // Another server stands there now: whether it has tasks is asked again.
+    upstream.becomes(both_script().tool("more", Act::Echo).offers_in_sessions(r#"{"tools":{}}"#));
+    until("no more tasks", || async {
+        let initialized = Mcp::legacy(gateway.address).initialize("2025-11-25").await.result();
+        initialized["capabilities"].get("tasks").is_none().then_some(())
+    })
+    .await;
+    assert_eq!(upstream.sessions_opened(), 2);
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_in_initialize_is_served_in_the_era_that_it_answers_in() {
+    let upstream = Scripted::start(modern_script().ignores("initialize")).await;
+    let gateway = Gateway::start(Setup::new().upstream_with("up", upstream.url(), "list_timeout = \"2s\"")).await;
+
+    gateway.target_is("up", "ready").await;
+
+    assert_eq!(gateway.modern().tool("up.slow", "{}").declares(DECLARES).send().await.result()["resultType"], "task");
+}
+
 #[tokio::test]
 async fn a_task_whose_server_is_gone_is_answered_with_an_error_that_names_it() {
     let (kept, gone) = (sessions_server("kept").await, sessions_server("gone").await);
@@ -370,7 +533,7 @@ async fn a_real_server_of_the_extension_asks_by_its_task_and_ends_it_with_the_an
         gateway.target_is("up", "ready").await;
         let client = gateway.modern();
 
-        let created = client.tool("up.greet", "{}").declares(DECLARES).send().await.result();
+        let created = client.tool("up.introduce", "{}").declares(DECLARES).send().await.result();
         let id = created["taskId"].as_str().unwrap();
         let asks = modern_about(&client, "tasks/get", id).send().await.result();
         let answer = r#""inputResponses":{"who":{"action":"accept","content":{"name":"Grace"}}}"#;
@@ -384,7 +547,7 @@ async fn a_real_server_of_the_extension_asks_by_its_task_and_ends_it_with_the_an
         assert_eq!((&ended["taskId"], &ended["status"]), (&json!(id), &json!("completed")));
         assert_eq!(ended["result"]["content"][0]["text"], "Hello, Grace!");
         // The others are answered at once.
-        for plain in [client.call("up.greet", "{}").await, gateway.legacy().await.call("up.greet", "{}").await] {
+        for plain in [client.call("up.introduce", "{}").await, gateway.legacy().await.call("up.introduce", "{}").await] {
             assert_eq!(plain.content(), "Hello, stranger!");
         }
         Ok::<_, String>(())

@@ -1,5 +1,6 @@
 //! An MCP server over Streamable HTTP, or over HTTP+SSE: its eras, its sessions, and calls to it.
 
+mod both;
 mod fault;
 mod listen;
 mod look;
@@ -77,6 +78,9 @@ pub(crate) struct McpServer {
     ids: AtomicU64,
     modern: AtomicSupport,
     legacy: AtomicSupport,
+    /// What it tells in sessions, if it serves both eras.
+    // Boxed: a look uses it, and no call.
+    known: Box<both::Known>,
     /// Of which changes it tells, if the last look found that it tells of any.
     tells: watch::Sender<Option<Tells>>,
 }
@@ -117,6 +121,7 @@ impl McpServer {
             ids: AtomicU64::new(1),
             modern: AtomicSupport::new(modern),
             legacy: AtomicSupport::new(legacy),
+            known: Box::default(),
             tells: watch::Sender::new(None),
         }
     }

@@ -1,6 +1,6 @@
 //! The ids of tasks: a target's own, and those that a client gets for them.
 
-use std::{ops::Range, sync::Arc};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use runtime_api::{Era, Method, Principal, TargetId};
@@ -11,7 +11,7 @@ use twinway_proto::{
     rope::{Builder, Rope},
 };
 
-use super::{super::Seal, text};
+use super::{super::Seal, Made, text};
 
 /// What an id is sealed for.
 const PURPOSE: &str = "task";
@@ -29,6 +29,8 @@ pub(in super::super) struct TaskIds {
     era: Era,
     /// The target's id and the client's, where the client has named it: it may be sealed with an older key.
     known: Option<(Box<str>, Box<str>)>,
+    /// What this client has made.
+    made: Arc<Made>,
 }
 
 /// Where a message of a target names a task, beside `_meta`.
@@ -40,13 +42,11 @@ pub(in super::super) enum Names {
     Itself,
     /// In `task`.
     Created,
-    /// In each of `tasks`.
-    All,
 }
 
 impl TaskIds {
-    pub(super) fn new(seal: Arc<Seal>, principal: Principal, view: &str, era: Era) -> Self {
-        Self { seal, principal, view: view.into(), era, known: None }
+    pub(super) fn new(seal: Arc<Seal>, made: Arc<Made>, principal: Principal, view: &str, era: Era) -> Self {
+        Self { seal, principal, view: view.into(), era, known: None, made }
     }
 
     /// The same for the task that the client has named.
@@ -74,7 +74,30 @@ impl TaskIds {
             (Method::ToolsCall, Era::Modern) | (Method::TasksGet | Method::TasksCancel, _) => Names::Itself,
             _ => Names::Nothing,
         };
-        self.public(&result.into_bytes(), names, target)
+        let result = result.into_bytes();
+        if names == Names::Created {
+            self.note(&result, target);
+        }
+        self.public(&result, names, target)
+    }
+
+    /// Remembers a task that a call of this client has become.
+    fn note(&self, result: &Bytes, target: &TargetId) {
+        let raw = text(result);
+        let Some(own) = at(raw, &["task", "taskId"]).and_then(|range| json::string(&raw[range])) else { return };
+        let ttl = at(raw, &["task", "ttl"]).and_then(|range| raw[range].parse().ok()).map(Duration::from_millis);
+        self.made.note(&self.principal, target, &own, ttl);
+    }
+
+    /// Those tasks of a target's list that this client has made.
+    pub(super) fn own_of(&self, list: &Bytes, target: &TargetId) -> Vec<Bytes> {
+        let raw = text(list);
+        let is_own = |task: &str| {
+            let own = at(task, &["taskId"]).and_then(|range| json::string(&task[range]));
+            own.is_some_and(|own| self.made.is_of(&self.principal, target, &own))
+        };
+        let own = elements(raw).flatten().filter(|range| is_own(&raw[range.clone()]));
+        own.map(|range| self.public(&list.slice(range), Names::Itself, target).into_bytes()).collect()
     }
 
     /// A notification of a target, or its question, with the ids that this client knows. `None` for what it must not hear.
@@ -141,14 +164,6 @@ fn places(object: &str, names: Names) -> Vec<Range<usize>> {
         Names::Nothing => {}
         Names::Itself => places.extend(at(object, &["taskId"])),
         Names::Created => places.extend(at(object, &["task", "taskId"])),
-        Names::All => {
-            let tasks = at(object, &["tasks"]).unwrap_or_default();
-            for task in elements(&object[tasks.clone()]).flatten() {
-                let start = tasks.start + task.start;
-                let id = at(&object[start..tasks.start + task.end], &["taskId"]);
-                places.extend(id.map(|id| start + id.start..start + id.end));
-            }
-        }
     }
     places
 }
@@ -172,7 +187,7 @@ mod tests {
     use crate::config::Http;
 
     fn ids(seal: &Arc<Seal>, principal: &str, view: &str, era: Era) -> TaskIds {
-        TaskIds::new(Arc::clone(seal), Principal(principal.into()), view, era)
+        TaskIds::new(Arc::clone(seal), Arc::new(Made::new(true)), Principal(principal.into()), view, era)
     }
 
     fn seal() -> Arc<Seal> {
@@ -213,11 +228,7 @@ mod tests {
                 r#"{"task":{"a":1,"taskId":"t"},"taskId":"t"}"#,
                 r#"{"task":{"a":1,"taskId":"KNOWN"},"taskId":"t"}"#,
             ),
-            (
-                Names::All,
-                r#"{"tasks":[{"taskId":"t"},{"taskId":"\u0074"}]}"#,
-                r#"{"tasks":[{"taskId":"KNOWN"},{"taskId":"KNOWN"}]}"#,
-            ),
+            (Names::Itself, r#"{"taskId":"\u0074"}"#, r#"{"taskId":"KNOWN"}"#),
             (
                 Names::Nothing,
                 r#"{"taskId":"t","_meta":{"io.modelcontextprotocol/related-task":{"taskId":"t"}}}"#,

@@ -1,15 +1,17 @@
-//! `tasks/list` (2025-11-25): the lists of all targets of a view as one, with a cursor that holds all of theirs and remembers nothing.
+//! `tasks/list` (2025-11-25): the lists of all targets of a view as one, as far as the client has made what stands there, with a cursor that
+//! holds all of theirs and remembers nothing.
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use runtime_api::{Call, CallError, Caller, Era, Method, Params, TargetId};
+use runtime_mcp::handshake::part;
 use tokio::time::Instant;
 use tower::ServiceExt;
 use twinway_proto::{
     envelope::{self, Request},
-    json::{self, elements, members},
+    json::{self, members},
     meta::rewrite,
     rope::{Builder, Rope},
 };
@@ -22,7 +24,6 @@ use super::{
         find::Named,
     },
     TaskIds,
-    ids::Names,
     text,
 };
 use crate::{
@@ -148,8 +149,8 @@ impl Page {
             match answered {
                 Ok(answered) => {
                     says_something = true;
-                    let result = self.ids.public(&answered.reply.result, Names::All, &target).into_bytes();
-                    tasks.extend(tasks_of(&result));
+                    let result = answered.reply.result;
+                    tasks.extend(self.ids.own_of(&part(&result, "tasks").unwrap_or_default(), &target));
                     match next_cursor(&result) {
                         Some(cursor) if cursor.len() <= CURSOR_BYTES_MAX => cursors.push((target.to_string(), cursor)),
                         Some(_) => silent.push(target),
@@ -208,13 +209,8 @@ impl Page {
     }
 }
 
-fn tasks_of(result: &Bytes) -> Vec<Bytes> {
-    let tasks = runtime_mcp::handshake::part(result, "tasks").unwrap_or_default();
-    elements(text(&tasks)).flatten().map(|range| tasks.slice(range)).collect()
-}
-
 /// The raw cursor of a target that has more.
 fn next_cursor(result: &Bytes) -> Option<String> {
-    let cursor = runtime_mcp::handshake::part(result, "nextCursor").filter(|cursor| cursor.starts_with(b"\""))?;
+    let cursor = part(result, "nextCursor").filter(|cursor| cursor.starts_with(b"\""))?;
     Some(text(&cursor).to_owned())
 }

@@ -46,6 +46,10 @@ pub(crate) struct Script {
     demands: Vec<(&'static str, String)>,
     /// Its raw capabilities.
     offers: String,
+    /// Others in sessions.
+    offers_in_sessions: Option<String>,
+    /// Raw members of the definitions of tools in sessions, by the tool's name.
+    says_in_sessions: Vec<(&'static str, &'static str)>,
     /// Raw members of what it says of itself.
     says: String,
     /// What it does with other methods.
@@ -62,12 +66,36 @@ impl Script {
         let (offers, says) = (r#"{"tools":{}}"#.to_owned(), String::new());
         let refuses_sessions = (404, r#"{"code":-32001,"message":"Session not found"}"#);
         let (tools, demands, answers, mirrors) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { serves, tools, page_size: 1000, demands, offers, says, answers, mirrors, refuses_sessions, hangs: false }
+        Self {
+            serves,
+            tools,
+            page_size: 1000,
+            demands,
+            offers,
+            offers_in_sessions: None,
+            says_in_sessions: Vec::new(),
+            says,
+            answers,
+            mirrors,
+            refuses_sessions,
+            hangs: false,
+        }
     }
 
     /// With these raw capabilities.
     pub(crate) fn offers(self, capabilities: &str) -> Self {
         Self { offers: capabilities.to_owned(), ..self }
+    }
+
+    /// With these raw capabilities in sessions.
+    pub(crate) fn offers_in_sessions(self, capabilities: &str) -> Self {
+        Self { offers_in_sessions: Some(capabilities.to_owned()), ..self }
+    }
+
+    /// Its tool of that name has these raw members in sessions alone.
+    pub(crate) fn says_in_sessions(mut self, tool: &'static str, members: &'static str) -> Self {
+        self.says_in_sessions.push((tool, members));
+        self
     }
 
     /// With these raw instructions.
@@ -408,7 +436,7 @@ impl Shared {
             }
             "tools/list" => acts::done(
                 open,
-                acts::result(id, &script.page(message, r#""resultType":"complete","ttlMs":0,"cacheScope":"private","#)),
+                acts::result(id, &script.page(message, r#""resultType":"complete","ttlMs":0,"cacheScope":"private","#, false)),
             ),
             "tools/call" if script.mirrors.iter().any(|name| !headers.contains_key(*name)) => {
                 acts::done(open, acts::failure(400, id, r#"{"code":-32020,"message":"a header is not what it should be"}"#))
@@ -428,6 +456,9 @@ impl Shared {
         open: Open,
     ) -> Response<Body> {
         let id = message.id.map_or("null", RawValue::get);
+        if message.method == "initialize" && script.knows("initialize") {
+            return script.answer("initialize", id, open).await;
+        }
         if script.serves == Serves::Modern {
             let error = r#"{"code":-32022,"message":"this revision is not supported","data":{"supported":["2026-07-28"]}}"#;
             return acts::done(open, acts::failure(400, id, error));
@@ -442,7 +473,7 @@ impl Shared {
         }
         match message.method.as_str() {
             _ if http_method == http::Method::DELETE => acts::done(open, acts::status(StatusCode::OK)),
-            "tools/list" => acts::done(open, acts::result(id, &script.page(message, ""))),
+            "tools/list" => acts::done(open, acts::result(id, &script.page(message, "", true))),
             "tools/call" => self.call(script, message, false, open).await,
             method if script.knows(method) => script.answer(method, id, open).await,
             _ if message.id.is_none() => acts::done(open, acts::status(StatusCode::ACCEPTED)),
@@ -454,7 +485,8 @@ impl Shared {
         let mut opened = self.sessions_opened.lock().unwrap();
         *opened += 1;
         let session = format!("session-{opened}");
-        let Script { offers, says, .. } = script;
+        let Script { offers, offers_in_sessions, says, .. } = script;
+        let offers = offers_in_sessions.as_ref().unwrap_or(offers);
         let result = format!(
             r#"{{"protocolVersion":"2025-11-25","capabilities":{offers},"serverInfo":{{"name":"scripted","version":"1"}}{says}}}"#
         );
@@ -494,10 +526,14 @@ impl Script {
         }
     }
 
-    fn page(&self, message: &Message<'_>, members: &str) -> String {
+    fn page(&self, message: &Message<'_>, members: &str, in_session: bool) -> String {
         let start: usize = message.params().cursor.map_or(0, |cursor| cursor.parse().unwrap());
         let end = self.tools.len().min(start + self.page_size);
-        let tools: Vec<_> = self.tools[start..end].iter().map(|(_, definition, _)| definition.as_str()).collect();
+        let tools = self.tools[start..end].iter().map(|(name, definition, _)| {
+            let said = self.says_in_sessions.iter().find(|(tool, _)| in_session && tool == name);
+            said.map_or_else(|| definition.clone(), |(_, members)| definition.replacen('{', &format!("{{{members},"), 1))
+        });
+        let tools: Vec<_> = tools.collect();
         let next = if end < self.tools.len() { format!(r#","nextCursor":"{end}""#) } else { String::new() };
         format!(r#"{{{members}"tools":[{}]{next}}}"#, tools.join(","))
     }
