@@ -185,11 +185,13 @@ async fn each_client_lists_the_tasks_that_it_has_made_and_nobody_else_s() {
     assert_eq!(offered["capabilities"]["tasks"]["list"], json!({}));
 }
 
-/// Has two clients make tasks at a server that lists ten on a page, in turn.
-async fn list_in_turn(url: &str) {
+/// Has two clients make tasks in turn at a program that both share and that lists ten on a page.
+async fn list_in_turn(program: &[String]) {
     const EACH: usize = 12;
-    let setup = ["ann", "bob"].iter().fold(Setup::new().upstream("up", url), |setup, name| setup.client(name, &token_of(name)));
-    let gateway = Gateway::start(setup).await;
+    let [program, arguments @ ..] = program else { panic!("a program") };
+    let up = format!("[[upstream]]\nname = \"up\"\nkind = \"stdio\"\ncommand = {program:?}\nargs = {arguments:?}\n");
+    let setup = ["ann", "bob"].iter().fold(Setup::new().tables(&up), |setup, name| setup.client(name, &token_of(name)));
+    let mut gateway = Gateway::start(setup).await;
     gateway.target_is("up", "ready").await;
     let clients = [bearer(&gateway, "ann").await, bearer(&gateway, "bob").await];
     let mut made = [Vec::new(), Vec::new()];
@@ -206,16 +208,18 @@ async fn list_in_turn(url: &str) {
         let mut all = listed(client).await;
 
         assert!(first.get("nextCursor").is_some(), "it has more than one page: {first}");
+        assert_eq!(ids(&first).len(), 5, "the other's stand on it, too: {first}");
         all.sort();
         made.sort();
         assert_eq!(all, made);
     }
+    gateway.ends().await;
 }
 
 #[tokio::test]
 async fn each_of_two_clients_pages_through_its_own_tasks_at_a_real_server() {
-    match everything().await {
-        Ok((_server, url)) => list_in_turn(&url).await,
+    match everything_program() {
+        Ok(program) => list_in_turn(&program).await,
         Err(reason) => skip("tasks::each_of_two_clients_pages_through_its_own_tasks_at_a_real_server", &reason),
     }
 }
