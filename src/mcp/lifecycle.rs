@@ -161,11 +161,7 @@ mod tests {
         let all = Tasks { calls: true, list: true, cancel: true, extension: true };
         let cases = [
             (all, "2025-11-25", Some(r#""tasks":{"list":{},"cancel":{},"requests":{"tools":{"call":{}}}}"#)),
-            (
-                Tasks { list: false, ..all },
-                "2025-11-25",
-                Some(r#""tasks":{"cancel":{},"requests":{"tools":{"call":{}}}}"#),
-            ),
+            (Tasks { list: false, ..all }, "2025-11-25", Some(r#""tasks":{"cancel":{},"requests":{"tools":{"call":{}}}}"#)),
             (all, "2025-06-18", None),
             (all, "2026-07-28", Some(r#""extensions":{"io.modelcontextprotocol/tasks":{}}"#)),
             (Tasks { extension: true, ..Tasks::NONE }, "2025-11-25", None),

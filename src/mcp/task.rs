@@ -10,6 +10,7 @@
 mod ids;
 mod listing;
 mod made;
+mod told;
 
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ use twinway_proto::{envelope::Request, json, meta::RequestMeta, revision};
 
 pub(super) use ids::TaskIds;
 pub(super) use made::Made;
+pub(super) use told::{Listener, Watched, watch_all};
 
 use super::{
     Answer, Inbound, Server, answer,
@@ -75,7 +77,13 @@ impl Server {
 
     /// The same for the answer to a call; `None` when no task can come of it.
     pub(super) fn task_ids_for(&self, found: &Found<'_>, task: AsTask) -> Option<TaskIds> {
-        let ids = || self.task_ids(found.inbound, found.spoken.era());
+        let ids = || {
+            let ids = self.task_ids(found.inbound, found.spoken.era());
+            match found.spoken {
+                Spoken::Legacy { session, .. } => ids.telling(&self.shared.catalog, session),
+                Spoken::Modern | Spoken::Opening => ids,
+            }
+        };
         match (found.method, &found.place) {
             (Method::ToolsCall, _) => (task == AsTask::May).then(ids),
             (Method::TasksGet | Method::TasksResult | Method::TasksUpdate | Method::TasksCancel, Some(place)) => {

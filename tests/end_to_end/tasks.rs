@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use http::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
 use crate::support::{
-    Act, Ask, Gateway, Mcp, Script, Scripted, Seen, Serves, Setup, everything, everything_program, node_client, skip, task_server,
-    until,
+    Act, Ask, Gateway, Mcp, Open, Script, Scripted, Seen, Serves, Setup, everything, everything_program, node_client, open, skip,
+    task_server, until, within,
 };
 
 const OFFERS_CALLS: &str = r#"{"tools":{},"tasks":{"list":{},"cancel":{},"requests":{"tools":{"call":{}}}}}"#;
@@ -558,6 +559,132 @@ async fn a_real_server_of_the_extension_asks_by_its_task_and_ends_it_with_the_an
     };
     if let Err(reason) = test.await {
         skip("tasks::a_real_server_of_the_extension_asks_by_its_task_and_ends_it_with_the_answer", &reason);
+    }
+}
+
+/// The stream of a session on which it is told of changes.
+async fn stream_of(client: &Mcp) -> Open {
+    let mut request = client.head(Method::GET, String::new());
+    request.headers_mut().insert("accept", "text/event-stream".parse().unwrap());
+    let stream = open(client.address, request).await;
+    assert_eq!(stream.status, 200);
+    stream
+}
+
+/// The next news of a task on a stream, and of which method.
+async fn news(stream: &mut Open) -> (String, Value) {
+    within("news of a task", async {
+        loop {
+            let event = stream.event().await.expect("the stream goes on");
+            let method = event["method"].as_str().unwrap_or_default();
+            if method.starts_with("notifications/tasks") {
+                return (method.to_owned(), event["params"].clone());
+            }
+        }
+    })
+    .await
+}
+
+/// Two clients make a task each at a server that tells of its tasks; each is told of its own.
+async fn told_of_own(gateway: &Gateway, server: &str) {
+    let clients = [bearer(gateway, "ann").await, bearer(gateway, "bob").await];
+    let mut streams = [stream_of(&clients[0]).await, stream_of(&clients[1]).await];
+    let call = format!(r#""name":"{server}.simulate-research-query","arguments":{{"topic":"x"}},"task":{{"ttl":60000}}"#);
+    let mut ids = Vec::new();
+    for client in &clients {
+        ids.push(client.ask("tools/call").params(&call).send().await.result()["task"]["taskId"].clone());
+    }
+    for (id, stream) in ids.iter().zip(&mut streams) {
+        let (mut stages, mut status) = (0, Value::Null);
+        while status != "completed" {
+            let (method, told) = news(stream).await;
+            // Both are worked on at the same time: of the other's nothing is said here.
+            assert_eq!((method.as_str(), &told["taskId"]), ("notifications/tasks/status", id), "{server}");
+            status = told["status"].clone();
+            stages += 1;
+        }
+        assert!(stages > 1, "{server}: it was told of the work, too");
+    }
+}
+
+#[tokio::test]
+async fn each_session_is_told_how_its_own_tasks_stand_by_a_real_server_and_by_a_program_that_both_share() {
+    let test = async {
+        let (_server, url) = everything().await?;
+        let [program, arguments @ ..] = &everything_program()?[..] else { panic!("a program") };
+        let stdio = format!("[[upstream]]\nname = \"stdio\"\nkind = \"stdio\"\ncommand = {program:?}\nargs = {arguments:?}\n");
+        let setup = Setup::new().upstream("http", &url).tables(&stdio);
+        let mut gateway =
+            Gateway::start(["ann", "bob"].iter().fold(setup, |setup, name| setup.client(name, &token_of(name)))).await;
+        gateway.target_is("http", "ready").await;
+        gateway.target_is("stdio", "ready").await;
+        tokio::join!(told_of_own(&gateway, "http"), told_of_own(&gateway, "stdio"));
+        gateway.ends().await;
+        Ok::<_, String>(())
+    };
+    if let Err(reason) = test.await {
+        skip("tasks::each_session_is_told_how_its_own_tasks_stand_by_a_real_server_and_by_a_program_that_both_share", &reason);
+    }
+}
+
+/// The modern client of that name.
+fn modern_bearer(gateway: &Gateway, name: &str) -> Mcp {
+    gateway.modern().bearer(&token_of(name))
+}
+
+/// Listens for these tasks.
+async fn listen_for(client: &Mcp, ids: &[&str]) -> Open {
+    let ids = json!(ids);
+    let listen = client.ask("subscriptions/listen").id("\"l-1\"").params(&format!(r#""notifications":{{"taskIds":{ids}}}"#));
+    listen.declares(DECLARES).open().await
+}
+
+#[tokio::test]
+async fn who_listens_for_tasks_of_the_extension_is_told_how_its_own_stand_at_a_real_server() {
+    let test = async {
+        let (_server, url) = task_server().await?;
+        let setup =
+            ["ann", "bob"].iter().fold(Setup::new().upstream("up", &url), |setup, name| setup.client(name, &token_of(name)));
+        let gateway = Gateway::start(setup).await;
+        gateway.target_is("up", "ready").await;
+        let (ann, bob) = (modern_bearer(&gateway, "ann"), modern_bearer(&gateway, "bob"));
+        let begin = async |client: &Mcp| {
+            let created = client.tool("up.introduce", "{}").declares(DECLARES).send().await.result();
+            created["taskId"].as_str().unwrap().to_owned()
+        };
+        let (of_ann, of_bob) = (begin(&ann).await, begin(&bob).await);
+
+        let mut to_ann = listen_for(&ann, &[&of_ann, &of_bob, "x"]).await;
+        let mut to_bob = listen_for(&bob, &[&of_ann, &of_bob]).await;
+
+        let meta = json!({"io.modelcontextprotocol/subscriptionId": "l-1"});
+        for (stream, own) in [(&mut to_ann, &of_ann), (&mut to_bob, &of_bob)] {
+            let acknowledged = stream.event().await.unwrap();
+            assert_eq!(acknowledged["params"], json!({"notifications": {"taskIds": [own]}, "_meta": meta}));
+        }
+        for (client, stream, id) in [(&ann, &mut to_ann, &of_ann), (&bob, &mut to_bob, &of_bob)] {
+            let answer = async |key: &str| {
+                let answer = format!(r#""inputResponses":{{"{key}":{{"action":"accept","content":{{"name":"Grace"}}}}}}"#);
+                let update = client.ask("tasks/update").params(&format!(r#""taskId":"{id}",{answer}"#));
+                update.header("mcp-name", id).declares(DECLARES).send().await.result();
+            };
+            // When the server has heard that somebody listens, nobody says. It tells what it still asks after an answer to something else.
+            let mut told = tokio::select! {
+                told = news(stream) => told,
+                () = async { loop { answer("other").await } } => unreachable!("it goes on for ever"),
+            };
+            assert_eq!(told.1["inputRequests"]["who"]["method"], "elicitation/create");
+            answer("who").await;
+            while told.1["status"] != "completed" {
+                assert_eq!((&*told.0, &told.1["taskId"], &told.1["_meta"]), ("notifications/tasks", &json!(id), &meta));
+                told = news(stream).await;
+            }
+            assert_eq!(told.1["result"]["content"][0]["text"], "Hello, Grace!");
+        }
+        Ok::<_, String>(())
+    };
+    if let Err(reason) = test.await {
+        skip("tasks::who_listens_for_tasks_of_the_extension_is_told_how_its_own_stand_at_a_real_server", &reason);
     }
 }
 

@@ -33,7 +33,7 @@ pub use call::{AsTask, Call, Client, Era, LegacyClient, Method, Params, Principa
 pub use caller::{ANSWER_TIMEOUT, Caller, CallerEvent, CallerEvents, CallerGone, ClientAnswer, SHARED_STREAM_PATIENCE, Wants};
 pub use declared::{Declared, LogLevel, Logging};
 pub use error::{BoxError, CallError, Delivery, ErrorCode, Origin};
-pub use interest::{Interest, Subscribed, Subscriber};
+pub use interest::{Interest, Subscribed, Subscriber, TaskInterest, TaskWatcher, WatchedTask};
 pub use offers::{About, Eras, Item, Items, Kind, Offers, Support, TargetOffers, TargetState};
 pub use reply::Reply;
 pub use roster::{Member, Roster, RosterPlan};

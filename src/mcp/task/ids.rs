@@ -11,7 +11,11 @@ use twinway_proto::{
     rope::{Builder, Rope},
 };
 
-use super::{super::Seal, Made, text};
+use super::{
+    super::{Seal, Session},
+    Made, text,
+};
+use crate::catalog::Catalog;
 
 /// What an id is sealed for.
 const PURPOSE: &str = "task";
@@ -31,6 +35,8 @@ pub(in super::super) struct TaskIds {
     known: Option<(Box<str>, Box<str>)>,
     /// What this client has made.
     made: Arc<Made>,
+    /// The session that is told how its tasks stand.
+    told: Option<(Catalog, Arc<Session>)>,
 }
 
 /// Where a message of a target names a task, beside `_meta`.
@@ -46,7 +52,17 @@ pub(in super::super) enum Names {
 
 impl TaskIds {
     pub(super) fn new(seal: Arc<Seal>, made: Arc<Made>, principal: Principal, view: &str, era: Era) -> Self {
-        Self { seal, principal, view: view.into(), era, known: None, made }
+        Self { seal, principal, view: view.into(), era, known: None, made, told: None }
+    }
+
+    /// The same for a session that is told of the tasks which are made or asked for in it.
+    pub(super) fn telling(self, catalog: &Catalog, session: &Arc<Session>) -> Self {
+        Self { told: Some((catalog.clone(), Arc::clone(session))), ..self }
+    }
+
+    /// Whose tasks they are.
+    pub(super) const fn principal(&self) -> &Principal {
+        &self.principal
     }
 
     /// The same for the task that the client has named.
@@ -78,6 +94,9 @@ impl TaskIds {
         if names == Names::Created {
             self.note(&result, target);
         }
+        if let Some((known, public)) = self.known.as_ref().filter(|_| method != Method::TasksCancel) {
+            self.watch(target, known, public);
+        }
         self.public(&result, names, target)
     }
 
@@ -87,6 +106,15 @@ impl TaskIds {
         let Some(own) = at(raw, &["task", "taskId"]).and_then(|range| json::string(&raw[range])) else { return };
         let ttl = at(raw, &["task", "ttl"]).and_then(|range| raw[range].parse().ok()).map(Duration::from_millis);
         self.made.note(&self.principal, target, &own, ttl);
+        self.watch(target, &own, &self.seal(target, &own));
+    }
+
+    /// Has the session told how this task stands, from now on.
+    fn watch(&self, target: &TargetId, own: &str, public: &str) {
+        let Some((catalog, session)) = &self.told else { return };
+        let snapshot = catalog.load();
+        let Some(known) = snapshot.target(target) else { return };
+        session.tasks().add(public, |watcher| known.interest.tasks(Era::Legacy).watch(&self.principal, own, public, watcher));
     }
 
     /// Those tasks of a target's list that this client has made.

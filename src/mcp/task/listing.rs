@@ -23,8 +23,7 @@ use super::{
         era::Spoken,
         find::Named,
     },
-    TaskIds,
-    text,
+    TaskIds, text,
 };
 use crate::{
     catalog::TaskSource,

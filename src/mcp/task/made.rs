@@ -143,9 +143,7 @@ mod tests {
         for (own, ttl) in [("short", hours(1)), ("long", hours(48)), ("longest", hours(24 * 365)), ("unbounded", None)] {
             made.note(&of("ann"), &"up".into(), own, ttl);
         }
-        let shown = || {
-            ["short", "long", "longest", "unbounded"].map(|own| made.is_of(&of("ann"), &"up".into(), own))
-        };
+        let shown = || ["short", "long", "longest", "unbounded"].map(|own| made.is_of(&of("ann"), &"up".into(), own));
 
         tokio::time::advance(Duration::from_secs(23 * 60 * 60)).await;
         assert_eq!(shown(), [true; 4]);

@@ -4,7 +4,7 @@
 
 `introduce` asks for a name by `tasks/get` (`input_required`), takes it by `tasks/update`, and is completed then. The other tools are those that
 the `tasks-*` scenarios of `@modelcontextprotocol/conformance` describe. Of a client that has not declared the extension a call is answered at
-once, or refused where the tool cannot do without. Prints {"ready": {"port": N, "url": "http://127.0.0.1:N/mcp"}} once it listens.
+once, or refused where the tool cannot do without. Whoever names tasks in `subscriptions/listen` is told how they stand. Prints {"ready": {"port": N, "url": "http://127.0.0.1:N/mcp"}} once it listens.
 """
 
 import argparse
@@ -13,13 +13,14 @@ import contextlib
 import datetime
 import uuid
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Literal
 
 import mcp_types as types
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.extension import Extension, MethodBinding
 from mcp.server.mcpserver import MCPServer
 from mcp.shared.exceptions import MCPError
+from mcp.shared.subscriptions import SUBSCRIPTION_ID_META_KEY
 
 from serving import serve
 
@@ -63,6 +64,7 @@ class Task:
         self.asked: dict[str, Any] = {}
         self.answers: dict[str, Any] = {}
         self.answered = asyncio.Event()
+        self.listeners: set[asyncio.Queue[dict[str, Any]]] = set()
         self.running: asyncio.Task[None] | None = None
 
     def seed(self) -> dict[str, Any]:
@@ -81,6 +83,11 @@ class Task:
 
     def becomes(self, status: str, **outcome: Any) -> None:
         self.status, self.outcome, self.updated = status, outcome, now()
+        self.tell()
+
+    def tell(self) -> None:
+        for listener in self.listeners:
+            listener.put_nowait(self.detailed())
 
     async def ask(self, **questions: dict[str, Any]) -> dict[str, Any]:
         """Waits for the answers to all of them."""
@@ -97,6 +104,9 @@ class Task:
         for key in answers.keys() & self.asked.keys():
             self.answers[key] = answers[key]
             del self.asked[key]
+        if self.asked:
+            # What is still asked, as it stands now.
+            self.tell()
         self.answered.set()
 
     async def run(self, job: Awaitable[dict[str, Any]]) -> None:
@@ -153,6 +163,10 @@ JOBS: dict[str, Job] = {
 class TaskParams(types.RequestParams):
     task_id: str
     input_responses: dict[str, Any] | None = None
+
+
+class Told(types.Notification[dict[str, Any], Literal["notifications/subscriptions/acknowledged", "notifications/tasks"]]):
+    """What the types of the SDK have no room for."""
 
 
 class Tasks(Extension):
@@ -222,6 +236,30 @@ class Tasks(Extension):
         return {"resultType": "complete"}
 
 
+    async def listen(self, ctx: Context, call_next: CallNext) -> HandlerResult:
+        """Serves those who name tasks; the SDK serves all others."""
+        named = (ctx.params or {}).get("notifications", {}).get("taskIds") if ctx.method == "subscriptions/listen" else None
+        if named is None:
+            return await call_next(ctx)
+        tasks = [self.tasks[task] for task in named if task in self.tasks]
+        meta = {"_meta": {SUBSCRIPTION_ID_META_KEY: ctx.request_id}}
+        queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        for task in tasks:
+            task.listeners.add(queue)
+
+        async def tell(method: Any, params: dict[str, Any]) -> None:
+            await ctx.session.send_notification(Told(method=method, params={**params, **meta}), ctx.request_id)
+
+        try:
+            honoured = {"notifications": {"taskIds": [task.id for task in tasks]}}
+            await tell("notifications/subscriptions/acknowledged", honoured)
+            while True:
+                await tell("notifications/tasks", await queue.get())
+        finally:
+            for task in tasks:
+                task.listeners.discard(queue)
+
+
 def add_tools(server: MCPServer) -> None:
     """Those of the scenarios, as they are without tasks."""
 
@@ -272,7 +310,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--until-stdin-closes", action="store_true")
     arguments = parser.parse_args()
-    server = MCPServer("tasks", extensions=[Tasks()])
+    tasks = Tasks()
+    server = MCPServer("tasks", extensions=[tasks])
+    server.middleware.append(tasks.listen)
     add_tools(server)
     serve(server.streamable_http_app(), arguments.port, "/mcp", arguments.until_stdin_closes)
 

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use runtime_api::{About, CallError, Caller, Declared, Item, Kind, Support};
+use runtime_api::{About, CallError, Caller, Item, Kind, Support};
 use runtime_mcp::{
     handshake::part,
     listing::{Listing, Next},
@@ -21,7 +21,7 @@ use twinway_proto::meta::rewrite;
 use super::{
     Ask, EndsWithCall, McpServer,
     fault::{AskError, refuses_sessions},
-    session::Session,
+    session::{Owner, Session},
 };
 use crate::settings::EraChoice;
 
@@ -89,7 +89,7 @@ impl McpServer {
     async fn ask_in_a_session(&self) -> Option<InSessions> {
         let (patience, target) = (self.site.settings.list_timeout / PART_OF_THE_LOOK, &self.site.settings.target);
         let told = timeout(patience, async {
-            let session = match self.open_session(Declared::ALL).await {
+            let session = match self.open_session(&Owner::gateway()).await {
                 Ok(session) => Arc::new(session),
                 Err(error) => {
                     if refuses_sessions(&error) {
