@@ -5,9 +5,9 @@
     tests/conformance/run.py front URL                      what the suite starts as "the client": a gateway and a known good client
 
 A leg is one run of the suite: directly at the fixture, or through a gateway whose only upstream is the fixture
-(tests/interop/python/conformance_server.py, or task_server.py for the extension of tasks) or, in client mode, the suite's own mock. A leg passes when every scenario does but those that
-`not-mappable.yml` names for it. `expected-failures.yml` is for all legs, and empty. The exit code is 1 when a leg does not pass, and when
-the table is not the one in README.md.
+(tests/interop/python/conformance_server.py, or task_server.py for the extension of tasks) or, in client mode, the suite's own mock. A leg
+passes when every scenario does but those that `not-mappable.yml` names for it. `expected-failures.yml` is for all legs, and empty. The exit
+code is 1 when a leg does not pass, and when the table is not the one in README.md.
 
 Needs what `tests/run --only install` installs, and a gateway that was built (`TWINWAY_BIN`, or target/debug/twinway).
 """

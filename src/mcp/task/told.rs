@@ -15,7 +15,7 @@ use runtime_mcp::{
     handshake::part,
 };
 use twinway_proto::{
-    json::write_string,
+    json::{Key, write_string},
     meta::{key, rewrite},
 };
 
@@ -98,14 +98,14 @@ fn params(task: &Bytes, public: &str, subscription: Option<&str>) -> Option<Byte
     write_string(&mut id, public);
     let old = part(task, "_meta");
     let meta = subscription.map(|subscription| {
-        let is_other = |key: &twinway_proto::json::Key<'_>| !key.is(key::SUBSCRIPTION_ID);
+        let is_other = |key: &Key<'_>| !key.is(key::SUBSCRIPTION_ID);
         rewrite(old.as_deref().map(text), is_other, &[(key::SUBSCRIPTION_ID, subscription.as_bytes())])
     });
     let meta = meta.transpose().ok()?;
     let mut added = vec![("taskId", &id[..])];
     added.extend(meta.as_deref().map(|meta| ("_meta", meta)));
-    let keep = |key: &twinway_proto::json::Key<'_>| !key.is("taskId") && !(meta.is_some() && key.is("_meta"));
-    rewrite(Some(text(task)), keep, &added).ok().map(Bytes::from)
+    let stays = |key: &Key<'_>| !added.iter().any(|(replaced, _)| key.is(replaced));
+    rewrite(Some(text(task)), stays, &added).ok().map(Bytes::from)
 }
 
 #[cfg(test)]
