@@ -57,7 +57,7 @@ use parked::Parked;
 
 use crate::{
     catalog::Catalog,
-    config::Config,
+    config::{self, Config},
     pipeline::Pipeline,
     reload,
     search::Search,
@@ -80,6 +80,7 @@ struct Shared {
     sampler: Sampler,
     metrics: Metrics,
     told: deprecation::Told,
+    made: Arc<task::Made>,
     depth_max: usize,
     page_size: usize,
     configuration: reload::Status,
@@ -107,6 +108,7 @@ impl Server {
             sampler: Sampler::new(config.telemetry.as_ref()),
             metrics,
             told: deprecation::Told::default(),
+            made: Arc::new(task::Made::new(config.http.client.is_empty())),
             depth_max: config.http.json_depth_max,
             page_size: config.http.page_size.get(),
             configuration: reload::Status::default(),
@@ -187,6 +189,12 @@ impl Server {
     pub fn sweep(&self) {
         self.shared.sessions.sweep();
         self.shared.parked.sweep();
+        self.shared.made.sweep();
+    }
+
+    /// Takes over what another configuration says of clients.
+    pub(crate) fn reconfigure(&self, http: &config::Http) {
+        self.shared.made.set_by_one_client(http.client.is_empty());
     }
 
     fn request(&self, inbound: &Inbound<'_>, request: &Request<'_>) -> Answer {

@@ -1,5 +1,6 @@
 //! What a server in front of some targets can do: what any of them can.
 
+use bytes::Bytes;
 use runtime_api::{Kind, Support, TargetOffers, TargetState};
 use runtime_mcp::{client, handshake::part};
 
@@ -38,10 +39,16 @@ impl Tasks {
     #[must_use]
     pub fn of(target: &TargetOffers) -> Self {
         let Some(declared) = &target.about.capabilities else { return Self::NONE };
-        if target.eras.modern == Support::Yes {
-            let extension = client::has_tasks_extension(std::str::from_utf8(declared).unwrap_or_default());
-            return Self { extension, ..Self::NONE };
+        if target.eras.modern != Support::Yes {
+            return Self::in_sessions(declared);
         }
+        let extension = client::has_tasks_extension(std::str::from_utf8(declared).unwrap_or_default());
+        let in_sessions = target.about.legacy_capabilities.as_ref().map_or(Self::NONE, Self::in_sessions);
+        Self { extension, ..in_sessions }
+    }
+
+    /// What these capabilities of a server of sessions say.
+    fn in_sessions(declared: &Bytes) -> Self {
         let Some(tasks) = part(declared, "tasks") else { return Self::NONE };
         let tools = part(&tasks, "requests").and_then(|requests| part(&requests, "tools"));
         if tools.is_none_or(|tools| part(&tools, "call").is_none()) {
@@ -127,8 +134,6 @@ impl FromIterator<Self> for Capabilities {
 mod tests {
     use std::sync::Arc;
 
-    use bytes::Bytes;
-
     use super::*;
 
     fn target(state: TargetState, capabilities: Option<&'static str>) -> TargetOffers {
@@ -158,21 +163,30 @@ mod tests {
     }
 
     #[test]
-    fn tasks_are_offered_in_the_era_in_which_their_server_is_spoken_to() {
-        let both = r#"{"tasks":{"list":{},"cancel":{},"requests":{"tools":{"call":{}}}},"extensions":{"io.modelcontextprotocol/tasks":{}}}"#;
+    fn tasks_are_offered_in_each_era_as_their_server_declares_them_there() {
+        let core = r#"{"tasks":{"list":{},"cancel":{},"requests":{"tools":{"call":{}}}}}"#;
+        let extension = r#"{"extensions":{"io.modelcontextprotocol/tasks":{}}}"#;
         let calls = Tasks { calls: true, ..Tasks::NONE };
+        let all = Tasks { list: true, cancel: true, ..calls };
+        let only_extension = Tasks { extension: true, ..Tasks::NONE };
         let cases = [
-            (Support::No, Some(both), Tasks { list: true, cancel: true, ..calls }),
-            (Support::Yes, Some(both), Tasks { extension: true, ..Tasks::NONE }),
-            (Support::No, Some(r#"{"tasks":{"requests":{"tools":{"call":{}}}}}"#), calls),
-            (Support::No, Some(r#"{"tasks":{"list":{},"requests":{}}}"#), Tasks::NONE),
-            (Support::Unknown, None, Tasks::NONE),
+            (Support::No, Some(core), None, all),
+            (Support::No, Some(extension), None, Tasks::NONE),
+            (Support::Yes, Some(extension), None, only_extension),
+            (Support::Yes, Some(core), None, Tasks::NONE),
+            (Support::Yes, Some(extension), Some(core), Tasks { extension: true, ..all }),
+            (Support::Yes, Some("{}"), Some(core), all),
+            (Support::Yes, Some("{}"), Some(extension), Tasks::NONE),
+            (Support::No, Some(r#"{"tasks":{"requests":{"tools":{"call":{}}}}}"#), None, calls),
+            (Support::No, Some(r#"{"tasks":{"list":{},"requests":{}}}"#), None, Tasks::NONE),
+            (Support::Unknown, None, None, Tasks::NONE),
         ];
-        for (modern, declared, expected) in cases {
+        for (modern, declared, in_sessions, expected) in cases {
             let mut target = target(TargetState::Ready, declared);
             target.eras.modern = modern;
+            target.about.legacy_capabilities = in_sessions.map(Bytes::from);
 
-            assert_eq!(Tasks::of(&target), expected, "{modern:?} {declared:?}");
+            assert_eq!(Tasks::of(&target), expected, "{modern:?} {declared:?} {in_sessions:?}");
         }
     }
 

@@ -16,7 +16,7 @@ use super::{
     call::Found,
     era::Spoken,
     parked::{Bound, Left, Question},
-    running::{Asks, Events},
+    running::{Asks, Events, OfTasks},
 };
 
 /// What it takes to leave a call and to find it again.
@@ -75,7 +75,7 @@ impl Server {
                 Asks::Parking(Box::new(Parking { shared: Arc::clone(&self.shared), bound, id: found.request.id.into() }))
             }
         };
-        Events { events, token, asks, tasks: None }
+        Events { events, token, asks, tasks: OfTasks::Nothing }
     }
 
     /// Goes on with a call that was parked, if this is a retry of one. `None` when the call has to be made as it is.

@@ -17,7 +17,7 @@ use twinway_proto::{
 
 use crate::catalog::{Capabilities, Tasks};
 
-use super::{Answer, Inbound, Outgoing, Server, SessionError, Way, answer, caching, listing::unknown_view, task::may_list};
+use super::{Answer, Inbound, Outgoing, Server, SessionError, Way, answer, caching, listing::unknown_view};
 
 /// The binding of a modern conversation over libp2p.
 pub(super) const MODERN_BINDING: &str = "mcp-binding/2026-07-28";
@@ -92,8 +92,7 @@ impl Server {
         }
         let instructions = view.instructions.as_deref().and_then(|raw| std::str::from_utf8(raw).ok());
         let instructions = instructions.map(|raw| format!(r#","instructions":{raw}"#)).unwrap_or_default();
-        let lists_tasks = may_list(inbound.principal);
-        let capabilities = written(view.capabilities, revision, lists_tasks, inbound.is_lazy());
+        let capabilities = written(view.capabilities, revision, inbound.is_lazy());
         Some(Offered { capabilities, instructions, caching })
     }
 }
@@ -109,7 +108,7 @@ struct Offered {
 }
 
 /// Tools are always among it: a target may come that has some. The three tools of a lazy client never change.
-fn written(offered: Capabilities, revision: &str, lists_tasks: bool, is_lazy: bool) -> String {
+fn written(offered: Capabilities, revision: &str, is_lazy: bool) -> String {
     let mut members = vec![if is_lazy { r#""tools":{}"# } else { r#""tools":{"listChanged":true}"# }];
     if offered.prompts {
         members.push(r#""prompts":{"listChanged":true}"#);
@@ -125,18 +124,18 @@ fn written(offered: Capabilities, revision: &str, lists_tasks: bool, is_lazy: bo
     if offered.logging {
         members.push(r#""logging":{}"#);
     }
-    let tasks = tasks(offered.tasks, revision, lists_tasks);
+    let tasks = tasks(offered.tasks, revision);
     members.extend(tasks.as_deref());
     format!("{{{}}}", members.join(","))
 }
 
 /// Tasks are offered in two revisions, each in its own way (2025-11-25, tasks; 2026-07-28, the extension of tasks).
-fn tasks(offered: Tasks, revision: &str, lists: bool) -> Option<String> {
+fn tasks(offered: Tasks, revision: &str) -> Option<String> {
     let Tasks { calls, list, cancel, extension } = offered;
     match revision {
         revision::MODERN => extension.then(|| format!(r#""extensions":{{"{TASKS}":{{}}}}"#)),
         revision::LATEST_LEGACY if calls => {
-            let list = if list && lists { r#""list":{},"# } else { "" };
+            let list = if list { r#""list":{},"# } else { "" };
             let cancel = if cancel { r#""cancel":{},"# } else { "" };
             Some(format!(r#""tasks":{{{list}{cancel}"requests":{{"tools":{{"call":{{}}}}}}}}"#))
         }
@@ -162,15 +161,15 @@ mod tests {
     fn tasks_are_offered_in_the_way_of_the_revision_or_not_at_all() {
         let all = Tasks { calls: true, list: true, cancel: true, extension: true };
         let cases = [
-            (all, "2025-11-25", true, Some(r#""tasks":{"list":{},"cancel":{},"requests":{"tools":{"call":{}}}}"#)),
-            (all, "2025-11-25", false, Some(r#""tasks":{"cancel":{},"requests":{"tools":{"call":{}}}}"#)),
-            (all, "2025-06-18", true, None),
-            (all, "2026-07-28", true, Some(r#""extensions":{"io.modelcontextprotocol/tasks":{}}"#)),
-            (Tasks { extension: true, ..Tasks::NONE }, "2025-11-25", true, None),
-            (Tasks { calls: true, ..Tasks::NONE }, "2026-07-28", true, None),
+            (all, "2025-11-25", Some(r#""tasks":{"list":{},"cancel":{},"requests":{"tools":{"call":{}}}}"#)),
+            (Tasks { list: false, ..all }, "2025-11-25", Some(r#""tasks":{"cancel":{},"requests":{"tools":{"call":{}}}}"#)),
+            (all, "2025-06-18", None),
+            (all, "2026-07-28", Some(r#""extensions":{"io.modelcontextprotocol/tasks":{}}"#)),
+            (Tasks { extension: true, ..Tasks::NONE }, "2025-11-25", None),
+            (Tasks { calls: true, ..Tasks::NONE }, "2026-07-28", None),
         ];
-        for (offered, revision, lists, expected) in cases {
-            assert_eq!(tasks(offered, revision, lists).as_deref(), expected, "{offered:?} {revision}");
+        for (offered, revision, expected) in cases {
+            assert_eq!(tasks(offered, revision).as_deref(), expected, "{offered:?} {revision}");
         }
     }
 
@@ -184,7 +183,7 @@ mod tests {
             logging: true,
             ..Capabilities::default()
         };
-        let written = |offered| written(offered, "2025-06-18", true, false);
+        let written = |offered| written(offered, "2025-06-18", false);
 
         assert_eq!(written(Capabilities::default()), r#"{"tools":{"listChanged":true}}"#);
         assert_eq!(

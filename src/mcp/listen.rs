@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, convert::Infallible, sync::Arc, time::Duration}
 
 use bytes::Bytes;
 use prometheus_client::metrics::gauge::Gauge;
-use runtime_api::{CallError, Caller, CallerGone, Era, ErrorCode, Subscribed, Subscriber, Wants};
+use runtime_api::{CallError, Caller, CallerGone, Era, ErrorCode, Subscribed, Subscriber, TaskWatcher, Wants, WatchedTask};
 use runtime_mcp::handshake::part;
 use tokio::{
     sync::{OwnedSemaphorePermit, watch},
@@ -26,7 +26,7 @@ use super::{
     replay::Kept,
     running::Events,
     session::{SUBSCRIPTION_BYTES_MAX, SUBSCRIPTIONS_MAX},
-    task::{declares_tasks, lacks_extension},
+    task::{Listener, declares_tasks, lacks_extension, watch_all},
 };
 use crate::{
     catalog::{Capabilities, Catalog, Categories, Touched},
@@ -146,7 +146,7 @@ impl Server {
             let message = "`subscriptions/listen` has no object `notifications` that says what is listened for";
             return answer::error(200, Some(request.id), -32602, message, None);
         };
-        // Nobody is told of tasks here, but whoever asks for it has to have declared them (2026-07-28, tasks: error handling).
+        // Whoever asks for it has to have declared tasks (2026-07-28, tasks: error handling).
         if part(&wanted, "taskIds").is_some() && !declares_tasks(&request.meta) {
             return lacks_extension(request.id);
         }
@@ -158,12 +158,13 @@ impl Server {
         let watch = Watch::new(&self.shared.catalog, inbound.sight());
         let deadline = end.at;
         let wanted = self.wanted(inbound, &wanted);
-        let meta = format!(r#""_meta":{{"{}":{}}}"#, key::SUBSCRIPTION_ID, request.id);
+        let meta = meta_of(request.id);
         let id: Box<str> = request.id.into();
         let answer = Box::pin(async move {
             let acknowledged = format!(r#"{{"notifications":{},{meta}}}"#, wanted.honoured());
             if caller.notify(ACKNOWLEDGED, acknowledged.into()).await.is_ok() {
-                tell(&caller, watch, &end, wanted.lists, &wanted.subscriber, &meta).await;
+                let listener = Listener { caller: &caller, subscription: Some(&id) };
+                tell(listener, watch, &end, wanted.lists, (&wanted.subscriber, &wanted.watcher)).await;
             }
             let result = format!(r#"{{"resultType":"complete",{meta}}}"#);
             Outgoing::new(200, envelope::response(&id, result.into_bytes().into()))
@@ -198,7 +199,10 @@ impl Server {
             bytes <= SUBSCRIPTION_BYTES_MAX
         });
         let subscriptions = bounded.filter_map(subscribe).collect();
-        Wanted { lists, subscriptions, subscriber }
+        let (named, watcher) = (part(filter, "taskIds").unwrap_or_default(), TaskWatcher::default());
+        let ids = self.task_ids(inbound, Era::Modern);
+        let tasks = watch_all(&named, &ids, &self.shared.catalog.load(), view, &watcher);
+        Wanted { lists, subscriptions, subscriber, tasks, watcher }
     }
 
     /// A subscription to a resource of this view; `None` when nobody has it, or whoever has it tells of no updates.
@@ -271,12 +275,12 @@ impl Server {
         }
         let deadline = end.at;
         let over = session.listen();
-        let (withdrawn, subscriber) = (over.clone(), session.subscriber().clone());
+        let (withdrawn, subscriber, watcher) = (over.clone(), session.subscriber().clone(), session.tasks().watcher.clone());
         let lists = Touched { tools: sight.shown.exposure != Exposure::Lazy, ..Touched::ALL };
         // Also when nobody drives this any more, or ever did.
         let over = over.drop_guard();
         let answer = Box::pin(async move {
-            tell(&caller, watch, &end, lists, &subscriber, "").await;
+            tell(Listener { caller: &caller, subscription: None }, watch, &end, lists, (&subscriber, &watcher)).await;
             drop(over);
             std::future::pending().await
         });
@@ -306,6 +310,9 @@ struct Wanted {
     /// By the URIs that the client knows.
     subscriptions: Vec<(String, Subscribed)>,
     subscriber: Subscriber,
+    /// By the ids that the client knows.
+    tasks: Vec<(String, WatchedTask)>,
+    watcher: TaskWatcher,
 }
 
 impl Wanted {
@@ -318,18 +325,31 @@ impl Wanted {
             let uris: Vec<_> = self.subscriptions.iter().map(|(uri, _)| uri).collect();
             honoured.push(format!(r#""resourceSubscriptions":{}"#, serde_json::json!(uris)));
         }
+        if !self.tasks.is_empty() {
+            let ids: Vec<_> = self.tasks.iter().map(|(id, _)| id).collect();
+            honoured.push(format!(r#""taskIds":{}"#, serde_json::json!(ids)));
+        }
         format!("{{{}}}", honoured.join(","))
     }
 }
 
 /// Tells of each change until the end, or until nobody listens. Changes that come while the client does not read are told
 /// as one.
-async fn tell(caller: &Caller, mut watch: Watch, end: &End, lists: Touched, subscriber: &Subscriber, meta: &str) {
+async fn tell(
+    listener: Listener<'_>,
+    mut watch: Watch,
+    end: &End,
+    lists: Touched,
+    (subscriber, watcher): (&Subscriber, &TaskWatcher),
+) {
+    let Listener { caller, subscription } = listener;
+    let meta = subscription.map(meta_of).unwrap_or_default();
     let telling = async {
         loop {
             tokio::select! {
-                touched = watch.changed(lists) => tell_lists(caller, touched, meta).await?,
-                updated = subscriber.next() => tell_updates(caller, updated, meta).await?,
+                touched = watch.changed(lists) => tell_lists(caller, touched, &meta).await?,
+                updated = subscriber.next() => tell_updates(caller, updated, &meta).await?,
+                told = watcher.next() => listener.tell_tasks(told).await?,
             }
         }
     };
@@ -340,6 +360,11 @@ async fn tell(caller: &Caller, mut watch: Watch, end: &End, lists: Touched, subs
             let _gone: Result<Infallible, CallerGone> = over;
         }
     }
+}
+
+/// The member by which what is told names its subscription.
+fn meta_of(subscription: &str) -> String {
+    format!(r#""_meta":{{"{}":{subscription}}}"#, key::SUBSCRIPTION_ID)
 }
 
 async fn tell_lists(caller: &Caller, touched: Touched, meta: &str) -> Result<(), CallerGone> {

@@ -66,8 +66,17 @@ pub(super) struct Events {
     /// The client's own progress token; without one it wants no progress.
     pub(super) token: Option<Bytes>,
     pub(super) asks: Asks,
-    /// The client's ids of tasks of this target.
-    pub(super) tasks: Option<Box<(TaskIds, TargetId)>>,
+    pub(super) tasks: OfTasks,
+}
+
+/// What the client hears of tasks.
+pub(super) enum OfTasks {
+    /// Nothing: it has none of this target.
+    Nothing,
+    /// Each by the client's id in place of this target's.
+    Of(Box<(TaskIds, TargetId)>),
+    /// What has the client's ids already.
+    Known,
 }
 
 /// How the client is asked what the target wants to know.
@@ -83,13 +92,14 @@ pub(super) enum Asks {
 impl Events {
     /// Notifications and nothing else.
     pub(super) const fn only(events: CallerEvents) -> Self {
-        Self { events, token: None, asks: Asks::Nobody, tasks: None }
+        Self { events, token: None, asks: Asks::Nobody, tasks: OfTasks::Known }
     }
 
     /// The same for a client that hears of tasks of whoever answers the call. Of several it is not known who will.
     pub(super) fn with_tasks(self, ids: Option<&TaskIds>, entry: &Entry) -> Self {
         let ids = ids.filter(|_| entry.candidates.len() == 1);
-        Self { tasks: ids.map(|ids| Box::new((ids.clone(), entry.chosen().target.clone()))), ..self }
+        let of = |ids: &TaskIds| OfTasks::Of(Box::new((ids.clone(), entry.chosen().target.clone())));
+        Self { tasks: ids.map_or(OfTasks::Nothing, of), ..self }
     }
 }
 
@@ -362,8 +372,9 @@ impl Events {
     /// What a target says with the client's ids of tasks; `None` for what is said of tasks to a client that has none.
     fn of_task(&self, method: &str, params: Bytes) -> Option<Bytes> {
         match &self.tasks {
-            Some(tasks) => tasks.0.of_event(method, &tasks.1, &params).map(Rope::into_bytes),
-            None => (method != TASK_STATUS).then_some(params),
+            OfTasks::Of(tasks) => tasks.0.of_event(method, &tasks.1, &params).map(Rope::into_bytes),
+            OfTasks::Nothing => (method != TASK_STATUS).then_some(params),
+            OfTasks::Known => Some(params),
         }
     }
 }

@@ -32,6 +32,7 @@ use super::{
     replay::{Kept, Store},
     running::Cancel,
     seal::Shut,
+    task::Watched,
 };
 use crate::{config::Http, telemetry::Metrics};
 
@@ -88,6 +89,8 @@ pub struct Session {
     /// The resources that the client wants to hear of, by the URIs that it knows.
     subscriptions: Mutex<HashMap<String, Subscribed>>,
     subscriber: Subscriber,
+    /// The tasks of which the client is told; there once it has any, or a stream.
+    tasks: OnceLock<Box<Watched>>,
     /// From which level on log lines are wanted, as a place in [`LogLevel::ALL`]; beyond it nobody has said.
     log_level: AtomicU8,
     /// Where it keeps what it says on event streams; nowhere when its client has but one.
@@ -154,6 +157,7 @@ impl Session {
             in_flight: Mutex::default(),
             subscriptions: Mutex::default(),
             subscriber: Subscriber::default(),
+            tasks: OnceLock::new(),
             log_level: AtomicU8::new(u8::MAX),
             store,
             kept: OnceLock::new(),
@@ -190,6 +194,11 @@ impl Session {
     /// Hears of the resources that the client has subscribed to.
     pub(super) const fn subscriber(&self) -> &Subscriber {
         &self.subscriber
+    }
+
+    /// The tasks of which the client is told.
+    pub(super) fn tasks(&self) -> &Watched {
+        self.tasks.get_or_init(Box::default)
     }
 
     /// The resources that the client wants to hear of.
@@ -302,6 +311,7 @@ impl Session {
         in_flight.calls.values().chain(&in_flight.stream).for_each(CancellationToken::cancel);
         drop(in_flight);
         self.subscriptions.lock().clear();
+        self.tasks.get().into_iter().for_each(|tasks| tasks.clear());
         self.kept.get().into_iter().for_each(|kept| kept.clear());
     }
 

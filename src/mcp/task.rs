@@ -5,17 +5,23 @@
 //! tasks/get, result, update, cancel with that id ──► opened: which target, which id there ──► the same session as the call
 //! ```
 //!
-//! Nothing is remembered here: an id says itself where its task is, and nobody but its client can use it.
+//! An id says itself where its task is, and nobody but its client can use it. Only for `tasks/list` it is remembered who made what.
 
 mod ids;
 mod listing;
+mod made;
+mod told;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
-use runtime_api::{AsTask, Era, Method, Principal};
+use runtime_api::{AsTask, Era, Method};
 use runtime_mcp::client::{TASKS, has_tasks_extension};
 use twinway_proto::{envelope::Request, json, meta::RequestMeta, revision};
 
 pub(super) use ids::TaskIds;
+pub(super) use made::Made;
+pub(super) use told::{Listener, Watched, watch_all};
 
 use super::{
     Answer, Inbound, Server, answer,
@@ -35,7 +41,7 @@ impl Server {
         let invalid = |what: &str| answer::error(200, Some(request.id), -32602, what, None);
         let offered = self.shared.catalog.load().view(inbound.view).map(|view| view.capabilities.tasks);
         let Some(offered) = offered else { return unknown_view(request.id, inbound.view) };
-        if !has_method(method, spoken, inbound.principal, offered) {
+        if !has_method(method, spoken, offered) {
             return answer::unknown_method(request.id, &request.method, spoken.era());
         }
         if spoken.era() == Era::Modern && !declares_tasks(&request.meta) {
@@ -66,12 +72,18 @@ impl Server {
 
     /// What seals the ids of tasks for the client of this message, and opens them.
     pub(super) fn task_ids(&self, inbound: &Inbound<'_>, era: Era) -> TaskIds {
-        TaskIds::new(self.shared.sessions.seal(), inbound.principal.clone(), inbound.view, era)
+        TaskIds::new(self.shared.sessions.seal(), Arc::clone(&self.shared.made), inbound.principal.clone(), inbound.view, era)
     }
 
     /// The same for the answer to a call; `None` when no task can come of it.
     pub(super) fn task_ids_for(&self, found: &Found<'_>, task: AsTask) -> Option<TaskIds> {
-        let ids = || self.task_ids(found.inbound, found.spoken.era());
+        let ids = || {
+            let ids = self.task_ids(found.inbound, found.spoken.era());
+            match found.spoken {
+                Spoken::Legacy { session, .. } => ids.telling(&self.shared.catalog, session),
+                Spoken::Modern | Spoken::Opening => ids,
+            }
+        };
         match (found.method, &found.place) {
             (Method::ToolsCall, _) => (task == AsTask::May).then(ids),
             (Method::TasksGet | Method::TasksResult | Method::TasksUpdate | Method::TasksCancel, Some(place)) => {
@@ -108,12 +120,6 @@ pub(super) fn as_task(found: &Found<'_>) -> AsTask {
     }
 }
 
-/// Whether whoever asks may see a list of tasks. A target knows one client, the gateway, and may list the tasks of all principals
-/// alike: only where there is a single one are they all its own.
-pub(super) fn may_list(principal: &Principal) -> bool {
-    *principal == Principal::anonymous()
-}
-
 /// Whether a modern client takes tasks, as it declares with each request.
 pub(super) fn declares_tasks(meta: &RequestMeta<'_>) -> bool {
     // Nearly no request declares anything.
@@ -127,10 +133,10 @@ pub(super) fn lacks_extension(id: &str) -> Answer {
     answer::error(400, Some(id), MISSING_CAPABILITY, message, Some(data.as_bytes()))
 }
 
-fn has_method(method: Method, spoken: &Spoken, principal: &Principal, offered: Tasks) -> bool {
+fn has_method(method: Method, spoken: &Spoken, offered: Tasks) -> bool {
     match spoken {
         Spoken::Legacy { client, .. } if client.revision == revision::LATEST_LEGACY => match method {
-            Method::TasksList => offered.list && may_list(principal),
+            Method::TasksList => offered.list,
             Method::TasksCancel => offered.cancel,
             _ => offered.calls,
         },

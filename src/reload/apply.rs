@@ -105,6 +105,7 @@ impl Reloader {
         let config = Arc::new(config);
         self.parts.entrance.iter().for_each(|entrance| entrance.replace(&config.http));
         self.parts.auth.replace(&config.http);
+        self.parts.server.reconfigure(&config.http);
         self.parts.door.resize(Bounds::from(&config.admission));
         self.parts.authority.store(Arc::new(authority));
         if let Some(seal) = seal {

@@ -5,9 +5,9 @@
     tests/conformance/run.py front URL                      what the suite starts as "the client": a gateway and a known good client
 
 A leg is one run of the suite: directly at the fixture, or through a gateway whose only upstream is the fixture
-(tests/interop/python/conformance_server.py) or, in client mode, the suite's own mock. A leg passes when every scenario does but those that
-`not-mappable.yml` names for it. `expected-failures.yml` is for all legs, and empty. The exit code is 1 when a leg does not pass, and when
-the table is not the one in README.md.
+(tests/interop/python/conformance_server.py, or task_server.py for the extension of tasks) or, in client mode, the suite's own mock. A leg
+passes when every scenario does but those that `not-mappable.yml` names for it. `expected-failures.yml` is for all legs, and empty. The exit
+code is 1 when a leg does not pass, and when the table is not the one in README.md.
 
 Needs what `tests/run --only install` installs, and a gateway that was built (`TWINWAY_BIN`, or target/debug/twinway).
 """
@@ -20,7 +20,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,13 +59,27 @@ CLIENT_SCENARIOS = {
     ],
 }
 
+# The scenarios of the extension of tasks, which the suite runs only by name. `tasks-status-notifications` is none of them: it checks nothing,
+# whatever the server does ("pending subscriptions/listen rewrite").
+TASK_SCENARIOS = (
+    "tasks-lifecycle",
+    "tasks-capability-negotiation",
+    "tasks-wire-fields",
+    "tasks-request-state-removal",
+    "tasks-mrtr-input",
+    "tasks-request-headers",
+    "tasks-dispatch-and-envelope",
+    "tasks-required-task-error",
+    "tasks-mrtr-composition",
+)
+
 BEGIN, END = "<!-- conformance: begin -->", "<!-- conformance: end -->"
 
 
 @dataclass(frozen=True)
 class Leg:
     """One run of the suite. `serves` is what the fixture serves: both eras, or one. `sends_away` is after how long the gateway does that to
-    its clients, where its upstream has no way to ask for it.
+    its clients, where its upstream has no way to ask for it. `is_of_tasks`: the extension's scenarios alone.
     """
 
     name: str
@@ -74,11 +88,14 @@ class Leg:
     serves: str | None = None
     is_client: bool = False
     sends_away: str | None = None
+    is_of_tasks: bool = False
 
     @property
     def about(self) -> str:
         if self.is_client:
             return "suite's server → gateway → Python SDK client"
+        if self.is_of_tasks:
+            return f"suite, extension of tasks → {'gateway → ' if self.through else ''}fixture of tasks"
         upstream = {None: "fixture", "legacy": "fixture of sessions only", "modern": "fixture of 2026-07-28 only"}[self.serves]
         return f"suite → gateway → {upstream}" if self.through else f"suite → {upstream}"
 
@@ -90,6 +107,8 @@ LEGS = [
     *(Leg(f"client-{version}", version, is_client=True) for version in CLIENT_SCENARIOS),
     Leg("modern-on-legacy", "2026-07-28", serves="legacy"),
     Leg("legacy-on-modern", "2025-11-25", serves="modern", sends_away="1s"),
+    Leg("direct-tasks", "2026-07-28", through=False, is_of_tasks=True),
+    Leg("through-tasks", "2026-07-28", is_of_tasks=True),
 ]
 
 
@@ -145,8 +164,9 @@ def wait_until_ready(port: int) -> None:
 
 
 @contextlib.contextmanager
-def fixture(serves: str | None) -> Iterator[str]:
-    command = [PYTHON, str(PYTHON_PROGRAMS / "conformance_server.py"), *(["--only", serves] if serves else [])]
+def fixture(leg: Leg) -> Iterator[str]:
+    server = "task_server.py" if leg.is_of_tasks else "conformance_server.py"
+    command = [PYTHON, str(PYTHON_PROGRAMS / server), *(["--only", leg.serves] if leg.serves else [])]
     with program(*command, ready=re.compile(r'"port": ?(\d+)')) as port:
         yield f"http://localhost:{port}/mcp"
 
@@ -160,18 +180,32 @@ def suite(*arguments: str) -> Path:
     return results
 
 
+def scenarios_of(leg: Leg) -> Sequence[str]:
+    """Those that are run by name; none where the suite chooses."""
+    if leg.is_client:
+        return CLIENT_SCENARIOS[leg.version]
+    return TASK_SCENARIOS if leg.is_of_tasks else ()
+
+
+def each(scenarios: Sequence[str], run_one: Callable[[str], Path]) -> Path:
+    """Runs one after the other; gives the folder of what each leaves."""
+    results = Path(tempfile.mkdtemp(prefix="conformance-"))
+    for scenario in scenarios:
+        run_one(scenario).rename(results / f"of-{scenario}")
+    return results
+
+
 def run(leg: Leg) -> Path:
     if leg.is_client:
         front = f"{PYTHON} {HERE / 'run.py'} front"
-        results = Path(tempfile.mkdtemp(prefix="conformance-"))
-        for scenario in CLIENT_SCENARIOS[leg.version]:
-            one = suite("client", "--command", front, "--scenario", scenario, "--spec-version", leg.version)
-            one.rename(results / f"of-{scenario}")
-        return results
+        version = ("--spec-version", leg.version)
+        return each(scenarios_of(leg), lambda scenario: suite("client", "--command", front, "--scenario", scenario, *version))
     with contextlib.ExitStack() as stack:
-        url = stack.enter_context(fixture(leg.serves))
+        url = stack.enter_context(fixture(leg))
         if leg.through:
             url = stack.enter_context(gateway(url, leg.sends_away))
+        if leg.is_of_tasks:
+            return each(scenarios_of(leg), lambda scenario: suite("server", "--url", url, "--scenario", scenario))
         return suite("server", "--url", url, "--suite", "all", "--spec-version", leg.version)
 
 
@@ -201,9 +235,9 @@ def judge(leg: Leg, results: Path) -> Outcome:
         failed |= bad
     outcome.not_mappable = len(failed & set(excused))
     stale = {f"{name} (passes, but is excused)" for name in set(excused) - failed}
-    if leg.is_client:
+    if named := scenarios_of(leg):
         ran = {file.parent for file in results.rglob("checks.json")}
-        asked = {scenario: results / f"of-{scenario}" for scenario in CLIENT_SCENARIOS[leg.version]}
+        asked = {scenario: results / f"of-{scenario}" for scenario in named}
         silent |= {f"{name} (did not run)" for name, folder in asked.items() if not any(one.is_relative_to(folder) for one in ran)}
     outcome.stray = tuple(sorted(failed - set(excused)) + sorted(stale) + sorted(silent))
     return outcome

@@ -1,10 +1,15 @@
 //! Calls that become tasks: in sessions (2025-11-25) and by the extension of the modern revision, and what each target says of its use.
 
+use std::time::Duration;
+
+use http::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 use crate::support::{
-    Act, Ask, Gateway, Mcp, Script, Scripted, Serves, Setup, everything, everything_program, node_client, skip, task_server,
+    Act, Ask, Gateway, Mcp, Open, Script, Scripted, Seen, Serves, Setup, everything, everything_program, node_client, open, skip,
+    task_server, until, within,
 };
 
 const OFFERS_CALLS: &str = r#"{"tools":{},"tasks":{"list":{},"cancel":{},"requests":{"tools":{"call":{}}}}}"#;
@@ -122,8 +127,102 @@ async fn nobody_can_use_another_s_task_or_a_changed_id_or_one_that_the_server_us
     assert!(upstream.seen().iter().all(|seen| !seen.method.starts_with("tasks/")), "the server hears nothing of it");
     assert_eq!(gateway.metric("twinway_requests_refused_total", &[r#"reason="task_unknown""#]).await, 15.0);
     assert_eq!(about(&ann, "tasks/get", &id).send().await.result()["taskId"], json!(id));
-    // The server knows one client, the gateway, and could list everybody's.
-    assert_eq!(ann.ask("tasks/list").send().await.error()["code"], -32601);
+}
+
+/// Whoever has that token, in a session of the latest revision.
+async fn bearer(gateway: &Gateway, name: &str) -> Mcp {
+    Mcp::legacy(gateway.address).bearer(&token_of(name)).open("2025-11-25").await
+}
+
+fn token_of(name: &str) -> String {
+    format!("token-of-{name}-0123456789")
+}
+
+fn ids(page: &Value) -> Vec<String> {
+    page["tasks"].as_array().unwrap().iter().map(|task| task["taskId"].as_str().unwrap().to_owned()).collect()
+}
+
+/// The ids on all pages of the client's tasks.
+async fn listed(client: &Mcp) -> Vec<String> {
+    let (mut all, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = client.ask("tasks/list").params(&cursor).send().await.result();
+        all.extend(ids(&page));
+        match page.get("nextCursor") {
+            Some(next) => cursor = format!(r#""cursor":{next}"#),
+            None => return all,
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_client_lists_the_tasks_that_it_has_made_and_nobody_else_s() {
+    let tool = |id: &str| Act::Result(format!(r#"{{"task":{}}}"#, task(id, "working", "")));
+    let all = ["t-1", "t-2", "t-3"].map(|id| task(id, "working", "")).join(",");
+    let script = Script::new(Serves::Legacy).offers(OFFERS_CALLS).tool("first", tool("t-1")).tool("second", tool("t-2"));
+    let upstream = Scripted::start(script.answers("tasks/list", &format!(r#"{{"tasks":[{all}]}}"#))).await;
+    let setup = |clients: &[&str]| {
+        clients.iter().fold(Setup::new().upstream("up", upstream.url()), |setup, name| setup.client(name, &token_of(name)))
+    };
+    let all = setup(&["ann", "bob", "eve"]);
+    let gateway = Gateway::start(setup(&[]).environment_of(&all)).await;
+    let alone = gateway.legacy().await;
+    assert_eq!(listed(&alone).await.len(), 3, "who is the only client has made them all");
+
+    gateway.write(&all.text());
+    gateway.metric_reaches("twinway_reloads_total", &[r#"outcome="applied""#], 1.0).await;
+    let [ann, bob, eve] = [bearer(&gateway, "ann").await, bearer(&gateway, "bob").await, bearer(&gateway, "eve").await];
+    let (of_ann, of_bob) = (begin(&ann, "up.first").await, begin(&bob, "up.second").await);
+
+    assert_eq!(listed(&ann).await, [of_ann]);
+    assert_eq!(listed(&bob).await, [of_bob]);
+    assert_eq!(listed(&eve).await, [] as [String; 0]);
+    // At the address of the server alone its tasks are the client's too, by other ids.
+    let at_up = Mcp::legacy(gateway.address).at("up").bearer(&token_of("ann")).open("2025-11-25").await;
+    let there = listed(&at_up).await;
+    assert_eq!(there.len(), 1);
+    assert_ne!(there, listed(&ann).await);
+    let offered = Mcp::legacy(gateway.address).bearer(&token_of("eve")).initialize("2025-11-25").await.result();
+    assert_eq!(offered["capabilities"]["tasks"]["list"], json!({}));
+}
+
+/// Has two clients make tasks in turn at a program that both share and that lists ten on a page.
+async fn list_in_turn(program: &[String]) {
+    const EACH: usize = 12;
+    let [program, arguments @ ..] = program else { panic!("a program") };
+    let up = format!("[[upstream]]\nname = \"up\"\nkind = \"stdio\"\ncommand = {program:?}\nargs = {arguments:?}\n");
+    let setup = ["ann", "bob"].iter().fold(Setup::new().tables(&up), |setup, name| setup.client(name, &token_of(name)));
+    let mut gateway = Gateway::start(setup).await;
+    gateway.target_is("up", "ready").await;
+    let clients = [bearer(&gateway, "ann").await, bearer(&gateway, "bob").await];
+    let mut made = [Vec::new(), Vec::new()];
+    for _ in 0..EACH {
+        for (client, made) in clients.iter().zip(&mut made) {
+            let call = r#""name":"up.simulate-research-query","arguments":{"topic":"x"},"task":{"ttl":600000}"#;
+            let created = client.ask("tools/call").params(call).send().await.result();
+            made.push(created["task"]["taskId"].as_str().unwrap().to_owned());
+        }
+    }
+
+    for (client, mut made) in clients.iter().zip(made) {
+        let first = client.ask("tasks/list").send().await.result();
+        let mut all = listed(client).await;
+
+        assert!(first.get("nextCursor").is_some(), "it has more than one page: {first}");
+        assert_eq!(ids(&first).len(), 5, "the other's stand on it, too: {first}");
+        all.sort();
+        made.sort();
+        assert_eq!(all, made);
+    }
+    gateway.ends().await;
+}
+
+#[tokio::test]
+async fn each_of_two_clients_pages_through_its_own_tasks_at_a_real_server() {
+    match everything_program() {
+        Ok(program) => list_in_turn(&program).await,
+        Err(reason) => skip("tasks::each_of_two_clients_pages_through_its_own_tasks_at_a_real_server", &reason),
+    }
 }
 
 #[tokio::test]
@@ -261,6 +360,78 @@ async fn between_the_eras_a_call_is_made_plainly() {
     assert_eq!(last(&old, "tools/call")["params"].get("task"), None);
 }
 
+/// A server of both eras: a call of `core` is a task in sessions, and one of `extended` a task of the extension.
+fn both_script() -> Script {
+    let of = |kind: &str| task("m-1", "working", &format!(r#","resultType":"{kind}""#));
+    Script::new(Serves::Both)
+        .offers(OFFERS_EXTENSION)
+        .offers_in_sessions(OFFERS_CALLS)
+        .tool("core", Act::Result(format!(r#"{{"task":{}}}"#, task("t-1", "working", ""))))
+        .says_in_sessions("core", r#""execution":{"taskSupport":"required"}"#)
+        .tool("extended", Act::Result(of("task")))
+        .answers("tasks/get", &of("complete"))
+        .answers("tasks/list", &format!(r#"{{"tasks":[{}]}}"#, task("t-1", "working", "")))
+}
+
+#[tokio::test]
+async fn a_server_of_both_eras_makes_the_tasks_of_each_client_s_own_era() {
+    let upstream = Scripted::start(both_script()).await;
+    let gateway = Gateway::start(Setup::new().upstream("up", upstream.url())).await;
+    let (legacy, modern) = (gateway.legacy().await, gateway.modern());
+
+    let offered = Mcp::legacy(gateway.address).initialize("2025-11-25").await.result()["capabilities"]["tasks"].clone();
+    let tools = legacy.ask("tools/list").send().await.result()["tools"].clone();
+    let core = begin(&legacy, "up.core").await;
+    let listed = legacy.ask("tasks/list").send().await.result();
+    let extended = modern.tool("up.extended", "{}").declares(DECLARES).send().await.result();
+    let discovered = modern.ask("server/discover").send().await.result();
+
+    assert_eq!(offered, json!({"list": {}, "cancel": {}, "requests": {"tools": {"call": {}}}}));
+    // Without it no client may make a task of a call (2025-11-25, tasks).
+    assert_eq!(tools[0]["execution"], json!({"taskSupport": "required"}), "{tools}");
+    assert_eq!(tools[1].get("execution"), None, "{tools}");
+    assert_eq!(listed["tasks"][0]["taskId"], json!(core));
+    assert_eq!(last(&upstream, "tasks/list").get("_meta"), None);
+    assert_eq!(discovered["capabilities"]["extensions"], json!({"io.modelcontextprotocol/tasks": {}}));
+    let id = extended["taskId"].as_str().unwrap();
+    assert_eq!(modern_about(&modern, "tasks/get", id).send().await.result()["taskId"], json!(id));
+    for (client, id) in [(&legacy, id), (&modern, &core)] {
+        let other = about(client, "tasks/get", id).header("mcp-name", id).declares(DECLARES).send().await;
+        assert_eq!(other.error()["code"], -32602, "no task of one era is one of the other");
+    }
+}
+
+#[tokio::test]
+async fn what_a_server_of_both_eras_does_in_sessions_is_asked_once_and_that_session_is_ended() {
+    let upstream = Scripted::start(both_script()).await;
+    let gateway = Gateway::start(Setup::new().upstream_with("up", upstream.url(), "refresh = \"1s\"")).await;
+    let discovered = |seen: &Seen| seen.method == "server/discover";
+    let ended = upstream.wait_for("the end of the session", |seen| seen.method.is_empty()).await;
+
+    until("more looks", || async { (upstream.seen().iter().filter(|seen| discovered(seen)).count() >= 3).then_some(()) }).await;
+
+    assert_eq!(ended.header("mcp-session-id"), "session-1");
+    assert_eq!(upstream.sessions_opened(), 1);
+    // Another server stands there now: whether it has tasks is asked again.
+    upstream.becomes(both_script().tool("more", Act::Echo).offers_in_sessions(r#"{"tools":{}}"#));
+    until("no more tasks", || async {
+        let initialized = Mcp::legacy(gateway.address).initialize("2025-11-25").await.result();
+        initialized["capabilities"].get("tasks").is_none().then_some(())
+    })
+    .await;
+    assert_eq!(upstream.sessions_opened(), 2);
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_in_initialize_is_served_in_the_era_that_it_answers_in() {
+    let upstream = Scripted::start(modern_script().ignores("initialize")).await;
+    let gateway = Gateway::start(Setup::new().upstream_with("up", upstream.url(), "list_timeout = \"2s\"")).await;
+
+    gateway.target_is("up", "ready").await;
+
+    assert_eq!(gateway.modern().tool("up.slow", "{}").declares(DECLARES).send().await.result()["resultType"], "task");
+}
+
 #[tokio::test]
 async fn a_task_whose_server_is_gone_is_answered_with_an_error_that_names_it() {
     let (kept, gone) = (sessions_server("kept").await, sessions_server("gone").await);
@@ -280,20 +451,37 @@ async fn a_task_whose_server_is_gone_is_answered_with_an_error_that_names_it() {
 
 #[tokio::test]
 async fn cancelling_is_not_tried_again_when_nobody_knows_whether_it_was_done() {
-    let upstream = Scripted::start(sessions_script("up").tool("dies", Act::Die)).await;
+    let upstream = sessions_server("up").await;
     let gateway = Gateway::start(Setup::new().upstream("up", upstream.url())).await;
     let client = gateway.legacy().await;
     let id = begin(&client, "up.slow").await;
-    upstream.becomes(Script::new(Serves::Legacy).offers(OFFERS_CALLS).ignores("tasks/cancel"));
+    upstream.becomes(Script::new(Serves::Legacy).offers(OFFERS_CALLS).dies_of("tasks/cancel"));
 
-    let cancel = about(&client, "tasks/cancel", &id).meta(r#""twinway/deadline-ms":200"#).send().await.error();
+    let cancel = about(&client, "tasks/cancel", &id).send().await.error();
 
-    assert_eq!(
-        (&cancel["data"]["delivery"], &cancel["data"]["code"]),
-        (&json!("unknown"), &json!("deadline_exceeded")),
-        "{cancel}"
-    );
+    assert_eq!((&cancel["data"]["delivery"], &cancel["data"]["code"]), (&json!("unknown"), &json!("disconnected")), "{cancel}");
     assert_eq!(upstream.seen().iter().filter(|seen| seen.method == "tasks/cancel").count(), 1);
+}
+
+#[tokio::test]
+async fn the_tasks_of_the_others_are_listed_in_time_though_a_server_says_nothing_of_its_own() {
+    let (one, other) = (sessions_server("one").await, sessions_server("other").await);
+    let silent = Script::new(Serves::Legacy).offers(OFFERS_CALLS).tool("slow", Act::Echo).ignores("tasks/list");
+    let silent = Scripted::start(silent).await;
+    let setup = Setup::new().upstream("one", one.url()).upstream("silent", silent.url()).upstream("other", other.url());
+    let gateway = Gateway::start(setup).await;
+    let client = gateway.legacy().await;
+
+    let began = Instant::now();
+    let list = client.ask("tasks/list").meta(r#""twinway/deadline-ms":500"#).send().await.result();
+    let took = began.elapsed();
+
+    assert_eq!(list["tasks"].as_array().unwrap().len(), 2, "{list}");
+    assert_eq!(list["_meta"]["twinway/missing"], json!(["silent"]));
+    assert!(took >= Duration::from_millis(500), "it was waited for: {took:?}");
+    // Long before the ten seconds that the gateway waits for a client that names no deadline.
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    silent.wait_for("the withdrawal", |seen| seen.method == "tasks/list" && seen.abandoned).await;
 }
 
 /// A task of the everything server, from the SDK's client: its question, what the client asks and is told of it, and its result.
@@ -350,7 +538,7 @@ async fn a_real_server_of_the_extension_asks_by_its_task_and_ends_it_with_the_an
         gateway.target_is("up", "ready").await;
         let client = gateway.modern();
 
-        let created = client.tool("up.greet", "{}").declares(DECLARES).send().await.result();
+        let created = client.tool("up.introduce", "{}").declares(DECLARES).send().await.result();
         let id = created["taskId"].as_str().unwrap();
         let asks = modern_about(&client, "tasks/get", id).send().await.result();
         let answer = r#""inputResponses":{"who":{"action":"accept","content":{"name":"Grace"}}}"#;
@@ -364,13 +552,139 @@ async fn a_real_server_of_the_extension_asks_by_its_task_and_ends_it_with_the_an
         assert_eq!((&ended["taskId"], &ended["status"]), (&json!(id), &json!("completed")));
         assert_eq!(ended["result"]["content"][0]["text"], "Hello, Grace!");
         // The others are answered at once.
-        for plain in [client.call("up.greet", "{}").await, gateway.legacy().await.call("up.greet", "{}").await] {
+        for plain in [client.call("up.introduce", "{}").await, gateway.legacy().await.call("up.introduce", "{}").await] {
             assert_eq!(plain.content(), "Hello, stranger!");
         }
         Ok::<_, String>(())
     };
     if let Err(reason) = test.await {
         skip("tasks::a_real_server_of_the_extension_asks_by_its_task_and_ends_it_with_the_answer", &reason);
+    }
+}
+
+/// The stream of a session on which it is told of changes.
+async fn stream_of(client: &Mcp) -> Open {
+    let mut request = client.head(Method::GET, String::new());
+    request.headers_mut().insert("accept", "text/event-stream".parse().unwrap());
+    let stream = open(client.address, request).await;
+    assert_eq!(stream.status, 200);
+    stream
+}
+
+/// The next news of a task on a stream, and of which method.
+async fn news(stream: &mut Open) -> (String, Value) {
+    within("news of a task", async {
+        loop {
+            let event = stream.event().await.expect("the stream goes on");
+            let method = event["method"].as_str().unwrap_or_default();
+            if method.starts_with("notifications/tasks") {
+                return (method.to_owned(), event["params"].clone());
+            }
+        }
+    })
+    .await
+}
+
+/// Two clients make a task each at a server that tells of its tasks; each is told of its own.
+async fn told_of_own(gateway: &Gateway, server: &str) {
+    let clients = [bearer(gateway, "ann").await, bearer(gateway, "bob").await];
+    let mut streams = [stream_of(&clients[0]).await, stream_of(&clients[1]).await];
+    let call = format!(r#""name":"{server}.simulate-research-query","arguments":{{"topic":"x"}},"task":{{"ttl":60000}}"#);
+    let mut ids = Vec::new();
+    for client in &clients {
+        ids.push(client.ask("tools/call").params(&call).send().await.result()["task"]["taskId"].clone());
+    }
+    for (id, stream) in ids.iter().zip(&mut streams) {
+        let (mut stages, mut status) = (0, Value::Null);
+        while status != "completed" {
+            let (method, told) = news(stream).await;
+            // Both are worked on at the same time: of the other's nothing is said here.
+            assert_eq!((method.as_str(), &told["taskId"]), ("notifications/tasks/status", id), "{server}");
+            status = told["status"].clone();
+            stages += 1;
+        }
+        assert!(stages > 1, "{server}: it was told of the work, too");
+    }
+}
+
+#[tokio::test]
+async fn each_session_is_told_how_its_own_tasks_stand_by_a_real_server_and_by_a_program_that_both_share() {
+    let test = async {
+        let (_server, url) = everything().await?;
+        let [program, arguments @ ..] = &everything_program()?[..] else { panic!("a program") };
+        let stdio = format!("[[upstream]]\nname = \"stdio\"\nkind = \"stdio\"\ncommand = {program:?}\nargs = {arguments:?}\n");
+        let setup = Setup::new().upstream("http", &url).tables(&stdio);
+        let mut gateway =
+            Gateway::start(["ann", "bob"].iter().fold(setup, |setup, name| setup.client(name, &token_of(name)))).await;
+        gateway.target_is("http", "ready").await;
+        gateway.target_is("stdio", "ready").await;
+        tokio::join!(told_of_own(&gateway, "http"), told_of_own(&gateway, "stdio"));
+        gateway.ends().await;
+        Ok::<_, String>(())
+    };
+    if let Err(reason) = test.await {
+        skip("tasks::each_session_is_told_how_its_own_tasks_stand_by_a_real_server_and_by_a_program_that_both_share", &reason);
+    }
+}
+
+/// The modern client of that name.
+fn modern_bearer(gateway: &Gateway, name: &str) -> Mcp {
+    gateway.modern().bearer(&token_of(name))
+}
+
+/// Listens for these tasks.
+async fn listen_for(client: &Mcp, ids: &[&str]) -> Open {
+    let ids = json!(ids);
+    let listen = client.ask("subscriptions/listen").id("\"l-1\"").params(&format!(r#""notifications":{{"taskIds":{ids}}}"#));
+    listen.declares(DECLARES).open().await
+}
+
+#[tokio::test]
+async fn who_listens_for_tasks_of_the_extension_is_told_how_its_own_stand_at_a_real_server() {
+    let test = async {
+        let (_server, url) = task_server().await?;
+        let setup =
+            ["ann", "bob"].iter().fold(Setup::new().upstream("up", &url), |setup, name| setup.client(name, &token_of(name)));
+        let gateway = Gateway::start(setup).await;
+        gateway.target_is("up", "ready").await;
+        let (ann, bob) = (modern_bearer(&gateway, "ann"), modern_bearer(&gateway, "bob"));
+        let begin = async |client: &Mcp| {
+            let created = client.tool("up.introduce", "{}").declares(DECLARES).send().await.result();
+            created["taskId"].as_str().unwrap().to_owned()
+        };
+        let (of_ann, of_bob) = (begin(&ann).await, begin(&bob).await);
+
+        let mut to_ann = listen_for(&ann, &[&of_ann, &of_bob, "x"]).await;
+        let mut to_bob = listen_for(&bob, &[&of_ann, &of_bob]).await;
+
+        let meta = json!({"io.modelcontextprotocol/subscriptionId": "l-1"});
+        for (stream, own) in [(&mut to_ann, &of_ann), (&mut to_bob, &of_bob)] {
+            let acknowledged = stream.event().await.unwrap();
+            assert_eq!(acknowledged["params"], json!({"notifications": {"taskIds": [own]}, "_meta": meta}));
+        }
+        for (client, stream, id) in [(&ann, &mut to_ann, &of_ann), (&bob, &mut to_bob, &of_bob)] {
+            let answer = async |key: &str| {
+                let answer = format!(r#""inputResponses":{{"{key}":{{"action":"accept","content":{{"name":"Grace"}}}}}}"#);
+                let update = client.ask("tasks/update").params(&format!(r#""taskId":"{id}",{answer}"#));
+                update.header("mcp-name", id).declares(DECLARES).send().await.result();
+            };
+            // When the server has heard that somebody listens, nobody says. It tells what it still asks after an answer to something else.
+            let mut told = tokio::select! {
+                told = news(stream) => told,
+                () = async { loop { answer("other").await } } => unreachable!("it goes on for ever"),
+            };
+            assert_eq!(told.1["inputRequests"]["who"]["method"], "elicitation/create");
+            answer("who").await;
+            while told.1["status"] != "completed" {
+                assert_eq!((&*told.0, &told.1["taskId"], &told.1["_meta"]), ("notifications/tasks", &json!(id), &meta));
+                told = news(stream).await;
+            }
+            assert_eq!(told.1["result"]["content"][0]["text"], "Hello, Grace!");
+        }
+        Ok::<_, String>(())
+    };
+    if let Err(reason) = test.await {
+        skip("tasks::who_listens_for_tasks_of_the_extension_is_told_how_its_own_stand_at_a_real_server", &reason);
     }
 }
 

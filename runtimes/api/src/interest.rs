@@ -8,6 +8,8 @@
 //!
 //! Updates that come while a client does not read are told once, so nothing piles up.
 
+mod tasks;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -18,21 +20,45 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
+pub use tasks::{TaskInterest, TaskWatcher, WatchedTask};
+
+use crate::Era;
+
 /// URIs that are wanted of one target, however many clients want them. Upstreams keep a record for each.
 const URIS_MAX: usize = 10_000;
 
 /// Updates that wait for a client to read before parts of a resource are told as the whole.
 const NEWS_MAX: usize = 1_000;
 
+/// Longest news of a task of a session: ten times what servers of the SDKs say. Each session may have some of 64 tasks.
+const LEGACY_TASK_BYTES_MAX: usize = 4 * 1024;
+
+/// Longest news of a task of the extension, which has the result in it when the task has ended.
+const MODERN_TASK_BYTES_MAX: usize = 64 * 1024;
+
 /// What clients want to hear of one target. Cheap to clone; all clones are the same.
 #[derive(Clone, Default)]
 pub struct Interest(Arc<Shared>);
 
-#[derive(Default)]
 struct Shared {
     /// By the target's own URI.
     registered: Mutex<BTreeMap<Arc<str>, Vec<Registered>>>,
     wanted: watch::Sender<Arc<BTreeSet<Arc<str>>>>,
+    /// Tasks of sessions (2025-11-25).
+    legacy_tasks: TaskInterest,
+    /// Tasks of the extension (2026-07-28).
+    modern_tasks: TaskInterest,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            registered: Mutex::default(),
+            wanted: watch::Sender::default(),
+            legacy_tasks: TaskInterest::new(LEGACY_TASK_BYTES_MAX),
+            modern_tasks: TaskInterest::new(MODERN_TASK_BYTES_MAX),
+        }
+    }
 }
 
 struct Registered {
@@ -95,6 +121,15 @@ impl Interest {
                 let Some(news) = one.subscriber.upgrade() else { continue };
                 news.add(&one.public, &uri[wanted.len()..]);
             }
+        }
+    }
+
+    /// What they want to hear of its tasks of that era.
+    #[must_use]
+    pub fn tasks(&self, era: Era) -> &TaskInterest {
+        match era {
+            Era::Legacy => &self.0.legacy_tasks,
+            Era::Modern => &self.0.modern_tasks,
         }
     }
 

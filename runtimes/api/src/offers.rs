@@ -61,6 +61,8 @@ pub struct About {
     pub server_info: Option<Bytes>,
     /// The `capabilities` object.
     pub capabilities: Option<Bytes>,
+    /// The `capabilities` object that it tells in sessions, where it serves both eras and `capabilities` are those of the modern one.
+    pub legacy_capabilities: Option<Bytes>,
     /// The `instructions` string, with its quotes.
     pub instructions: Option<Bytes>,
 }

@@ -1,5 +1,6 @@
 //! An MCP server over Streamable HTTP, or over HTTP+SSE: its eras, its sessions, and calls to it.
 
+mod both;
 mod fault;
 mod listen;
 mod look;
@@ -8,6 +9,7 @@ mod questions;
 mod session;
 mod sse_reply;
 mod support;
+mod told;
 
 use std::{
     collections::HashMap,
@@ -20,7 +22,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use http::{HeaderName, HeaderValue, StatusCode};
-use runtime_api::{Call, CallError, Caller, Declared, Era, Eras, ErrorCode, LogLevel, Logging, Method, Reply, Support};
+use runtime_api::{Call, CallError, Caller, Era, Eras, ErrorCode, LogLevel, Logging, Method, Reply, Support};
 use runtime_mcp::{
     Incoming, client, handshake,
     input::{self, wants_input},
@@ -77,6 +79,9 @@ pub(crate) struct McpServer {
     ids: AtomicU64,
     modern: AtomicSupport,
     legacy: AtomicSupport,
+    /// What it tells in sessions, if it serves both eras.
+    // Boxed: a look uses it, and no call.
+    known: Box<both::Known>,
     /// Of which changes it tells, if the last look found that it tells of any.
     tells: watch::Sender<Option<Tells>>,
 }
@@ -117,6 +122,7 @@ impl McpServer {
             ids: AtomicU64::new(1),
             modern: AtomicSupport::new(modern),
             legacy: AtomicSupport::new(legacy),
+            known: Box::default(),
             tells: watch::Sender::new(None),
         }
     }
@@ -257,7 +263,7 @@ impl McpServer {
 
     /// A session whose client hears what is asked in it.
     async fn open_for(&self, owner: &Owner) -> Result<Arc<Session>, CallError> {
-        let session = Arc::new(self.open_session(owner.declared).await?);
+        let session = Arc::new(self.open_session(owner).await?);
         // The gateway listens in its own session for other things, and answers there.
         let says_more = !owner.declared.is_none() || session.facts.has("logging") || session.facts.has("tasks");
         if *owner != Owner::gateway() && says_more {
@@ -270,16 +276,16 @@ impl McpServer {
         Ok(session)
     }
 
-    async fn open_session(&self, declared: Declared) -> Result<Session, CallError> {
+    async fn open_session(&self, owner: &Owner) -> Result<Session, CallError> {
         let id = self.next_id();
-        let capabilities = client::capabilities(declared);
+        let capabilities = client::capabilities(owner.declared);
         let params = handshake::initialize_params(revision::LATEST_LEGACY, &capabilities, handshake::CLIENT_INFO);
         let message = envelope::request(id, handshake::INITIALIZE, Some(params));
         let endpoint = &self.site.endpoint;
         let exchange = endpoint.post(endpoint.post_head(&endpoint.headers), message).await?;
         let session_id = exchange.head.get(MCP_SESSION_ID.as_str()).and_then(|id| HeaderValue::from_bytes(id).ok());
         let answer = self.read(exchange, id, &Caller::none(), None).await.map_err(AskError::finally)?;
-        let session = Session::new(endpoint, session_id, handshake::read_initialized(&answer)?);
+        let session = Session::new(endpoint, session_id, handshake::read_initialized(&answer)?, owner.principal.clone());
         let ready = envelope::notification(handshake::INITIALIZED, None);
         let exchange = endpoint.post(session.head.begin(), ready).await?;
         let status = exchange.head.status;

@@ -7,8 +7,8 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use runtime_api::{CallError, ErrorCode, Interest, Slots, TraceContext};
-use runtime_mcp::stream::Changed;
+use runtime_api::{CallError, Era, ErrorCode, Interest, Principal, Slots, TraceContext};
+use runtime_mcp::{client, stream::Changed};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::task::TaskTracker;
 use twinway_proto::{
@@ -72,8 +72,17 @@ impl Site {
         }
     }
 
-    /// Takes note of changes that a conversation has collected.
-    pub(crate) fn changed(&self, changed: &Changed) {
+    /// Takes note of how a task stands. `to`: whose session was told, if it was one's own.
+    pub(crate) fn told(&self, era: Era, to: Option<&Principal>, task: &[u8]) {
+        let own = client::task_of(std::str::from_utf8(task).unwrap_or_default());
+        if let (Some(interest), Some(own)) = (self.interest.get(), own) {
+            interest.tasks(era).told(to, &own, task);
+        }
+    }
+
+    /// Takes note of changes that the conversation of a principal has collected.
+    pub(crate) fn changed(&self, changed: &Changed, principal: &Principal) {
+        changed.tasks.values().for_each(|task| self.told(Era::Legacy, Some(principal), task));
         if changed.lists() {
             self.wake.notify_one();
         }

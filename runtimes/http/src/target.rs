@@ -102,7 +102,10 @@ impl Target {
     /// Hears from the upstream when it changes, and asks for a look then. Kinds that cannot tell are looked at now and then.
     pub(crate) async fn listen(&self, interest: &Interest) -> Infallible {
         match &self.server {
-            Server::Mcp(server) => server.listen(interest).await,
+            Server::Mcp(server) => tokio::select! {
+                never = server.listen(interest) => never,
+                never = server.hear_of_tasks(interest) => never,
+            },
             Server::ToolServer(_) | Server::OpenApi(_) => std::future::pending().await,
         }
     }

@@ -14,6 +14,9 @@ use twinway_proto::{
 /// Tells how a task stands (2025-11-25, tasks).
 pub const TASK_STATUS: &str = "notifications/tasks/status";
 
+/// The same by the extension of tasks (2026-07-28), on the streams of `subscriptions/listen` that name the task.
+pub const TASK_NEWS: &str = "notifications/tasks";
+
 /// The extension of tasks (2026-07-28).
 pub const TASKS: &str = "io.modelcontextprotocol/tasks";
 
@@ -104,7 +107,7 @@ pub fn related_task(params: &str) -> Option<Cow<'_, str>> {
     part(part(part(params, "_meta")?, key::RELATED_TASK)?, "taskId").and_then(json::string)
 }
 
-/// The task that a `notifications/tasks/status` is about.
+/// The task that a [`TASK_STATUS`] or [`TASK_NEWS`] is about.
 #[must_use]
 pub fn task_of(params: &str) -> Option<Cow<'_, str>> {
     members(params).flatten().find(|member| member.key.is("taskId")).and_then(|member| json::string(member.value))

@@ -5,7 +5,11 @@ use runtime_api::{About, CacheHint, CallError, Delivery, ErrorCode, Kind};
 use tokio::time::Instant;
 use twinway_proto::{json, json::members, meta::key, revision, rope::Rope};
 
-use crate::{Incoming, hint};
+use crate::{
+    Incoming,
+    client::{TASKS, has_tasks_extension},
+    hint,
+};
 
 /// The gateway's `Implementation`, as client and as server.
 pub const CLIENT_INFO: &str = concat!(r#"{"name":"twinway","version":""#, env!("CARGO_PKG_VERSION"), r#""}"#);
@@ -49,6 +53,13 @@ impl ServerFacts {
         resources.and_then(|resources| part(&resources, "subscribe")).is_some_and(|raw| &raw[..] == b"true")
     }
 
+    /// Whether it has the extension of tasks.
+    #[must_use]
+    pub fn has_tasks_extension(&self) -> bool {
+        let declared = self.about.capabilities.as_ref();
+        declared.is_some_and(|declared| has_tasks_extension(text(declared)))
+    }
+
     fn capability(&self, name: &str) -> Option<Bytes> {
         part(self.about.capabilities.as_ref()?, name)
     }
@@ -57,13 +68,25 @@ impl ServerFacts {
 /// `_meta` of a modern request that the gateway makes for itself.
 #[must_use]
 pub fn own_meta() -> String {
+    meta_declaring("{}")
+}
+
+fn meta_declaring(capabilities: &str) -> String {
     format!(
-        r#"{{"{}":"{}","{}":{CLIENT_INFO},"{}":{{}}}}"#,
+        r#"{{"{}":"{}","{}":{CLIENT_INFO},"{}":{capabilities}}}"#,
         key::PROTOCOL_VERSION,
         revision::MODERN,
         key::CLIENT_INFO,
         key::CLIENT_CAPABILITIES
     )
+}
+
+/// `params` of the `subscriptions/listen` by which the gateway hears how these tasks stand (2026-07-28, the extension of tasks). `ids` is
+/// a raw array.
+#[must_use]
+pub fn listen_to_tasks(ids: &str) -> Rope {
+    let declared = format!(r#"{{"extensions":{{"{TASKS}":{{}}}}}}"#);
+    format!(r#"{{"notifications":{{"taskIds":{ids}}},"_meta":{}}}"#, meta_declaring(&declared)).into_bytes().into()
 }
 
 /// `params` of a modern request that the gateway makes for itself; `members` are further members, or empty.
@@ -152,6 +175,7 @@ mod tests {
     fn what_the_gateway_asks_for_itself_is_json() {
         assert_eq!(json::check(&own_params("").into_bytes()), Ok(()));
         assert_eq!(json::check(&own_params(r#""cursor":"x""#).into_bytes()), Ok(()));
+        assert_eq!(json::check(&listen_to_tasks(r#"["t"]"#).into_bytes()), Ok(()));
         assert_eq!(json::check(&initialize_params(revision::LATEST_LEGACY, "{}", CLIENT_INFO).into_bytes()), Ok(()));
     }
 

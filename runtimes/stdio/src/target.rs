@@ -187,6 +187,8 @@ impl Target {
                         changed = changes.next() => match changed {
                             Some(changed) => {
                                 changed.updated.iter().for_each(|uri| interest.updated(uri));
+                                let tasks = interest.tasks(up.era);
+                                changed.tasks.iter().for_each(|(own, task)| tasks.told(None, own, task));
                                 if changed.lists() {
                                     list_at = list_at.min(listed_at + LIST_PAUSE_MIN);
                                 }

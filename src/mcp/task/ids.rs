@@ -1,6 +1,6 @@
 //! The ids of tasks: a target's own, and those that a client gets for them.
 
-use std::{ops::Range, sync::Arc};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use runtime_api::{Era, Method, Principal, TargetId};
@@ -11,7 +11,11 @@ use twinway_proto::{
     rope::{Builder, Rope},
 };
 
-use super::{super::Seal, text};
+use super::{
+    super::{Seal, Session},
+    Made, text,
+};
+use crate::catalog::Catalog;
 
 /// What an id is sealed for.
 const PURPOSE: &str = "task";
@@ -29,6 +33,10 @@ pub(in super::super) struct TaskIds {
     era: Era,
     /// The target's id and the client's, where the client has named it: it may be sealed with an older key.
     known: Option<(Box<str>, Box<str>)>,
+    /// What this client has made.
+    made: Arc<Made>,
+    /// The session that is told how its tasks stand.
+    told: Option<(Catalog, Arc<Session>)>,
 }
 
 /// Where a message of a target names a task, beside `_meta`.
@@ -40,13 +48,21 @@ pub(in super::super) enum Names {
     Itself,
     /// In `task`.
     Created,
-    /// In each of `tasks`.
-    All,
 }
 
 impl TaskIds {
-    pub(super) fn new(seal: Arc<Seal>, principal: Principal, view: &str, era: Era) -> Self {
-        Self { seal, principal, view: view.into(), era, known: None }
+    pub(super) fn new(seal: Arc<Seal>, made: Arc<Made>, principal: Principal, view: &str, era: Era) -> Self {
+        Self { seal, principal, view: view.into(), era, known: None, made, told: None }
+    }
+
+    /// The same for a session that is told of the tasks which are made or asked for in it.
+    pub(super) fn telling(self, catalog: &Catalog, session: &Arc<Session>) -> Self {
+        Self { told: Some((catalog.clone(), Arc::clone(session))), ..self }
+    }
+
+    /// Whose tasks they are.
+    pub(super) const fn principal(&self) -> &Principal {
+        &self.principal
     }
 
     /// The same for the task that the client has named.
@@ -74,7 +90,42 @@ impl TaskIds {
             (Method::ToolsCall, Era::Modern) | (Method::TasksGet | Method::TasksCancel, _) => Names::Itself,
             _ => Names::Nothing,
         };
-        self.public(&result.into_bytes(), names, target)
+        let result = result.into_bytes();
+        if names == Names::Created {
+            self.note(&result, target);
+        }
+        if let Some((known, public)) = self.known.as_ref().filter(|_| method != Method::TasksCancel) {
+            self.watch(target, known, public);
+        }
+        self.public(&result, names, target)
+    }
+
+    /// Remembers a task that a call of this client has become.
+    fn note(&self, result: &Bytes, target: &TargetId) {
+        let raw = text(result);
+        let Some(own) = at(raw, &["task", "taskId"]).and_then(|range| json::string(&raw[range])) else { return };
+        let ttl = at(raw, &["task", "ttl"]).and_then(|range| raw[range].parse().ok()).map(Duration::from_millis);
+        self.made.note(&self.principal, target, &own, ttl);
+        self.watch(target, &own, &self.seal(target, &own));
+    }
+
+    /// Has the session told how this task stands, from now on.
+    fn watch(&self, target: &TargetId, own: &str, public: &str) {
+        let Some((catalog, session)) = &self.told else { return };
+        let snapshot = catalog.load();
+        let Some(known) = snapshot.target(target) else { return };
+        session.tasks().add(public, |watcher| known.interest.tasks(Era::Legacy).watch(&self.principal, own, public, watcher));
+    }
+
+    /// Those tasks of a target's list that this client has made.
+    pub(super) fn own_of(&self, list: &Bytes, target: &TargetId) -> Vec<Bytes> {
+        let raw = text(list);
+        let is_own = |task: &str| {
+            let own = at(task, &["taskId"]).and_then(|range| json::string(&task[range]));
+            own.is_some_and(|own| self.made.is_of(&self.principal, target, &own))
+        };
+        let own = elements(raw).flatten().filter(|range| is_own(&raw[range.clone()]));
+        own.map(|range| self.public(&list.slice(range), Names::Itself, target).into_bytes()).collect()
     }
 
     /// A notification of a target, or its question, with the ids that this client knows. `None` for what it must not hear.
@@ -141,14 +192,6 @@ fn places(object: &str, names: Names) -> Vec<Range<usize>> {
         Names::Nothing => {}
         Names::Itself => places.extend(at(object, &["taskId"])),
         Names::Created => places.extend(at(object, &["task", "taskId"])),
-        Names::All => {
-            let tasks = at(object, &["tasks"]).unwrap_or_default();
-            for task in elements(&object[tasks.clone()]).flatten() {
-                let start = tasks.start + task.start;
-                let id = at(&object[start..tasks.start + task.end], &["taskId"]);
-                places.extend(id.map(|id| start + id.start..start + id.end));
-            }
-        }
     }
     places
 }
@@ -172,7 +215,7 @@ mod tests {
     use crate::config::Http;
 
     fn ids(seal: &Arc<Seal>, principal: &str, view: &str, era: Era) -> TaskIds {
-        TaskIds::new(Arc::clone(seal), Principal(principal.into()), view, era)
+        TaskIds::new(Arc::clone(seal), Arc::new(Made::new(true)), Principal(principal.into()), view, era)
     }
 
     fn seal() -> Arc<Seal> {
@@ -213,11 +256,7 @@ mod tests {
                 r#"{"task":{"a":1,"taskId":"t"},"taskId":"t"}"#,
                 r#"{"task":{"a":1,"taskId":"KNOWN"},"taskId":"t"}"#,
             ),
-            (
-                Names::All,
-                r#"{"tasks":[{"taskId":"t"},{"taskId":"\u0074"}]}"#,
-                r#"{"tasks":[{"taskId":"KNOWN"},{"taskId":"KNOWN"}]}"#,
-            ),
+            (Names::Itself, r#"{"taskId":"\u0074"}"#, r#"{"taskId":"KNOWN"}"#),
             (
                 Names::Nothing,
                 r#"{"taskId":"t","_meta":{"io.modelcontextprotocol/related-task":{"taskId":"t"}}}"#,

@@ -1,15 +1,17 @@
-//! `tasks/list` (2025-11-25): the lists of all targets of a view as one, with a cursor that holds all of theirs and remembers nothing.
+//! `tasks/list` (2025-11-25): the lists of all targets of a view as one, as far as the client has made what stands there, with a cursor that
+//! holds all of theirs and remembers nothing.
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use runtime_api::{Call, CallError, Caller, Era, Method, Params, TargetId};
+use runtime_mcp::handshake::part;
 use tokio::time::Instant;
 use tower::ServiceExt;
 use twinway_proto::{
     envelope::{self, Request},
-    json::{self, elements, members},
+    json::{self, members},
     meta::rewrite,
     rope::{Builder, Rope},
 };
@@ -17,13 +19,11 @@ use twinway_proto::{
 use super::{
     super::{
         Answer, Inbound, Outgoing, Running, Seal, Server, answer,
-        call::{Form, Found},
+        call::{Form, Found, time_for},
         era::Spoken,
         find::Named,
     },
-    TaskIds,
-    ids::Names,
-    text,
+    TaskIds, text,
 };
 use crate::{
     catalog::TaskSource,
@@ -36,7 +36,7 @@ const PURPOSE: &str = "tasks/list";
 /// Targets that are asked at one time.
 const ASKED_AT_ONCE: usize = 16;
 
-/// How long a target may take. One that is slow is left out, and named.
+/// How long a target may take, where the client has no shorter deadline. One that is slow is left out, and named.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Longest cursor of a target that is carried; there may be one of each.
@@ -93,7 +93,7 @@ impl Server {
             Found { inbound, request, spoken, method: Method::TasksList, named, place: None, index: &index, raw: raw.clone() };
         let form = Form::JsonRpc { id: request.id.into(), era: spoken.era(), revision: spoken.revision() };
         let (span, trace) = self.traced(&found, &form);
-        let deadline = Instant::now() + TIMEOUT.min(inbound.time_max);
+        let deadline = Instant::now() + time_for(TIMEOUT.min(inbound.time_max), request.meta.deadline_ms);
         // What the client takes says which of its sessions at the target is meant; nothing comes back but the list.
         let (caller, _) = Caller::channel(self.wants(&found));
         let call = found.call(trace, caller, deadline);
@@ -148,8 +148,8 @@ impl Page {
             match answered {
                 Ok(answered) => {
                     says_something = true;
-                    let result = self.ids.public(&answered.reply.result, Names::All, &target).into_bytes();
-                    tasks.extend(tasks_of(&result));
+                    let result = answered.reply.result;
+                    tasks.extend(self.ids.own_of(&part(&result, "tasks").unwrap_or_default(), &target));
                     match next_cursor(&result) {
                         Some(cursor) if cursor.len() <= CURSOR_BYTES_MAX => cursors.push((target.to_string(), cursor)),
                         Some(_) => silent.push(target),
@@ -208,13 +208,8 @@ impl Page {
     }
 }
 
-fn tasks_of(result: &Bytes) -> Vec<Bytes> {
-    let tasks = runtime_mcp::handshake::part(result, "tasks").unwrap_or_default();
-    elements(text(&tasks)).flatten().map(|range| tasks.slice(range)).collect()
-}
-
 /// The raw cursor of a target that has more.
 fn next_cursor(result: &Bytes) -> Option<String> {
-    let cursor = runtime_mcp::handshake::part(result, "nextCursor").filter(|cursor| cursor.starts_with(b"\""))?;
+    let cursor = part(result, "nextCursor").filter(|cursor| cursor.starts_with(b"\""))?;
     Some(text(&cursor).to_owned())
 }

@@ -53,6 +53,12 @@ impl Setup {
         self
     }
 
+    /// With the environment that another configuration needs, too.
+    pub(crate) fn environment_of(mut self, other: &Self) -> Self {
+        self.environment.extend(other.environment.iter().cloned());
+        self
+    }
+
     /// The whole document.
     pub(crate) fn text(&self) -> String {
         format!("[http]\nlisten = \"127.0.0.1:0\"\n{}{}", self.http, self.tables)

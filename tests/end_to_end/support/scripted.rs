@@ -46,12 +46,16 @@ pub(crate) struct Script {
     demands: Vec<(&'static str, String)>,
     /// Its raw capabilities.
     offers: String,
+    /// Others in sessions.
+    offers_in_sessions: Option<String>,
+    /// Raw members of the definitions of tools in sessions, by the tool's name.
+    says_in_sessions: Vec<(&'static str, &'static str)>,
     /// Raw members of what it says of itself.
     says: String,
     /// Raw members that say how long, and for whom, results of a method are good.
     promises: Vec<(&'static str, String)>,
-    /// What it answers to other methods: a raw result, or nothing at all.
-    answers: Vec<(&'static str, Option<String>)>,
+    /// What it does with other methods.
+    answers: Vec<(&'static str, Reply)>,
     mirrors: Vec<&'static str>,
     /// What a session is told that it does not know: a status, and the raw error.
     refuses_sessions: (u16, &'static str),
@@ -64,13 +68,37 @@ impl Script {
         let (offers, says) = (r#"{"tools":{}}"#.to_owned(), String::new());
         let refuses_sessions = (404, r#"{"code":-32001,"message":"Session not found"}"#);
         let (tools, demands, answers, mirrors) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let promises = Vec::new();
-        Self { serves, tools, page_size: 1000, demands, offers, says, promises, answers, mirrors, refuses_sessions, hangs: false }
+        Self {
+            serves,
+            tools,
+            page_size: 1000,
+            demands,
+            offers,
+            offers_in_sessions: None,
+            says_in_sessions: Vec::new(),
+            says,
+            promises: Vec::new(),
+            answers,
+            mirrors,
+            refuses_sessions,
+            hangs: false,
+        }
     }
 
     /// With these raw capabilities.
     pub(crate) fn offers(self, capabilities: &str) -> Self {
         Self { offers: capabilities.to_owned(), ..self }
+    }
+
+    /// With these raw capabilities in sessions.
+    pub(crate) fn offers_in_sessions(self, capabilities: &str) -> Self {
+        Self { offers_in_sessions: Some(capabilities.to_owned()), ..self }
+    }
+
+    /// Its tool of that name has these raw members in sessions alone.
+    pub(crate) fn says_in_sessions(mut self, tool: &'static str, members: &'static str) -> Self {
+        self.says_in_sessions.push((tool, members));
+        self
     }
 
     /// With these raw instructions.
@@ -86,13 +114,19 @@ impl Script {
 
     /// Answers that method with this raw result.
     pub(crate) fn answers(mut self, method: &'static str, result: &str) -> Self {
-        self.answers.push((method, Some(result.to_owned())));
+        self.answers.push((method, Reply::Result(result.to_owned())));
         self
     }
 
     /// Takes requests of that method and says nothing.
     pub(crate) fn ignores(mut self, method: &'static str) -> Self {
-        self.answers.push((method, None));
+        self.answers.push((method, Reply::Nothing));
+        self
+    }
+
+    /// Breaks the connection in the middle of its answer to that method.
+    pub(crate) fn dies_of(mut self, method: &'static str) -> Self {
+        self.answers.push((method, Reply::Half));
         self
     }
 
@@ -134,6 +168,17 @@ impl Script {
     pub(crate) fn hangs(self) -> Self {
         Self { hangs: true, ..self }
     }
+}
+
+/// What it does with a request that is no call of a tool.
+#[derive(Debug, Clone)]
+enum Reply {
+    /// Answers with this raw result.
+    Result(String),
+    /// Says nothing.
+    Nothing,
+    /// Breaks the connection in the middle of its answer.
+    Half,
 }
 
 /// A request that it got.
@@ -401,7 +446,7 @@ impl Shared {
             }
             "tools/list" => {
                 let members = format!(r#""resultType":"complete",{},"#, script.hints("tools/list"));
-                acts::done(open, acts::result(id, &script.page(message, &members)))
+                acts::done(open, acts::result(id, &script.page(message, &members, false)))
             }
             "tools/call" if script.mirrors.iter().any(|name| !headers.contains_key(*name)) => {
                 acts::done(open, acts::failure(400, id, r#"{"code":-32020,"message":"a header is not what it should be"}"#))
@@ -421,6 +466,9 @@ impl Shared {
         open: Open,
     ) -> Response<Body> {
         let id = message.id.map_or("null", RawValue::get);
+        if message.method == "initialize" && script.knows("initialize") {
+            return script.answer("initialize", id, open).await;
+        }
         if script.serves == Serves::Modern {
             let error = r#"{"code":-32022,"message":"this revision is not supported","data":{"supported":["2026-07-28"]}}"#;
             return acts::done(open, acts::failure(400, id, error));
@@ -435,7 +483,7 @@ impl Shared {
         }
         match message.method.as_str() {
             _ if http_method == http::Method::DELETE => acts::done(open, acts::status(StatusCode::OK)),
-            "tools/list" => acts::done(open, acts::result(id, &script.page(message, ""))),
+            "tools/list" => acts::done(open, acts::result(id, &script.page(message, "", true))),
             "tools/call" => self.call(script, message, false, open).await,
             method if script.knows(method) => script.answer(method, id, open).await,
             _ if message.id.is_none() => acts::done(open, acts::status(StatusCode::ACCEPTED)),
@@ -447,7 +495,8 @@ impl Shared {
         let mut opened = self.sessions_opened.lock().unwrap();
         *opened += 1;
         let session = format!("session-{opened}");
-        let Script { offers, says, .. } = script;
+        let Script { offers, offers_in_sessions, says, .. } = script;
+        let offers = offers_in_sessions.as_ref().unwrap_or(offers);
         let result = format!(
             r#"{{"protocolVersion":"2025-11-25","capabilities":{offers},"serverInfo":{{"name":"scripted","version":"1"}}{says}}}"#
         );
@@ -484,17 +533,22 @@ impl Script {
     }
 
     async fn answer(&self, method: &str, id: &str, open: Open) -> Response<Body> {
-        let (_, answer) = self.answers.iter().find(|(known, _)| *known == method).unwrap();
-        match answer {
-            Some(result) => acts::done(open, acts::result(id, result)),
-            None => std::future::pending().await,
+        let (_, reply) = self.answers.iter().find(|(known, _)| *known == method).unwrap();
+        match reply {
+            Reply::Result(result) => acts::done(open, acts::result(id, result)),
+            Reply::Nothing => std::future::pending().await,
+            Reply::Half => acts::dying(open),
         }
     }
 
-    fn page(&self, message: &Message<'_>, members: &str) -> String {
+    fn page(&self, message: &Message<'_>, members: &str, in_session: bool) -> String {
         let start: usize = message.params().cursor.map_or(0, |cursor| cursor.parse().unwrap());
         let end = self.tools.len().min(start + self.page_size);
-        let tools: Vec<_> = self.tools[start..end].iter().map(|(_, definition, _)| definition.as_str()).collect();
+        let tools = self.tools[start..end].iter().map(|(name, definition, _)| {
+            let said = self.says_in_sessions.iter().find(|(tool, _)| in_session && tool == name);
+            said.map_or_else(|| definition.clone(), |(_, members)| definition.replacen('{', &format!("{{{members},"), 1))
+        });
+        let tools: Vec<_> = tools.collect();
         let next = if end < self.tools.len() { format!(r#","nextCursor":"{end}""#) } else { String::new() };
         format!(r#"{{{members}"tools":[{}]{next}}}"#, tools.join(","))
     }

@@ -6,6 +6,7 @@ use std::{collections::BTreeSet, convert::Infallible, sync::Arc, time::Duration}
 use http::{Method, StatusCode};
 use runtime_api::{CallError, Caller, Declared, Era, Interest, Kind};
 use runtime_mcp::{
+    client::TASK_NEWS,
     handshake::{self, ServerFacts},
     incoming::is_number,
     stream::listening,
@@ -34,11 +35,11 @@ use crate::{
     h1::Exchange,
 };
 
-const LISTEN: &str = "subscriptions/listen";
+pub(super) const LISTEN: &str = "subscriptions/listen";
 
 /// Pauses before a stream that was lost is opened anew. The refresh goes on meanwhile, so there is no hurry.
-const PAUSE_MIN: Duration = Duration::from_secs(1);
-const PAUSE_MAX: Duration = Duration::from_secs(5 * 60);
+pub(super) const PAUSE_MIN: Duration = Duration::from_secs(1);
+pub(super) const PAUSE_MAX: Duration = Duration::from_secs(5 * 60);
 
 /// Longest life of a stream. One that died without a word is noticed then.
 const LIFE_MAX: Duration = Duration::from_secs(60 * 60);
@@ -55,7 +56,7 @@ pub(super) struct Tells {
 }
 
 /// URIs that clients want to hear of.
-type Uris = Arc<BTreeSet<Arc<str>>>;
+pub(super) type Uris = Arc<BTreeSet<Arc<str>>>;
 
 impl Tells {
     /// What it declares; nothing when it tells of no change.
@@ -82,14 +83,14 @@ impl Tells {
     }
 }
 
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let mut quoted = Vec::new();
     write_string(&mut quoted, text);
     String::from_utf8_lossy(&quoted).into_owned()
 }
 
 /// Why a stream is over.
-enum Over {
+pub(super) enum Over {
     /// It may be there again later.
     Lost(CallError),
     /// The server has none, whatever it declares.
@@ -244,7 +245,7 @@ impl McpServer {
     }
 
     /// The stream that an answer begins.
-    async fn stream_of(&self, exchange: Exchange, session: Option<&Arc<Session>>) -> Result<Exchange, Over> {
+    pub(super) async fn stream_of(&self, exchange: Exchange, session: Option<&Arc<Session>>) -> Result<Exchange, Over> {
         let status = exchange.head.status;
         if content(&exchange.head) == Content::Events && status == StatusCode::OK {
             return Ok(exchange);
@@ -260,12 +261,16 @@ impl McpServer {
     }
 
     /// Reads the stream to its end.
-    async fn follow(&self, exchange: &mut Exchange, id: u64, session: Option<&Arc<Session>>) -> Result<(), Over> {
+    pub(super) async fn follow(&self, exchange: &mut Exchange, id: u64, session: Option<&Arc<Session>>) -> Result<(), Over> {
         let mut decoder = Decoder::new(self.site.settings.answer_bytes_max);
         loop {
             while let Some(event) = decoder.next_event().map_err(unreadable)? {
                 match envelope::parse(&event.data) {
-                    Ok(Message::Notification(notification)) => self.site.heard(&event.data, &notification),
+                    Ok(Message::Notification(notification)) => {
+                        self.site.heard(&event.data, &notification);
+                        let task = notification.params.filter(|_| session.is_none() && notification.method == TASK_NEWS);
+                        task.into_iter().for_each(|task| self.site.told(Era::Modern, None, &event.data[task.range]));
+                    }
                     Ok(Message::Request(request)) => {
                         let refusal = refusal(&request, Declared::NONE);
                         refuse(&self.site.endpoint, session.map(|session| &**session), refusal);
@@ -289,7 +294,7 @@ async fn either_changes(tells: &mut watch::Receiver<Option<Tells>>, wanted: &mut
     }
 }
 
-async fn changes(wanted: &mut watch::Receiver<Uris>) {
+pub(super) async fn changes(wanted: &mut watch::Receiver<Uris>) {
     if wanted.changed().await.is_err() {
         std::future::pending::<()>().await;
     }

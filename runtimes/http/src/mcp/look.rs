@@ -42,7 +42,7 @@ impl McpServer {
         if facts.is_none() {
             facts = Some(self.meet().await?);
         }
-        let facts = facts.unwrap_or_default();
+        let mut facts = facts.unwrap_or_default();
         let (mut items, mut hints) = (Items::default(), CacheHints::without_lists(facts.hint));
         for kind in Kind::ALL.into_iter().filter(|kind| facts.has(kind.capability())) {
             let Some(listing) = self.list(kind).await? else { continue };
@@ -55,6 +55,7 @@ impl McpServer {
         let era = if self.modern.get() == Support::Yes { Era::Modern } else { Era::Legacy };
         let tells = Tells::of(era, &facts);
         self.tells.send_if_modified(|known| std::mem::replace(known, tells) != tells);
+        self.add_what_sessions_tell(&mut facts.about, &mut items.tools).await;
         Ok(Found { items, eras: self.eras(), about: facts.about, hints })
     }
 

@@ -16,7 +16,7 @@ mod poster;
 use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
-use runtime_api::{Call, CallError, Caller, Delivery, Era, ErrorCode};
+use runtime_api::{Call, CallError, Caller, Delivery, Era, ErrorCode, Principal};
 use runtime_mcp::{
     Incoming,
     client::capabilities,
@@ -159,7 +159,7 @@ impl OldServer {
         let capabilities = capabilities(owner.declared);
         let params = handshake::initialize_params(revision::LATEST_LEGACY, &capabilities, handshake::CLIENT_INFO);
         let facts = opening::initialize(&connection, params, deadline, handshake::read_initialized).await?;
-        self.site.endpoint.background.spawn(hear(connection.changes(), Arc::clone(&self.site)));
+        self.site.endpoint.background.spawn(hear(connection.changes(), Arc::clone(&self.site), owner.principal.clone()));
         Ok(Arc::new(Stream { met: Met::new(connection, Era::Legacy, facts), _ending: ending }))
     }
 
@@ -184,10 +184,10 @@ impl OldServer {
     }
 }
 
-/// Passes on what a session tells of changes, until it ends.
-async fn hear(changes: Changes, site: Arc<Site>) {
+/// Passes on what a principal's session tells of changes, until it ends.
+async fn hear(changes: Changes, site: Arc<Site>, principal: Principal) {
     while let Some(changed) = changes.next().await {
-        site.changed(&changed);
+        site.changed(&changed, &principal);
     }
 }
 

@@ -180,9 +180,12 @@ pub(super) async fn hear(site: Arc<Site>, session: Arc<Session>, given_up: Cance
                     Ok(Message::Request(request)) => request,
                     Ok(Message::Notification(notification)) => {
                         site.heard(&event.data, &notification);
-                        if let Some((caller, params)) = session.asking.meant_by(&event.data, &notification) {
+                        match session.asking.meant_by(&event.data, &notification) {
                             // One that does not take it loses it: others wait behind it on this stream.
-                            caller.notify_within(SHARED_STREAM_PATIENCE, &notification.method, params).await.ok();
+                            Some((caller, params)) => {
+                                caller.notify_within(SHARED_STREAM_PATIENCE, &notification.method, params).await.ok();
+                            }
+                            None => session.told(&site, &event.data, &notification),
                         }
                         continue;
                     }

@@ -9,18 +9,26 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use dashmap::DashMap;
 use http::{HeaderMap, HeaderValue};
-use runtime_api::{Call, CallError, Declared, ErrorCode, Principal};
-use runtime_mcp::{client::LogFloor, handshake::ServerFacts};
+use runtime_api::{Call, CallError, Declared, Era, ErrorCode, Principal};
+use runtime_mcp::{
+    client::{LogFloor, TASK_STATUS},
+    handshake::ServerFacts,
+};
 use tokio::{sync::OnceCell, time::Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
-use twinway_proto::headers::{MCP_PROTOCOL_VERSION, MCP_SESSION_ID};
+use twinway_proto::{
+    envelope::Notification,
+    headers::{MCP_PROTOCOL_VERSION, MCP_SESSION_ID},
+};
 
 use super::questions::Asking;
 use crate::{
     exchange::{Endpoint, events_headers},
     h1::RequestHead,
+    site::Site,
 };
 
 /// Sessions at one upstream. Servers keep hundreds of kilobytes for each.
@@ -33,7 +41,7 @@ const IDLE_MAX: Duration = Duration::from_secs(10 * 60);
 /// different sessions.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Owner {
-    principal: Principal,
+    pub(super) principal: Principal,
     pub(crate) declared: Declared,
 }
 
@@ -62,6 +70,8 @@ pub(crate) struct Session {
     pub(crate) facts: ServerFacts,
     /// Its calls whose clients can be asked something.
     pub(super) asking: Asking,
+    /// Whose calls are made in it.
+    pub(super) principal: Principal,
     /// Cancelled when nobody has the session any more.
     given_up: DropGuard,
     /// From which level on log lines are sent.
@@ -70,18 +80,24 @@ pub(crate) struct Session {
 
 impl Session {
     /// `id` is what the upstream gave, if it gave one.
-    pub(crate) fn new(endpoint: &Endpoint, id: Option<HeaderValue>, facts: ServerFacts) -> Self {
+    pub(crate) fn new(endpoint: &Endpoint, id: Option<HeaderValue>, facts: ServerFacts, principal: Principal) -> Self {
         let mut headers = endpoint.headers.clone();
         headers.insert(MCP_PROTOCOL_VERSION, HeaderValue::from_static(facts.revision));
         if let Some(id) = id {
             headers.insert(MCP_SESSION_ID, id);
         }
-        Self::with(endpoint.post_head(&headers), headers, facts)
+        Self::with(endpoint.post_head(&headers), headers, facts, principal)
     }
 
-    fn with(head: RequestHead, headers: HeaderMap, facts: ServerFacts) -> Self {
+    fn with(head: RequestHead, headers: HeaderMap, facts: ServerFacts, principal: Principal) -> Self {
         let (asking, given_up) = (Asking::default(), CancellationToken::new().drop_guard());
-        Self { headers, head, facts, asking, given_up, log_floor: LogFloor::default() }
+        Self { headers, head, facts, asking, principal, given_up, log_floor: LogFloor::default() }
+    }
+
+    /// Takes note of how a task stands, if that is what the server says in this session and nobody waits for it there.
+    pub(super) fn told(&self, site: &Site, message: &Bytes, notification: &Notification<'_>) {
+        let params = notification.params.as_ref().filter(|_| notification.method == TASK_STATUS);
+        params.into_iter().for_each(|params| site.told(Era::Legacy, Some(&self.principal), &message[params.range.clone()]));
     }
 
     /// Cancelled when nobody has the session any more.
@@ -185,7 +201,7 @@ mod tests {
         let facts = ServerFacts { revision: "2025-11-25", ..ServerFacts::default() };
         let headers = HeaderMap::from_iter([(MCP_SESSION_ID, HeaderValue::from_static(id))]);
         let head = RequestHead::new(&Method::POST, "/mcp", &headers);
-        std::future::ready(Ok(Arc::new(Session::with(head, headers, facts))))
+        std::future::ready(Ok(Arc::new(Session::with(head, headers, facts, Principal::anonymous()))))
     }
 
     #[tokio::test]

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use http::{HeaderName, Method, StatusCode};
-use runtime_api::{CallError, Caller, Declared, Delivery, ErrorCode};
+use runtime_api::{CallError, Caller, Declared, Delivery, Era, ErrorCode};
 use runtime_mcp::{
     Incoming,
     client::{self, TASK_STATUS},
@@ -166,6 +166,8 @@ impl<'a> SseReply<'a> {
         if wanted && self.caller.is_about(task.as_deref()) {
             // A client that is gone has dropped this call already, or will.
             self.caller.notify(&notification.method, raw).await.ok();
+        } else if let (TASK_STATUS, Some(session)) = (&*notification.method, self.session) {
+            self.site.told(Era::Legacy, Some(&session.principal), &raw);
         }
     }
 

@@ -1,13 +1,14 @@
 //! Tells that lists of the other side have changed, and which of its resources.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicU8, Ordering},
     },
 };
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -18,6 +19,10 @@ const ENDED: u8 = 8;
 
 /// Resources that may have been updated before somebody asks. A server that updates more at once is not believed in all of it.
 const UPDATED_MAX: usize = 10_000;
+
+/// Tasks of which something may be told before somebody asks, and the bytes of each: whoever misses something asks how its task stands.
+const TASKS_MAX: usize = 64;
+const TASK_BYTES_MAX: usize = 64 * 1024;
 
 /// What has changed since this was last asked about.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -30,6 +35,8 @@ pub struct Changed {
     pub resources: bool,
     /// Single resources, by their URIs.
     pub updated: BTreeSet<String>,
+    /// How tasks stand, by their ids: raw objects.
+    pub tasks: BTreeMap<String, Bytes>,
 }
 
 impl Changed {
@@ -50,6 +57,7 @@ pub struct Changes {
 struct State {
     flags: AtomicU8,
     updated: Mutex<BTreeSet<String>>,
+    tasks: Mutex<BTreeMap<String, Bytes>>,
     changed: Notify,
 }
 
@@ -59,8 +67,9 @@ impl Changes {
         loop {
             let flags = self.state.flags.fetch_and(ENDED, Ordering::AcqRel);
             let updated = std::mem::take(&mut *self.state.updated.lock());
+            let tasks = std::mem::take(&mut *self.state.tasks.lock());
             let is = |flag| flags & flag != 0;
-            let changed = Changed { tools: is(TOOLS), prompts: is(PROMPTS), resources: is(RESOURCES), updated };
+            let changed = Changed { tools: is(TOOLS), prompts: is(PROMPTS), resources: is(RESOURCES), updated, tasks };
             if changed != Changed::default() {
                 return Some(changed);
             }
@@ -93,6 +102,18 @@ impl Changes {
         self.state.changed.notify_one();
     }
 
+    /// Takes note of how a task stands; says whether there was room for it.
+    pub(super) fn note_task(&self, id: String, task: &[u8]) -> bool {
+        let mut tasks = self.state.tasks.lock();
+        let has_room = task.len() <= TASK_BYTES_MAX && (tasks.len() < TASKS_MAX || tasks.contains_key(&id));
+        if has_room {
+            tasks.insert(id, Bytes::copy_from_slice(task));
+        }
+        drop(tasks);
+        self.state.changed.notify_one();
+        has_room
+    }
+
     pub(super) fn end(&self) {
         self.raise(ENDED);
     }
@@ -115,8 +136,12 @@ mod tests {
         assert!(!changes.note("notifications/message"));
         (0..1000).for_each(|_| changes.note_update("x:1".to_owned()));
 
+        assert!(changes.note_task("t".to_owned(), b"{1}") && changes.note_task("t".to_owned(), b"{2}"));
+        assert!(!changes.note_task("large".to_owned(), &[b' '; TASK_BYTES_MAX + 1]));
+
         let updated = BTreeSet::from(["x:1".to_owned()]);
-        assert_eq!(changes.next().await, Some(Changed { tools: true, prompts: true, resources: false, updated }));
+        let tasks = BTreeMap::from([("t".to_owned(), Bytes::from_static(b"{2}"))]);
+        assert_eq!(changes.next().await, Some(Changed { tools: true, prompts: true, resources: false, updated, tasks }));
         changes.end();
         assert_eq!(changes.next().await, None);
     }

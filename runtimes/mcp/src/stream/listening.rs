@@ -28,7 +28,10 @@ type Uris = Arc<BTreeSet<Arc<str>>>;
 /// Keeps the other side telling, of its lists and of what is wanted, as long as it is polled. Cancel-safe.
 pub async fn keep(connection: &Connection, era: Era, facts: &ServerFacts, interest: &Interest) -> Infallible {
     match era {
-        Era::Modern => listen(connection, facts, interest).await,
+        Era::Modern => tokio::select! {
+            never = listen(connection, facts, interest) => never,
+            never = listen_to_tasks(connection, interest) => never,
+        },
         Era::Legacy => subscribe(connection, facts, interest).await,
     }
 }
@@ -45,6 +48,25 @@ async fn listen(connection: &Connection, facts: &ServerFacts, interest: &Interes
         tokio::select! {
             // Dropping it withdraws it: another one is asked for.
             () = changes(&mut wanted) => {}
+            _ = listening => sleep(PAUSE).await,
+        }
+    }
+}
+
+/// The same for tasks that are watched, apart from the lists: a side may refuse the one and tell of the other.
+async fn listen_to_tasks(connection: &Connection, interest: &Interest) -> Infallible {
+    let mut watched = interest.tasks(Era::Modern).wanted();
+    loop {
+        let ids: Vec<_> = watched.borrow_and_update().iter().map(|own| quoted(own)).collect();
+        if ids.is_empty() {
+            changes(&mut watched).await;
+            continue;
+        }
+        let params = handshake::listen_to_tasks(&format!("[{}]", ids.join(",")));
+        let ask = Ask { method: "subscriptions/listen", deadline: Instant::now() + LISTEN_TIME, caller: &Caller::none() };
+        let listening = connection.request(ask, |_| Ok(Some(params)));
+        tokio::select! {
+            () = changes(&mut watched) => {}
             _ = listening => sleep(PAUSE).await,
         }
     }

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     Incoming,
-    client::{self, TASK_STATUS},
+    client::{self, TASK_NEWS, TASK_STATUS},
     incoming::failed,
 };
 
@@ -95,7 +95,10 @@ impl Shared {
             "notifications/progress" => (self.in_progress(&raw, params), Fault::ProgressDropped),
             "notifications/message" => (self.who_logs(&raw), Fault::NotificationIgnored),
             client::ELICITATION_COMPLETE => (self.who_was_sent_elsewhere(&raw), Fault::NotificationIgnored),
-            TASK_STATUS => (self.who_waits(&raw), Fault::NotificationIgnored),
+            TASK_STATUS | TASK_NEWS => match self.who_waits(&raw) {
+                Some(caller) => (Some(caller), Fault::NotificationIgnored),
+                None => return self.told(&raw),
+            },
             _ => return self.changed(&raw, notification),
         };
         let told = match caller {
@@ -130,6 +133,14 @@ impl Shared {
     fn who_waits(&self, raw: &[u8]) -> Option<Caller> {
         let task = client::task_of(text(raw))?;
         self.pending.only_caller(|caller| caller.is_about(Some(&task)))
+    }
+
+    /// Takes note of how a task stands for whose result nobody waits.
+    fn told(&self, raw: &[u8]) {
+        let is_noted = client::task_of(text(raw)).is_some_and(|id| self.changes.note_task(id.into_owned(), raw));
+        if !is_noted {
+            self.fault(Fault::NotificationIgnored);
+        }
     }
 
     /// Takes note of what is not as it was.

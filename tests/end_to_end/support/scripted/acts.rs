@@ -263,7 +263,7 @@ fn streamed(frames: impl Stream<Item = Result<Frame<Bytes>, io::Error>> + Send +
 }
 
 /// Half a message, and then the connection is gone.
-fn dying(open: Open) -> Response<Body> {
+pub(super) fn dying(open: Open) -> Response<Body> {
     let half = Ok(Frame::data(Bytes::from_static(br#"{"jsonrpc":"2.0","result":{"cont"#)));
     let frames = stream::iter([half, Err(io::Error::other("the script says so"))]);
     let mut response = Response::new(StreamBody::new(frames).boxed_unsync());

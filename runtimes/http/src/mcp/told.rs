@@ -1,0 +1,83 @@
+//! Hears how tasks of the extension stand that some client watches: a stream of `subscriptions/listen` of its own (2026-07-28, the
+//! extension of tasks), so that a server which refuses it still tells of changes of its lists.
+
+use std::{convert::Infallible, time::Duration};
+
+use runtime_api::{Era, Interest};
+use runtime_mcp::handshake;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
+use tracing::debug;
+use twinway_proto::envelope;
+
+use super::{
+    McpServer,
+    listen::{LISTEN, Over, PAUSE_MAX, PAUSE_MIN, Uris, changes, quoted},
+};
+use crate::h1::Exchange;
+
+/// How long it is waited for more tasks before another stream is asked for: clients that begin together have one.
+const SETTLE: Duration = Duration::from_millis(100);
+
+impl McpServer {
+    /// Listens whenever a task is watched. Cancel-safe: dropping it closes the stream.
+    pub(crate) async fn hear_of_tasks(&self, interest: &Interest) -> Infallible {
+        let mut watched = interest.tasks(Era::Modern).wanted();
+        let mut pause = PAUSE_MIN;
+        loop {
+            if watched.borrow_and_update().is_empty() {
+                changes(&mut watched).await;
+                continue;
+            }
+            let began = Instant::now();
+            let target = &self.site.settings.target;
+            match self.hear_of(&mut watched).await {
+                Ok(()) => debug!(target_name = %target, "the stream of tasks has ended"),
+                Err(Over::Refused(status)) => {
+                    debug!(target_name = %target, %status, "the upstream does not tell how tasks stand");
+                    changes(&mut watched).await;
+                }
+                Err(Over::Lost(error)) => debug!(target_name = %target, %error, "the stream of tasks is lost"),
+                Err(Over::Ended) => {}
+            }
+            if began.elapsed() > PAUSE_MAX {
+                pause = PAUSE_MIN;
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// Until nobody watches any task, or the stream ends. It names the tasks of one moment: for others another takes its place.
+    async fn hear_of(&self, watched: &mut watch::Receiver<Uris>) -> Result<(), Over> {
+        let Some((mut exchange, mut id)) = self.open_for_tasks(watched).await? else { return Ok(()) };
+        loop {
+            let another = async {
+                changes(watched).await;
+                sleep(SETTLE).await;
+                self.open_for_tasks(watched).await
+            };
+            let opened = tokio::select! {
+                biased;
+                over = self.follow(&mut exchange, id, None) => return over,
+                // The old one is read until the new one is there.
+                opened = another => opened?,
+            };
+            let Some(next) = opened else { return Ok(()) };
+            (exchange, id) = next;
+        }
+    }
+
+    /// `None` when nobody watches any.
+    async fn open_for_tasks(&self, watched: &mut watch::Receiver<Uris>) -> Result<Option<(Exchange, u64)>, Over> {
+        let ids: Vec<_> = watched.borrow_and_update().iter().map(|own| quoted(own)).collect();
+        if ids.is_empty() {
+            return Ok(None);
+        }
+        let (id, params) = (self.next_id(), handshake::listen_to_tasks(&format!("[{}]", ids.join(","))));
+        let exchange = self.site.endpoint.post(self.modern_head(LISTEN), envelope::request(id, LISTEN, Some(params))).await?;
+        Ok(Some((self.stream_of(exchange, None).await?, id)))
+    }
+}
