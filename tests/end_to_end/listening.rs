@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use crate::p2p::free_port;
 use crate::reload::change;
 use crate::support::{
-    Act, Gateway, Mcp, Open, Program, Script, Scripted, Serves, Setup, fastmcp_server, node_client, open, python_client, skip,
-    until,
+    Act, Gateway, Mcp, Open, Program, Script, Scripted, Serves, Setup, TurningServer, fastmcp_server, node_client, open,
+    python_client, skip, until,
 };
 
 const CHANGED: &str = "notifications/tools/list_changed";
@@ -368,6 +368,21 @@ async fn an_upstream_that_tells_of_its_changes_is_listened_to_in_both_eras() {
         // The gateway that listened has ended, and its stream with it.
         farm.listeners(0.0).await;
     }
+}
+
+#[tokio::test]
+async fn what_a_server_tells_while_it_is_asked_for_other_resources_is_heard() {
+    let server = TurningServer::start().await;
+    // Nothing but what the server tells leads to another look.
+    let gateway = Gateway::start(Setup::new().upstream_with("up", server.url(), "refresh = \"1h\"")).await;
+    gateway.target_is("up", "ready").await;
+    until("the look after the stream was opened", || async { server.was_looked_at().then_some(()) }).await;
+    let client = gateway.legacy().await;
+    assert_eq!(client.tool_names().await, ["up.one"]);
+
+    client.ask("resources/subscribe").params(r#""uri":"x://1""#).send().await.result();
+
+    until("the other tool", || async { (client.tool_names().await == ["up.one", "up.two"]).then_some(()) }).await;
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ mod old_server;
 mod program;
 mod rmcp_server;
 mod scripted;
+mod turning_server;
 
 pub(crate) use canned::Canned;
 pub(crate) use client::{Ask, Era, LATEST_LEGACY, Mcp};
@@ -32,6 +33,7 @@ pub(crate) use old_server::OldServer;
 pub(crate) use program::Program;
 pub(crate) use rmcp_server::RmcpServer;
 pub(crate) use scripted::{Act, CUT, FLOOD, Garbage, Script, Scripted, Seen, Serves, closed_port};
+pub(crate) use turning_server::TurningServer;
 
 use std::time::Duration;
 

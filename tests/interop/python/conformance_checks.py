@@ -718,26 +718,27 @@ async def knows_what_it_does_not_have(peer: Peer) -> None:
 WATCHED = "test://watched-resource"
 
 
-async def update_is_told(peer: Peer) -> None:
-    """Has the watched resource updated until this client is told. The far end may take note later than the nearest server answers."""
+async def is_told(peer: Peer, method: str, tool: str) -> dict[str, Any]:
+    """Has the tool change something until this client is told, and gives what it is told. The far end may take note of who wants to hear of what
+    later than the nearest server answers."""
     since = len(peer.wire.came)
     with anyio.fail_after(PATIENCE_S):
-        while UPDATED not in peer.wire.methods(since):
-            await peer.call("test_trigger_resource_update")
+        while method not in peer.wire.methods(since):
+            await peer.call(tool)
             with anyio.move_on_after(1):
-                await peer.wire.notified(UPDATED, since)
-    same((await peer.wire.notified(UPDATED, since))["uri"], WATCHED)
+                await peer.wire.notified(method, since)
+    return await peer.wire.notified(method, since)
 
 
 @check("resources-subscribe")
 async def tells_of_an_update(peer: Peer) -> None:
     if peer.modern:
         async with peer.client.listen(resource_subscriptions=[WATCHED]):
-            await update_is_told(peer)
+            same((await is_told(peer, UPDATED, "test_trigger_resource_update"))["uri"], WATCHED)
         return
     await peer.client.subscribe_resource(WATCHED)
     same(peer.wire.last_result(), {})
-    await update_is_told(peer)
+    same((await is_told(peer, UPDATED, "test_trigger_resource_update"))["uri"], WATCHED)
     await peer.client.unsubscribe_resource(WATCHED)
 
 
@@ -749,8 +750,7 @@ async def tells_of_no_more_updates(peer: Peer) -> None:
     since = len(peer.wire.came)
     await peer.call("test_trigger_resource_update")
     # What comes after the update would come after the notification of it.
-    await peer.call("test_trigger_tool_change")
-    await peer.wire.notified(TOOLS_CHANGED, since)
+    await is_told(peer, TOOLS_CHANGED, "test_trigger_tool_change")
     assert UPDATED not in peer.wire.methods(since), peer.wire.methods(since)
 
 

@@ -89,6 +89,14 @@ pub(super) fn quoted(text: &str) -> String {
     String::from_utf8_lossy(&quoted).into_owned()
 }
 
+/// A stream on which a server tells of changes.
+pub(super) struct Stream {
+    exchange: Exchange,
+    decoder: Decoder,
+    /// Of the request that is answered by it.
+    id: u64,
+}
+
 /// Why a stream is over.
 pub(super) enum Over {
     /// It may be there again later.
@@ -156,27 +164,43 @@ impl McpServer {
     /// A stream asks for the URIs of one moment: for others another takes its place.
     async fn hear_modern(&self, told: Tells, interest: &Interest) -> Result<(), Over> {
         let mut wanted = interest.wanted();
-        let (mut exchange, mut id) = self.open_modern(told, &mut wanted).await?;
+        let mut stream = self.open_modern(told, &mut wanted).await?;
         if told.lists() {
             // What changed since the last look, and before this stream, nobody tells.
             self.site.wake.notify_one();
         }
         loop {
-            tokio::select! {
+            // The old one is heard until the server tells on the new one, so that nothing goes by between them.
+            stream = tokio::select! {
                 biased;
-                over = self.follow(&mut exchange, id, None) => return over,
-                () = changes(&mut wanted), if told.updates => {}
-            }
-            // The new one before the old one is closed, so that nothing goes by between them.
-            (exchange, id) = self.open_modern(told, &mut wanted).await?;
+                over = self.follow(&mut stream, None) => return over,
+                next = self.open_next(told, &mut wanted), if told.updates => next?,
+            };
         }
     }
 
-    async fn open_modern(&self, told: Tells, wanted: &mut watch::Receiver<Uris>) -> Result<(Exchange, u64), Over> {
+    /// The stream for other URIs, once others are wanted and the server has begun to tell on it.
+    async fn open_next(&self, told: Tells, wanted: &mut watch::Receiver<Uris>) -> Result<Stream, Over> {
+        changes(wanted).await;
+        let stream = self.open_modern(told, wanted).await?;
+        self.begun(stream).await
+    }
+
+    /// The stream once the server tells on it: it says so first (2026-07-28, subscriptions). One that does not is not waited for longer
+    /// than for a list.
+    pub(super) async fn begun(&self, mut stream: Stream) -> Result<Stream, Over> {
+        match timeout(self.site.settings.list_timeout, self.hear_one(&mut stream, None)).await {
+            Ok(Ok(true)) | Err(_) => Ok(stream),
+            Ok(Ok(false)) => Err(Over::Ended),
+            Ok(Err(over)) => Err(over),
+        }
+    }
+
+    async fn open_modern(&self, told: Tells, wanted: &mut watch::Receiver<Uris>) -> Result<Stream, Over> {
         let id = self.next_id();
         let params = handshake::own_params(&told.wanted(&wanted.borrow_and_update()));
         let exchange = self.site.endpoint.post(self.modern_head(LISTEN), envelope::request(id, LISTEN, Some(params))).await?;
-        Ok((self.stream_of(exchange, None).await?, id))
+        self.stream_of(exchange, id, None).await
     }
 
     /// The one stream of the gateway's own session over HTTP+SSE. What comes on it is heard in any case; here it is kept, and the
@@ -198,7 +222,7 @@ impl McpServer {
         let session = self.session(&Owner::gateway()).await?;
         let endpoint = &self.site.endpoint;
         let exchange = endpoint.send(&Method::GET, &session.listening_headers(), Rope::default()).await?;
-        let mut exchange = self.stream_of(exchange, Some(&session)).await?;
+        let mut stream = self.stream_of(exchange, 0, Some(&session)).await?;
         if told.lists() {
             self.site.wake.notify_one();
         }
@@ -221,7 +245,7 @@ impl McpServer {
         };
         tokio::select! {
             biased;
-            over = self.follow(&mut exchange, 0, Some(&session)) => over,
+            over = self.follow(&mut stream, Some(&session)) => over,
             over = subscribing => over,
         }
     }
@@ -245,10 +269,11 @@ impl McpServer {
     }
 
     /// The stream that an answer begins.
-    pub(super) async fn stream_of(&self, exchange: Exchange, session: Option<&Arc<Session>>) -> Result<Exchange, Over> {
+    pub(super) async fn stream_of(&self, exchange: Exchange, id: u64, session: Option<&Arc<Session>>) -> Result<Stream, Over> {
         let status = exchange.head.status;
         if content(&exchange.head) == Content::Events && status == StatusCode::OK {
-            return Ok(exchange);
+            let decoder = Decoder::new(self.site.settings.answer_bytes_max);
+            return Ok(Stream { exchange, decoder, id });
         }
         let refusal = refused_by(&exchange.head);
         self.site.endpoint.body(exchange).await?;
@@ -261,28 +286,35 @@ impl McpServer {
     }
 
     /// Reads the stream to its end.
-    pub(super) async fn follow(&self, exchange: &mut Exchange, id: u64, session: Option<&Arc<Session>>) -> Result<(), Over> {
-        let mut decoder = Decoder::new(self.site.settings.answer_bytes_max);
-        loop {
-            while let Some(event) = decoder.next_event().map_err(unreadable)? {
-                match envelope::parse(&event.data) {
-                    Ok(Message::Notification(notification)) => {
-                        self.site.heard(&event.data, &notification);
-                        let task = notification.params.filter(|_| session.is_none() && notification.method == TASK_NEWS);
-                        task.into_iter().for_each(|task| self.site.told(Era::Modern, None, &event.data[task.range]));
-                    }
-                    Ok(Message::Request(request)) => {
-                        let refusal = refusal(&request, Declared::NONE);
-                        refuse(&self.site.endpoint, session.map(|session| &**session), refusal);
-                    }
-                    Ok(Message::Response(response)) if is_number(response.id, id) => return Ok(()),
-                    // An event without data keeps the stream alive.
-                    _ => {}
-                }
+    pub(super) async fn follow(&self, stream: &mut Stream, session: Option<&Arc<Session>>) -> Result<(), Over> {
+        while self.hear_one(stream, session).await? {}
+        Ok(())
+    }
+
+    /// Takes the next event of the stream; false at its end. Cancel-safe.
+    async fn hear_one(&self, stream: &mut Stream, session: Option<&Arc<Session>>) -> Result<bool, Over> {
+        let event = loop {
+            if let Some(event) = stream.decoder.next_event().map_err(unreadable)? {
+                break event;
             }
-            let Some(data) = next_data(exchange).await? else { return Ok(()) };
-            decoder.push(data);
+            let Some(data) = next_data(&mut stream.exchange).await? else { return Ok(false) };
+            stream.decoder.push(data);
+        };
+        match envelope::parse(&event.data) {
+            Ok(Message::Notification(notification)) => {
+                self.site.heard(&event.data, &notification);
+                let task = notification.params.filter(|_| session.is_none() && notification.method == TASK_NEWS);
+                task.into_iter().for_each(|task| self.site.told(Era::Modern, None, &event.data[task.range]));
+            }
+            Ok(Message::Request(request)) => {
+                let refusal = refusal(&request, Declared::NONE);
+                refuse(&self.site.endpoint, session.map(|session| &**session), refusal);
+            }
+            Ok(Message::Response(response)) if is_number(response.id, stream.id) => return Ok(false),
+            // An event without data keeps the stream alive.
+            _ => {}
         }
+        Ok(true)
     }
 }
 

@@ -14,9 +14,8 @@ use twinway_proto::envelope;
 
 use super::{
     McpServer,
-    listen::{LISTEN, Over, PAUSE_MAX, PAUSE_MIN, Uris, changes, quoted},
+    listen::{LISTEN, Over, PAUSE_MAX, PAUSE_MIN, Stream, Uris, changes, quoted},
 };
-use crate::h1::Exchange;
 
 /// How long it is waited for more tasks before another stream is asked for: clients that begin together have one.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -52,32 +51,35 @@ impl McpServer {
 
     /// Until nobody watches any task, or the stream ends. It names the tasks of one moment: for others another takes its place.
     async fn hear_of(&self, watched: &mut watch::Receiver<Uris>) -> Result<(), Over> {
-        let Some((mut exchange, mut id)) = self.open_for_tasks(watched).await? else { return Ok(()) };
+        let Some(mut stream) = self.open_for_tasks(watched).await? else { return Ok(()) };
         loop {
             let another = async {
                 changes(watched).await;
                 sleep(SETTLE).await;
-                self.open_for_tasks(watched).await
+                match self.open_for_tasks(watched).await? {
+                    Some(next) => self.begun(next).await.map(Some),
+                    None => Ok(None),
+                }
             };
-            let opened = tokio::select! {
+            // The old one is heard until the server tells on the new one, so that nothing goes by between them.
+            let next = tokio::select! {
                 biased;
-                over = self.follow(&mut exchange, id, None) => return over,
-                // The old one is read until the new one is there.
-                opened = another => opened?,
+                over = self.follow(&mut stream, None) => return over,
+                next = another => next?,
             };
-            let Some(next) = opened else { return Ok(()) };
-            (exchange, id) = next;
+            let Some(next) = next else { return Ok(()) };
+            stream = next;
         }
     }
 
     /// `None` when nobody watches any.
-    async fn open_for_tasks(&self, watched: &mut watch::Receiver<Uris>) -> Result<Option<(Exchange, u64)>, Over> {
+    async fn open_for_tasks(&self, watched: &mut watch::Receiver<Uris>) -> Result<Option<Stream>, Over> {
         let ids: Vec<_> = watched.borrow_and_update().iter().map(|own| quoted(own)).collect();
         if ids.is_empty() {
             return Ok(None);
         }
         let (id, params) = (self.next_id(), handshake::listen_to_tasks(&format!("[{}]", ids.join(","))));
         let exchange = self.site.endpoint.post(self.modern_head(LISTEN), envelope::request(id, LISTEN, Some(params))).await?;
-        Ok(Some((self.stream_of(exchange, None).await?, id)))
+        self.stream_of(exchange, id, None).await.map(Some)
     }
 }
