@@ -4,7 +4,7 @@ use std::{iter, ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use runtime_api::{Call, CallError, Caller, Delivery, Era, ErrorCode, Kind, Method, Params, Reply, TraceContext};
+use runtime_api::{Call, CallError, Caller, Delivery, Era, ErrorCode, Kind, Losses, Method, Params, Reply, TraceContext};
 use tokio::time::Instant;
 use tower::ServiceExt;
 use tracing::Span;
@@ -46,6 +46,8 @@ struct Asked {
     deprecated: Option<Arc<Entry>>,
     /// Present when the answer may name tasks.
     tasks: Option<Box<TaskIds>>,
+    /// What the client is not told before the answer.
+    losses: Losses,
     bytes_max: usize,
     began: Instant,
 }
@@ -161,6 +163,7 @@ impl Server {
             explain: meta.explain == Some("true"),
             deprecated: entry.deprecated.is_some().then(|| self.deprecated(found)).flatten(),
             tasks,
+            losses: caller.losses(),
             bytes_max: inbound.answer_bytes_max,
             began: Instant::now(),
         };
@@ -273,7 +276,7 @@ impl Asked {
     fn finish(self, answered: Result<Answered, CallError>) -> Outgoing {
         let bytes_max = self.bytes_max;
         let outgoing = match &self.form {
-            Form::JsonRpc { id, era, revision } => self.write(id, *era, revision, answered),
+            Form::JsonRpc { id, era, revision } => self.write(id, *era, revision, answered).with_lost(self.losses.count()),
             Form::Rest(entry) => rest::write(entry, answered),
         };
         if outgoing.message.len() <= bytes_max {

@@ -13,6 +13,7 @@
 //! ```
 
 mod arrivals;
+mod backlog;
 mod board;
 mod call;
 mod caller;
@@ -28,9 +29,10 @@ mod slots;
 mod trace;
 
 pub use arrivals::Arrivals;
+pub use backlog::StreamRoom;
 pub use board::{Board, Heard};
 pub use call::{AsTask, Call, Client, Era, LegacyClient, Method, Params, Principal, Priority, TargetId};
-pub use caller::{ANSWER_TIMEOUT, Caller, CallerEvent, CallerEvents, CallerGone, ClientAnswer, SHARED_STREAM_PATIENCE, Wants};
+pub use caller::{ANSWER_TIMEOUT, Caller, CallerEvent, CallerEvents, CallerGone, ClientAnswer, Losses, Wants};
 pub use declared::{Declared, LogLevel, Logging};
 pub use error::{BoxError, CallError, Delivery, ErrorCode, Origin};
 pub use interest::{Interest, Subscribed, Subscriber};
