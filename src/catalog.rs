@@ -55,7 +55,7 @@ use offered::{Offered, Taking};
 use sound::Care;
 
 use crate::{
-    config::{Config, Name, PinMode, Prefix, Routing, ToolRule, Trust},
+    config::{Config, PinMode, Prefix, Routing, Share, ToolRule, Trust},
     layers::{Caching, Guards},
     metadata::{Metadata, Sources},
     router::{self, Average, Candidate, Reason, Route},
@@ -201,6 +201,8 @@ struct Manner {
     prefix: Prefix,
     trust: Trust,
     pin: PinMode,
+    /// What it answers may depend on the session.
+    per_session: bool,
 }
 
 /// What a tool is called here.
@@ -642,7 +644,9 @@ impl Builder {
             let definitions = parts
                 .iter()
                 .map(|(offer, place)| self.known.definition(&offer.runtime, &offer.target.target, offer.given(*place)));
-            Caching { ttl, definitions: definitions.collect() }
+            let definitions = definitions.collect();
+            let per_session = parts.iter().any(|(offer, _)| self.manner(&offer.target.target).per_session);
+            Caching { ttl, definitions, per_session }
         });
         let schema = runtime_mcp::handshake::part(&first.definition, "inputSchema");
         let schema = schema.as_deref().and_then(|schema| std::str::from_utf8(schema).ok());
@@ -728,7 +732,7 @@ fn made_of<'r>(
 
 /// See [`Builder::manner`].
 fn manner(manners: &HashMap<String, Manner>, target: &TargetId) -> Manner {
-    let stranger = Manner { prefix: Prefix::Always, trust: Trust::None, pin: PinMode::Off };
+    let stranger = Manner { prefix: Prefix::Always, trust: Trust::None, pin: PinMode::Off, per_session: false };
     manners.get(target.as_str()).copied().unwrap_or(stranger)
 }
 
@@ -737,10 +741,15 @@ const fn care(config: &Config) -> Care {
 }
 
 fn manners(config: &Config) -> HashMap<String, Manner> {
-    let upstreams = config.upstream.iter().map(|one| (&one.name, one.prefix, one.trust, one.pin));
-    let peers = config.peer.iter().map(|one| (&one.name, one.prefix, one.trust, one.pin));
-    let manner = |(name, prefix, trust, pin): (&Name, _, _, _)| (name.as_str().to_owned(), Manner { prefix, trust, pin });
-    upstreams.chain(peers).map(manner).collect()
+    let upstreams = config.upstream.iter().map(|one| {
+        let per_session = one.share == Some(Share::Session);
+        (&one.name, Manner { prefix: one.prefix, trust: one.trust, pin: one.pin, per_session })
+    });
+    let peers = config
+        .peer
+        .iter()
+        .map(|one| (&one.name, Manner { prefix: one.prefix, trust: one.trust, pin: one.pin, per_session: false }));
+    upstreams.chain(peers).map(|(name, manner)| (name.as_str().to_owned(), manner)).collect()
 }
 
 impl candidates::Parts for &[Offered] {

@@ -264,6 +264,7 @@ impl Found<'_> {
             params,
             principal: inbound.principal.clone(),
             client: spoken.client(),
+            session: spoken.session(),
             deadline,
             priority: named.entry.metadata.priority,
             trace,

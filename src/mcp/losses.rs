@@ -63,11 +63,11 @@ mod tests {
         let cases = [
             (r#""result":{"content":[ 1.0]}"#, r#""result":{"content":[ 1.0],"_meta":{"twinway/lost-notifications":3}}"#),
             (r#""result":{"_meta":{"x":1}}"#, r#""result":{"_meta":{"x":1,"twinway/lost-notifications":3}}"#),
+            (r#""result":{"_meta":{"twinway/lost-notifications":4}}"#, r#""result":{"_meta":{"twinway/lost-notifications":7}}"#),
             (
-                r#""result":{"_meta":{"twinway/lost-notifications":4}}"#,
-                r#""result":{"_meta":{"twinway/lost-notifications":7}}"#,
+                r#""error":{"code":1,"message":"m"}"#,
+                r#""error":{"code":1,"message":"m","data":{"twinway/lost-notifications":3}}"#,
             ),
-            (r#""error":{"code":1,"message":"m"}"#, r#""error":{"code":1,"message":"m","data":{"twinway/lost-notifications":3}}"#),
             (
                 r#""error":{"code":1,"message":"m","data":"d"}"#,
                 r#""error":{"code":1,"message":"m","data":"d","twinway/lost-notifications":3}"#,

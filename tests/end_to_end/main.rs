@@ -30,6 +30,7 @@ mod lists;
 mod old_servers;
 mod openapi;
 mod openapi_documents;
+mod own_processes;
 mod p2p;
 #[cfg(feature = "quic")]
 mod quic;

@@ -25,6 +25,7 @@ mod reply;
 mod roster;
 mod runtime;
 mod service;
+mod session;
 mod slots;
 mod trace;
 
@@ -41,5 +42,6 @@ pub use reply::Reply;
 pub use roster::{Member, Roster, RosterPlan};
 pub use runtime::{PartError, Runtime, RuntimeId, Transport};
 pub use service::{CallFuture, CallService, erase};
+pub use session::{ClientSession, Party, SessionLife};
 pub use slots::Slots;
 pub use trace::TraceContext;

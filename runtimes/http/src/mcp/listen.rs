@@ -188,7 +188,7 @@ impl McpServer {
         tokio::select! {
             biased;
             () = stream.connection().ended() => Ok(()),
-            never = listening::keep(stream.connection(), Era::Legacy, stream.facts(), interest) => match never {},
+            never = listening::keep(stream.connection(), Era::Legacy, stream.facts(), interest.wanted()) => match never {},
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, convert::Infallible, sync::Arc, time::Duration};
 
-use runtime_api::{Caller, Era, Interest, Kind};
+use runtime_api::{Caller, Era, Kind};
 use tokio::{
     sync::watch,
     time::{Instant, sleep},
@@ -23,18 +23,17 @@ const PAUSE: Duration = Duration::from_secs(5);
 const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// URIs that clients want to hear of.
-type Uris = Arc<BTreeSet<Arc<str>>>;
+pub type Uris = Arc<BTreeSet<Arc<str>>>;
 
 /// Keeps the other side telling, of its lists and of what is wanted, as long as it is polled. Cancel-safe.
-pub async fn keep(connection: &Connection, era: Era, facts: &ServerFacts, interest: &Interest) -> Infallible {
+pub async fn keep(connection: &Connection, era: Era, facts: &ServerFacts, wanted: watch::Receiver<Uris>) -> Infallible {
     match era {
-        Era::Modern => listen(connection, facts, interest).await,
-        Era::Legacy => subscribe(connection, facts, interest).await,
+        Era::Modern => listen(connection, facts, wanted).await,
+        Era::Legacy => subscribe(connection, facts, wanted).await,
     }
 }
 
-async fn listen(connection: &Connection, facts: &ServerFacts, interest: &Interest) -> Infallible {
-    let mut wanted = interest.wanted();
+async fn listen(connection: &Connection, facts: &ServerFacts, mut wanted: watch::Receiver<Uris>) -> Infallible {
     loop {
         let Some(params) = filter(facts, &wanted.borrow_and_update()) else {
             changes(&mut wanted).await;
@@ -63,11 +62,11 @@ fn filter(facts: &ServerFacts, uris: &Uris) -> Option<String> {
     (!asked.is_empty()).then(|| format!(r#""notifications":{{{}}}"#, asked.join(",")))
 }
 
-async fn subscribe(connection: &Connection, facts: &ServerFacts, interest: &Interest) -> Infallible {
+async fn subscribe(connection: &Connection, facts: &ServerFacts, mut wanted: watch::Receiver<Uris>) -> Infallible {
     if !facts.tells_of_updates() {
         return std::future::pending().await;
     }
-    let (mut wanted, mut subscribed) = (interest.wanted(), Uris::default());
+    let mut subscribed = Uris::default();
     loop {
         let uris = Arc::clone(&wanted.borrow_and_update());
         let new = uris.difference(&subscribed).map(|uri| ("resources/subscribe", uri));
