@@ -40,6 +40,7 @@ mod rest;
 mod rest_entrance;
 mod restart;
 mod resume;
+mod slow_clients;
 mod stdio;
 mod streaming;
 mod support;

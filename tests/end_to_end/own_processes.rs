@@ -228,7 +228,7 @@ async fn two_sessions_that_are_asked_at_the_same_time_are_each_asked_for_their_o
 }
 
 #[tokio::test]
-async fn a_session_hears_of_the_resources_of_its_own_process_even_before_it_has_called_it() {
+async fn a_session_hears_of_the_resources_of_its_own_process_and_not_of_another_s() {
     let test = async {
         let gateway = behind(&asking_program("legacy")?, "", "").await;
         let (one, two) = (gateway.legacy().await, gateway.legacy().await);
@@ -255,6 +255,83 @@ async fn a_session_hears_of_the_resources_of_its_own_process_even_before_it_has_
         Ok::<_, String>(())
     };
     if let Err(reason) = test.await {
-        skip("own_processes::a_session_hears_of_the_resources_of_its_own_process_even_before_it_has_called_it", &reason);
+        skip("own_processes::a_session_hears_of_the_resources_of_its_own_process_and_not_of_another_s", &reason);
     }
+}
+
+/// A server whose second tool is there once a file is; `grow` makes the file and says that the list is another.
+const GROWING: &str = r#"
+import json, os, sys
+file = sys.argv[1]
+def say(message):
+    print(json.dumps({"jsonrpc": "2.0", **message}), flush=True)
+for line in sys.stdin:
+    asked = json.loads(line)
+    if "id" not in asked:
+        continue
+    result, tool = None, lambda name: {"name": name, "inputSchema": {"type": "object"}}
+    if asked["method"] == "initialize":
+        capabilities, info = {"tools": {"listChanged": True}}, {"name": "growing", "version": "1"}
+        result = {"protocolVersion": "2025-11-25", "capabilities": capabilities, "serverInfo": info}
+    elif asked["method"] == "tools/list":
+        result = {"tools": [tool("grow")] + ([tool("new")] if os.path.exists(file) else [])}
+    elif asked["method"] == "tools/call":
+        open(file, "w").close()
+        say({"method": "notifications/tools/list_changed"})
+        result = {"content": []}
+    say({"id": asked["id"], "result": result} if result else {"id": asked["id"], "error": {"code": -32601, "message": "no"}})
+"#;
+
+#[tokio::test]
+async fn when_one_of_the_processes_says_that_its_list_is_another_it_is_looked_at_anew_for_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("there").to_str().unwrap().to_owned();
+    let command = ["python3".to_owned(), "-c".into(), GROWING.into(), file];
+    let gateway = behind(&command, "", "refresh = \"1h\"").await;
+    let (one, two) = (gateway.legacy().await, gateway.legacy().await);
+    let mut stream = open(two.address, two.head(Method::GET, String::new())).await;
+    assert_eq!(two.tool_names().await, ["up.grow"]);
+
+    one.call("up.grow", "{}").await.result();
+
+    assert_eq!(stream.event().await.unwrap()["method"], "notifications/tools/list_changed");
+    assert_eq!(two.tool_names().await, ["up.grow", "up.new"]);
+}
+
+/// A server that says of a resource that it was updated as soon as somebody subscribes to it.
+const TELLING: &str = r#"
+import json, sys
+def say(message):
+    print(json.dumps({"jsonrpc": "2.0", **message}), flush=True)
+for line in sys.stdin:
+    asked = json.loads(line)
+    if "id" not in asked:
+        continue
+    results = {
+        "initialize": {
+            "protocolVersion": "2025-11-25",
+            "capabilities": {"resources": {"subscribe": True}},
+            "serverInfo": {"name": "telling", "version": "1"},
+        },
+        "resources/list": {"resources": [{"name": "one", "uri": "telling://one"}]},
+        "resources/templates/list": {"resourceTemplates": []},
+        "resources/subscribe": {},
+    }
+    result = results.get(asked["method"])
+    error = {"code": -32601, "message": "no"}
+    say({"id": asked["id"], "error": error} if result is None else {"id": asked["id"], "result": result})
+    if asked["method"] == "resources/subscribe":
+        say({"method": "notifications/resources/updated", "params": {"uri": asked["params"]["uri"]}})
+"#;
+
+#[tokio::test]
+async fn a_subscription_alone_is_a_use_of_the_process_and_the_session_hears_of_it() {
+    let gateway = behind(&["python3", "-c", TELLING].map(String::from), "", "").await;
+    let client = gateway.legacy().await;
+    let mut stream = open(client.address, client.head(Method::GET, String::new())).await;
+
+    client.ask("resources/subscribe").params(r#""uri":"telling://one""#).send().await.result();
+
+    let heard = stream.event().await.unwrap();
+    assert_eq!((&heard["method"], &heard["params"]["uri"]), (&json!("notifications/resources/updated"), &json!("telling://one")));
 }

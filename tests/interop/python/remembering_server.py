@@ -2,13 +2,12 @@
 
     python remembering_server.py
 
-Tools: `remember` keeps a word, `recall` tells all that were kept, `about` tells its process id. `flood` reports progress `steps` times,
-each with a message of `bytes` bytes, and then says so.
+Tools: `remember` keeps a word, `recall` tells all that were kept, `about` tells its process id.
 """
 
 import os
 
-from fastmcp import Context, FastMCP
+from fastmcp import FastMCP
 
 server = FastMCP("memory")
 words: list[str] = []
@@ -28,13 +27,6 @@ def recall() -> str:
 @server.tool
 def about() -> str:
     return str(os.getpid())
-
-
-@server.tool
-async def flood(context: Context, steps: int, bytes: int) -> str:
-    for step in range(1, steps + 1):
-        await context.report_progress(step, steps, "x" * bytes)
-    return "flooded"
 
 
 if __name__ == "__main__":
