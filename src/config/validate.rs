@@ -544,9 +544,6 @@ impl Upstream {
                 return Err(Invalid::new(format!("upstream.{index}.{key}"), what));
             }
         }
-        if self.process_idle.is_some_and(|idle| idle.is_zero()) {
-            return Err(Invalid::new(format!("upstream.{index}.process_idle"), "`process_idle` must be longer than nothing"));
-        }
         let of_an_address =
             [("url", self.url.is_some()), ("bearer", self.bearer.is_some()), ("headers", !self.headers.is_empty())];
         only_for("is for upstreams that are reached over HTTP", index, self.kind, of_an_address)
