@@ -1,6 +1,6 @@
 //! Puts the parts together, starts them in the order of data and stops them in that order too.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use http::{HeaderName, HeaderValue, header};
@@ -437,7 +437,10 @@ fn server(config: &config::Upstream, line_bytes_max: usize) -> Option<runtime_st
     server.share = match config.share.unwrap_or_default() {
         Share::All => runtime_stdio::Share::All,
         Share::Principal => runtime_stdio::Share::Principal,
+        Share::Session => runtime_stdio::Share::Session,
     };
+    server.processes_max = config.processes_max.map_or(server.processes_max, NonZeroUsize::get);
+    server.process_idle = config.process_idle.unwrap_or(server.process_idle);
     server.start_timeout = config.start_timeout.unwrap_or(server.start_timeout);
     server.trusted = config.trust == Trust::Hints;
     server.list_timeout = config.list_timeout;

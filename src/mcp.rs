@@ -21,6 +21,7 @@ mod lazy;
 mod lifecycle;
 mod listen;
 mod listing;
+mod losses;
 mod output;
 mod parked;
 mod replay;

@@ -3,6 +3,7 @@
 mod accept;
 pub(crate) mod auth;
 mod duplex;
+mod frames;
 pub mod grpc;
 pub mod http;
 pub mod libp2p;

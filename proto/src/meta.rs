@@ -32,6 +32,8 @@ pub mod key {
     pub const EXPLAIN: &str = "twinway/explain";
     /// In a reply: the tool is deprecated. Its client is told once.
     pub const DEPRECATION: &str = "twinway/deprecation";
+    /// In an answer: how many notifications its client was not told before it.
+    pub const LOST_NOTIFICATIONS: &str = "twinway/lost-notifications";
     /// Milliseconds that are left for the call.
     pub const DEADLINE_MS: &str = "twinway/deadline-ms";
     /// Names one intended side effect.

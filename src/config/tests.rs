@@ -144,6 +144,18 @@ fn every_bad_configuration_has_one_message_with_its_place() {
             "5:7: `A=B` is not the name of an environment variable",
         ),
         (
+            "[[upstream]]\nname = \"a\"\nkind = \"stdio\"\ncommand = \"a\"\nprocesses_max = 4",
+            "5:17: `processes_max` is for `share = \"principal\"` or `\"session\"`: here everybody shares one process",
+        ),
+        (
+            "[[upstream]]\nname = \"a\"\nurl = \"http://a\"\nprocess_idle = \"1m\"",
+            "4:16: `process_idle` is for `kind = \"stdio\"`, and this upstream is `kind = \"mcp\"`",
+        ),
+        (
+            "[[upstream]]\nname = \"a\"\nkind = \"stdio\"\ncommand = \"a\"\nshare = \"session\"\nprocess_idle = \"0s\"",
+            "6:16: `upstream.process_idle`: must be longer than 0 s",
+        ),
+        (
             "[[upstream]]\nname = \"a\"\nkind = \"tool-server\"\nera = \"legacy\"\nurl = \"http://a\"",
             "4:7: `era` is for `kind = \"mcp\"`, and this upstream is `kind = \"tool-server\"`",
         ),

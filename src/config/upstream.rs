@@ -91,6 +91,14 @@ pub struct Upstream {
     /// Who shares a process of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share: Option<Share>,
+    /// Processes at one time that are somebody's own, with `share = "principal"` or `"session"`. Absent: 32, for each is an interpreter with
+    /// its libraries, some 50 MB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processes_max: Option<NonZeroUsize>,
+    /// A process that is somebody's own ends when nobody has called it for so long. Absent: `10m`.
+    #[serde(default, with = "duration::option", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub process_idle: Option<Duration>,
     /// How long it may take from its start to its first answers. Absent: `60s`, for a package manager may have to fetch it first.
     #[serde(default, with = "duration::option", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
@@ -132,6 +140,8 @@ impl Upstream {
             inherit: None,
             cwd: None,
             share: None,
+            processes_max: None,
+            process_idle: None,
             start_timeout: None,
             retry_budget_percent: limits::default::retry_budget_percent(),
         }
@@ -201,6 +211,9 @@ pub enum Share {
     All,
     /// Each principal has a process to itself, for servers that keep something of their client.
     Principal,
+    /// Each session has a process to itself, from its first use to its end, for servers that keep something of a conversation. Clients
+    /// of revision 2026-07-28 have no session: those of one principal share a process.
+    Session,
 }
 
 impl Kind {

@@ -18,7 +18,7 @@ use url::{Host, Url};
 
 use super::{
     Config, Environment, EraChoice, HeaderText, Http, Invalid, Kind, Name, Peer, PinMode, RuntimeChoice, Secret, SessionChoice,
-    ToolRule, TransportChoice, Upstream,
+    Share, ToolRule, TransportChoice, Upstream,
 };
 use crate::{
     catalog::{NAME_BYTES_MAX, Pins, PinsError},
@@ -525,6 +525,8 @@ impl Upstream {
             ("inherit", self.inherit.is_some()),
             ("cwd", self.cwd.is_some()),
             ("share", self.share.is_some()),
+            ("processes_max", self.processes_max.is_some()),
+            ("process_idle", self.process_idle.is_some()),
             ("start_timeout", self.start_timeout.is_some()),
         ];
         only_for("is for `kind = \"stdio\"`", index, self.kind, of_a_program)
@@ -539,6 +541,13 @@ impl Upstream {
             if name.is_empty() || name.contains(['=', '\0']) {
                 let path = format!("upstream.{index}.env");
                 return Err(Invalid::new(path, format!("`{name}` is not the name of an environment variable")));
+            }
+        }
+        if self.share.unwrap_or_default() == Share::All {
+            let of_owners = [("processes_max", self.processes_max.is_some()), ("process_idle", self.process_idle.is_some())];
+            if let Some((key, _)) = of_owners.into_iter().find(|(_, is_set)| *is_set) {
+                let what = format!("`{key}` is for `share = \"principal\"` or `\"session\"`: here everybody shares one process");
+                return Err(Invalid::new(format!("upstream.{index}.{key}"), what));
             }
         }
         let of_an_address =

@@ -41,6 +41,8 @@ pub struct Caching {
     pub ttl: Duration,
     /// Of each candidate, in their order.
     pub definitions: Arc<[Arc<Definition>]>,
+    /// What one session was answered is for no other.
+    pub per_session: bool,
 }
 
 /// What the cache did for a call.
@@ -86,7 +88,7 @@ impl Cache {
 
     fn look_up(&self, caching: &Caching, routed: &Routed) -> Found {
         let definitions = caching.definitions.iter().map(|definition| &**definition);
-        match key::of(definitions, &routed.call) {
+        match key::of(definitions, &routed.call, caching.per_session) {
             Err(bypass) => {
                 self.metrics.bypassed(bypass.as_str());
                 Found::Bypass(bypass.as_str())

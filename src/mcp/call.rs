@@ -4,7 +4,9 @@ use std::{iter, ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use runtime_api::{Call, CallError, Caller, Declared, Delivery, Era, ErrorCode, Kind, Method, Params, Reply, TraceContext};
+use runtime_api::{
+    Call, CallError, Caller, Declared, Delivery, Era, ErrorCode, Kind, Losses, Method, Params, Reply, TraceContext,
+};
 use tokio::time::Instant;
 use tower::ServiceExt;
 use tracing::Span;
@@ -50,6 +52,8 @@ struct Asked {
     takes_urls: bool,
     /// What the client answers to what it was asked before.
     responses: Option<Bytes>,
+    /// What the client is not told before the answer.
+    losses: Losses,
     bytes_max: usize,
     began: Instant,
 }
@@ -168,6 +172,7 @@ impl Server {
             tasks,
             takes_urls,
             responses: index.input_responses.clone().map(|range| found.raw.slice(range)),
+            losses: caller.losses(),
             bytes_max: inbound.answer_bytes_max,
             began: Instant::now(),
         };
@@ -268,6 +273,7 @@ impl Found<'_> {
             params,
             principal: inbound.principal.clone(),
             client: spoken.client(),
+            session: spoken.session(),
             deadline,
             priority: named.entry.metadata.priority,
             trace,
@@ -280,7 +286,7 @@ impl Asked {
     fn finish(self, answered: Result<Answered, CallError>) -> Outgoing {
         let bytes_max = self.bytes_max;
         let outgoing = match &self.form {
-            Form::JsonRpc { id, era, revision } => self.write(id, *era, revision, answered),
+            Form::JsonRpc { id, era, revision } => self.write(id, *era, revision, answered).with_lost(self.losses.count()),
             Form::Rest(entry) => rest::write(entry, answered),
         };
         if outgoing.message.len() <= bytes_max {

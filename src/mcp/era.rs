@@ -3,7 +3,7 @@
 use std::{borrow::Cow, sync::Arc};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use runtime_api::{Client, Era, LegacyClient};
+use runtime_api::{Client, ClientSession, Era, LegacyClient};
 use twinway_proto::{
     envelope::{self, ParamsIndex, Request},
     headers::{MCP_METHOD, MCP_NAME, MCP_PROTOCOL_VERSION, MCP_SESSION_ID, decode_value},
@@ -48,6 +48,14 @@ impl Spoken {
     pub(super) fn session_id(&self) -> Option<String> {
         match self {
             Self::Legacy { session, .. } => Some(session.public_id()),
+            Self::Modern | Self::Opening => None,
+        }
+    }
+
+    /// The session as runtimes know it, if there is one.
+    pub(super) fn session(&self) -> Option<ClientSession> {
+        match self {
+            Self::Legacy { session, .. } => Some(session.life()),
             Self::Modern | Self::Opening => None,
         }
     }

@@ -5,7 +5,9 @@ use std::{collections::BTreeSet, convert::Infallible, sync::Arc, time::Duration}
 
 use bytes::Bytes;
 use prometheus_client::metrics::gauge::Gauge;
-use runtime_api::{CallError, Caller, CallerGone, Era, ErrorCode, Subscribed, Subscriber, TaskWatcher, Wants, WatchedTask};
+use runtime_api::{
+    CallError, Caller, CallerGone, Era, ErrorCode, Party, Subscribed, Subscriber, TaskWatcher, Wants, WatchedTask,
+};
 use runtime_mcp::handshake::part;
 use tokio::{
     sync::{OwnedSemaphorePermit, watch},
@@ -190,7 +192,8 @@ impl Server {
         let uris = part(filter, "resourceSubscriptions").unwrap_or_default();
         let uris: Vec<String> = serde_json::from_slice(&uris).unwrap_or_default();
         let subscribe = |uri: String| {
-            let subscribed = self.subscription(view, &uri, &subscriber)?;
+            let by = Party { principal: inbound.principal.clone(), session: None };
+            let subscribed = self.subscription(view, &uri, by, &subscriber)?;
             Some((uri, subscribed))
         };
         let mut bytes = 0;
@@ -206,14 +209,14 @@ impl Server {
     }
 
     /// A subscription to a resource of this view; `None` when nobody has it, or whoever has it tells of no updates.
-    fn subscription(&self, view: &str, uri: &str, subscriber: &Subscriber) -> Option<Subscribed> {
+    fn subscription(&self, view: &str, uri: &str, by: Party, subscriber: &Subscriber) -> Option<Subscribed> {
         let snapshot = self.shared.catalog.load();
         let named = find::resource(snapshot.view(view)?, uri)?;
         let target = snapshot.target(&named.entry.chosen().target)?;
         if !Capabilities::of(target).subscribe {
             return None;
         }
-        target.interest.subscribe(&named.name, uri.into(), subscriber)
+        target.interest.subscribe(&named.name, uri.into(), by, subscriber)
     }
 
     /// `resources/subscribe` and `resources/unsubscribe` of a legacy session.
@@ -234,7 +237,8 @@ impl Server {
             );
             return answer::error(200, Some(request.id), -32603, &message, None);
         } else {
-            match self.subscription(inbound.view, &uri, session.subscriber()) {
+            let by = Party { principal: inbound.principal.clone(), session: Some(session.life()) };
+            match self.subscription(inbound.view, &uri, by, session.subscriber()) {
                 Some(subscribed) => session.subscribe(uri, subscribed),
                 None => {
                     let message = format!("nobody tells of updates of the resource `{uri}`");

@@ -149,6 +149,12 @@ impl Running {
         Self { state: Some(State::new(answer, events)), batch: None, deadline, left_behind, goes_on: false }
     }
 
+    /// A call that says these things and is answered by `answer`.
+    #[cfg(test)]
+    pub(crate) fn of(answer: BoxFuture<'static, Outgoing>, events: CallerEvents, deadline: Instant) -> Self {
+        Self::new(answer, Some(Events::only(events)), deadline, TaskTracker::new())
+    }
+
     /// Several calls whose answers go back together.
     pub(super) fn batch(batch: Batch, left_behind: TaskTracker) -> Self {
         Self { state: None, batch: Some(Box::new(batch)), deadline: Instant::now(), left_behind, goes_on: false }
@@ -208,7 +214,7 @@ impl Running {
 
     /// Waits, while the client does not read, until it withdraws the call. The deadline ends the call meanwhile: what it holds of
     /// the target is not to wait for the reader, too.
-    pub(super) async fn withdrawn_unread(&mut self) {
+    pub async fn withdrawn_unread(&mut self) {
         let due = self.due();
         let Some(state) = &mut self.state else { return std::future::pending().await };
         let mut overdue = std::pin::pin!(sleep_until(due));

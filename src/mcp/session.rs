@@ -17,7 +17,7 @@ use bytes::Bytes;
 use dashmap::DashMap;
 use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
-use runtime_api::{ClientAnswer, LegacyClient, LogLevel, Logging, Principal, Subscribed, Subscriber};
+use runtime_api::{ClientAnswer, ClientSession, LegacyClient, LogLevel, Logging, Principal, SessionLife, Subscribed, Subscriber};
 use runtime_mcp::client::declared;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -81,8 +81,10 @@ pub struct Session {
     /// When its handle expires, in seconds of the Unix clock.
     expires_s: u64,
     /// How long that was when it was opened here.
-    life: Duration,
+    lasts: Duration,
     client: OnceLock<Arc<LegacyClient>>,
+    /// Of this object, not of the handle: a session that was forgotten and comes back is another one to runtimes.
+    life: SessionLife,
     principal: Principal,
     view: Box<str>,
     in_flight: Mutex<InFlight>,
@@ -150,8 +152,9 @@ impl Session {
         Self {
             id,
             expires_s,
-            life: Duration::from_secs(expires_s.saturating_sub(now_s())),
+            lasts: Duration::from_secs(expires_s.saturating_sub(now_s())),
             client: OnceLock::new(),
+            life: SessionLife::new(rand::random()),
             principal,
             view: view.into(),
             in_flight: Mutex::default(),
@@ -184,7 +187,7 @@ impl Session {
     pub(super) fn touch(&self) -> bool {
         let age = self.epoch.elapsed();
         self.used_ms.store(millis(age), Ordering::Relaxed);
-        age < self.life
+        age < self.lasts
     }
 
     fn idle_for(&self) -> Duration {
@@ -264,6 +267,11 @@ impl Session {
         self.client.set(client).ok();
     }
 
+    /// The session as runtimes know it.
+    pub(super) fn life(&self) -> ClientSession {
+        self.life.session()
+    }
+
     /// Names the session in traces without opening it to whoever reads them.
     #[must_use]
     pub fn public_id(&self) -> String {
@@ -308,6 +316,7 @@ impl Session {
     pub fn end(&self) {
         let mut in_flight = self.in_flight.lock();
         in_flight.ended = true;
+        self.life.end();
         in_flight.calls.values().chain(&in_flight.stream).for_each(CancellationToken::cancel);
         drop(in_flight);
         self.subscriptions.lock().clear();
@@ -451,7 +460,7 @@ impl Sessions {
     pub fn sweep(&self) {
         self.open.retain(|_, session| {
             // A stream or a call that goes on and on must not keep it beyond its time.
-            let is_over = session.epoch.elapsed() >= session.life;
+            let is_over = session.epoch.elapsed() >= session.lasts;
             if is_over {
                 session.end();
             }
@@ -552,7 +561,7 @@ fn now_s() -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use runtime_api::Interest;
+    use runtime_api::{Interest, Party};
 
     use super::*;
 
@@ -688,10 +697,11 @@ mod tests {
     #[tokio::test]
     async fn a_session_wants_so_many_resources_and_so_many_bytes_of_their_uris() {
         let session = Session::of_stream(alice());
+        let party = Party { principal: alice(), session: Some(session.life()) };
         let interest = Interest::default();
         let subscribe = |uri: String| {
             let may = session.may_subscribe(&uri);
-            let subscribed = interest.subscribe(&uri, uri.as_str().into(), session.subscriber()).expect("room");
+            let subscribed = interest.subscribe(&uri, uri.as_str().into(), party.clone(), session.subscriber()).expect("room");
             if may {
                 session.subscribe(uri, subscribed);
             }

@@ -74,6 +74,7 @@ fn of_tool(metrics: &Metrics, guards: &Guards, targets: &[&str], metadata: Metad
         params: Params::default(),
         principal: Principal::anonymous(),
         client: Client::Modern,
+        session: None,
         deadline: Instant::now() + TIMEOUT,
         priority: Priority::default(),
         trace: TraceContext::default(),
@@ -198,7 +199,8 @@ async fn the_cache_layer_answers_the_second_call_of_a_tool_whose_results_are_kep
     let definition = Arc::new(Definition::new("http", "up", "tool", b"{}"));
     for (kept, asked) in [(false, 2), (true, 1)] {
         let (stack, count) = failing(&metrics, 0, unreachable);
-        let caching = || kept.then(|| Caching { ttl: TIMEOUT, definitions: [Arc::clone(&definition)].into() });
+        let caching =
+            || kept.then(|| Caching { ttl: TIMEOUT, definitions: [Arc::clone(&definition)].into(), per_session: false });
         for _ in 0..2 {
             let mut call = of_tool(&metrics, &guards, &["up"], Metadata::default());
             Arc::get_mut(&mut call.entry).expect("nobody else has it").caching = caching();

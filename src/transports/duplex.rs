@@ -14,20 +14,17 @@ use std::{
 
 use bytes::Bytes;
 use runtime_api::Principal;
-use tokio::{
-    sync::mpsc,
-    time::{timeout, timeout_at},
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::{
+    auth::Known,
+    frames::{Frames, Unwritten, frames},
 };
-use twinway_proto::rope::Rope;
+use crate::mcp::{Answer, Inbound, Running, Scope, Server, Session, Sight, Way};
 
-use super::auth::Known;
-use crate::mcp::{Answer, Inbound, Running, Scope, Server, Session, Sight, Step, Way};
-
-/// Frames that wait for a slow client before its calls are held back.
-pub(super) const FRAMES_WAITING_MAX: usize = 16;
-
-/// How long a client may take to read an answer that needs no call. Longer, and it is gone or stuck.
-const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// Calls of one client at a time, answered or not: as many as a server takes by default. A client that has as many is not read from
+/// until one of them is answered and read.
+const CALLS_MAX: usize = 256;
 
 /// One client. Dropping it ends its session: its calls are cancelled.
 #[derive(Debug)]
@@ -38,7 +35,9 @@ pub(crate) struct Duplex {
     view: Box<str>,
     /// What carries it, as spans name it.
     transport: &'static str,
-    frames: mpsc::Sender<Rope>,
+    frames: Frames,
+    /// Places for its calls.
+    calls: Arc<Semaphore>,
     /// It is told of changes already.
     told: AtomicBool,
 }
@@ -49,11 +48,11 @@ pub(crate) struct Gone;
 
 impl Duplex {
     /// A client that has said nothing yet, and what is to be written to it.
-    pub(crate) fn new(server: Server, client: Known, view: &str, transport: &'static str) -> (Self, mpsc::Receiver<Rope>) {
-        let (frames, written) = mpsc::channel(FRAMES_WAITING_MAX);
+    pub(crate) fn new(server: Server, client: Known, view: &str, transport: &'static str) -> (Self, Unwritten) {
+        let (frames, unwritten) = frames();
         let session = Session::of_stream(client.principal.clone());
-        let told = AtomicBool::new(false);
-        (Self { server, session, client, view: view.into(), transport, frames, told }, written)
+        let (calls, told) = (Arc::new(Semaphore::new(CALLS_MAX)), AtomicBool::new(false));
+        (Self { server, session, client, view: view.into(), transport, frames, calls, told }, unwritten)
     }
 
     /// Who it is.
@@ -70,7 +69,7 @@ impl Duplex {
         if self.session.client().is_some() && !self.told.swap(true, Ordering::Relaxed) {
             // Without a place for it the client lists anew when it likes.
             let changes = self.server.listen_in(&self.session, Sight { view: &self.view, shown: &self.client.shown });
-            changes.into_iter().for_each(|changes| self.drive(changes));
+            changes.into_iter().for_each(|changes| self.drive(changes, None));
         }
         let answer = self.server.handle(&Inbound {
             message,
@@ -85,46 +84,27 @@ impl Duplex {
         match answer {
             Answer::Accepted => Ok(()),
             Answer::Message(outgoing) | Answer::Denied(outgoing) | Answer::Unreadable(_, outgoing) => {
-                let sent = timeout(READ_TIMEOUT, self.frames.send(outgoing.message)).await;
-                if matches!(sent, Ok(Ok(()))) { Ok(()) } else { Err(Gone) }
+                if self.frames.answer(outgoing).await { Ok(()) } else { Err(Gone) }
             }
             Answer::Running(running) => {
-                self.drive(*running);
+                let place = Arc::clone(&self.calls).acquire_owned().await.map_err(|_| Gone)?;
+                self.drive(*running, Some(place));
                 Ok(())
             }
         }
     }
 
-    fn drive(&self, running: Running) {
-        self.server.spawn(drive(running, self.frames.clone()));
+    fn drive(&self, running: Running, place: Option<OwnedSemaphorePermit>) {
+        let frames = self.frames.clone();
+        self.server.spawn(async move {
+            let _place = place;
+            frames.drive(running).await;
+        });
     }
 }
 
 impl Drop for Duplex {
     fn drop(&mut self) {
         self.session.end();
-    }
-}
-
-/// Sends a call's notifications and its answer. A client that is gone drops the call.
-pub(super) async fn drive(mut running: Running, frames: mpsc::Sender<Rope>) {
-    loop {
-        let step = tokio::select! {
-            biased;
-            () = frames.closed() => return,
-            step = running.next() => step,
-        };
-        let (message, done) = match step {
-            Step::Event(message) => (message, false),
-            // Its stream is no other call's to close.
-            Step::Away(_) => continue,
-            Step::Done(outgoing) => (outgoing.message, true),
-            Step::Withdrawn => return,
-        };
-        // A client that does not read does not hold its call beyond the deadline.
-        let sent = timeout_at(running.given_up_at(), frames.send(message)).await;
-        if done || !matches!(sent, Ok(Ok(()))) {
-            return;
-        }
     }
 }

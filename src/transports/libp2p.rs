@@ -18,7 +18,6 @@ use runtime_mcpp::{
     framed, framed::Half, quotas::PeerQuota,
 };
 use tokio::{
-    sync::mpsc,
     task::JoinSet,
     time::{Instant, sleep_until},
 };
@@ -27,10 +26,9 @@ use tracing::debug;
 use twinway_proto::{
     envelope::EnvelopeError,
     json::{Fault, JsonError},
-    rope::Rope,
 };
 
-use super::duplex::{FRAMES_WAITING_MAX, drive};
+use super::frames::{Frames, Unwritten, frames};
 use crate::{
     app::SETTLE,
     catalog::Entry,
@@ -131,10 +129,10 @@ async fn serve_stream(inbound: InboundStream, shared: Arc<Shared>, stop: Cancell
     let transport = inbound.transport();
     let InboundStream { peer, relayed, remote_addr, quota, permit: _permit, stream, .. } = inbound;
     let (reader, writer) = framed(stream, shared.frame_bytes_max);
-    let (frames, waiting) = mpsc::channel(FRAMES_WAITING_MAX);
-    let idle = shared.idle;
+    let (frames, unwritten) = frames();
+    let (idle, stuck) = (shared.idle, unwritten.stuck());
     let mut tasks = JoinSet::new();
-    tasks.spawn(write(writer, waiting));
+    tasks.spawn(write(writer, unwritten));
     let mut conversation = Conversation {
         principal: Principal(format!("peer:{peer}").into()),
         session: Session::of_stream(Principal(format!("peer:{peer}").into())),
@@ -142,6 +140,7 @@ async fn serve_stream(inbound: InboundStream, shared: Arc<Shared>, stop: Cancell
         transport,
         quota,
         frames,
+        stuck,
         shared,
     };
     conversation.read(reader, &mut tasks, &stop).await;
@@ -166,7 +165,9 @@ struct Conversation {
     /// What carries the stream.
     transport: &'static str,
     quota: Arc<PeerQuota>,
-    frames: mpsc::Sender<Rope>,
+    frames: Frames,
+    /// Cancelled when the peer does not read.
+    stuck: CancellationToken,
     shared: Arc<Shared>,
 }
 
@@ -180,6 +181,7 @@ impl Conversation {
             let frame = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
+                () = self.stuck.cancelled() => return debug!(peer = %self.origin.0, "a peer does not read"),
                 Some(_) = tasks.join_next() => {
                     idle_at = Instant::now() + self.shared.idle;
                     continue;
@@ -210,14 +212,14 @@ impl Conversation {
     async fn take(&self, message: Bytes, tasks: &mut JoinSet<()>) -> bool {
         match self.handle(message) {
             Answer::Accepted => true,
-            Answer::Message(outgoing) => self.frames.send(outgoing.message).await.is_ok(),
+            Answer::Message(outgoing) => self.frames.answer(outgoing).await,
             Answer::Denied(outgoing) => {
                 self.shared.refusals.count(Refusal::Authority);
-                self.frames.send(outgoing.message).await.is_ok()
+                self.frames.answer(outgoing).await
             }
             Answer::Unreadable(fault, outgoing) => {
                 self.shared.refusals.count(refusal(&fault));
-                self.frames.send(outgoing.message).await.is_ok()
+                self.frames.answer(outgoing).await
             }
             Answer::Running(running) => {
                 // A peer that has used up its calls is not read from until one of them ends; what it withdraws meanwhile
@@ -226,7 +228,7 @@ impl Conversation {
                 let frames = self.frames.clone();
                 tasks.spawn(async move {
                     let _permit = permit;
-                    drive(*running, frames).await;
+                    frames.drive(*running).await;
                 });
                 true
             }
@@ -259,8 +261,8 @@ fn refusal(fault: &EnvelopeError) -> Refusal {
     }
 }
 
-async fn write(mut writer: FrameWriter<Half>, mut frames: mpsc::Receiver<Rope>) {
-    while let Some(frame) = frames.recv().await {
+async fn write(mut writer: FrameWriter<Half>, mut unwritten: Unwritten) {
+    while let Some(frame) = unwritten.next().await {
         if let Err(error) = writer.send(frame).await {
             debug!(%error, "a frame could not be written");
             return;

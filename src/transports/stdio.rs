@@ -44,7 +44,8 @@ impl Stdio {
     ) {
         let Self { server, line_bytes_max, exposure, gone } = self;
         // Whoever starts a process may do what it may.
-        let (duplex, mut frames) = Duplex::new(server, Known::anonymous(exposure), "", "pipe");
+        let (duplex, mut unwritten) = Duplex::new(server, Known::anonymous(exposure), "", "pipe");
+        let stuck = unwritten.stuck();
         let reading = async move {
             let mut input = BufReader::new(input);
             loop {
@@ -61,7 +62,7 @@ impl Stdio {
             }
         };
         let writing = async {
-            while let Some(frame) = frames.recv().await {
+            while let Some(frame) = unwritten.next().await {
                 if let Err(error) = write(&mut output, frame).await {
                     return debug!(%error, "standard output broke");
                 }
@@ -70,6 +71,7 @@ impl Stdio {
         tokio::select! {
             biased;
             () = stop.cancelled() => {}
+            () = stuck.cancelled() => debug!("the client does not read"),
             () = async { tokio::join!(reading, writing); } => {}
         }
         gone.cancel();

@@ -31,6 +31,7 @@ mod lists;
 mod old_servers;
 mod openapi;
 mod openapi_documents;
+mod own_processes;
 mod p2p;
 mod polling;
 #[cfg(feature = "quic")]
@@ -41,6 +42,7 @@ mod rest;
 mod rest_entrance;
 mod restart;
 mod resume;
+mod slow_clients;
 mod stdio;
 mod streaming;
 mod support;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::support::{Era, Gateway, Mcp, Setup, asked_client, asking_program, everything_program, skip, time_program, until};
 
 /// An upstream that is a program, with further lines in its table.
-fn program(name: &str, command: &[String], lines: &str) -> String {
+pub(crate) fn program(name: &str, command: &[String], lines: &str) -> String {
     let (program, arguments) = command.split_first().unwrap();
     format!("[[upstream]]\nname = \"{name}\"\nkind = \"stdio\"\ncommand = {program:?}\nargs = {arguments:?}\n{lines}\n")
 }
@@ -26,12 +26,12 @@ async fn about(client: &Mcp, tool: &str) -> Value {
 }
 
 /// Whether a process is there, and is not just waiting to be forgotten.
-fn lives(pid: u64) -> bool {
+pub(crate) fn lives(pid: u64) -> bool {
     let state = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     state.rsplit(')').next().is_some_and(|rest| !rest.trim_start().starts_with('Z') && !rest.is_empty())
 }
 
-async fn gone(pid: u64) {
+pub(crate) async fn gone(pid: u64) {
     until(&format!("process {pid} to be gone"), || async { (!lives(pid)).then_some(()) }).await;
 }
 

@@ -80,6 +80,7 @@ impl Seam {
             params: call_params(&self.tool, text),
             principal: self.principal.clone(),
             client: Client::Modern,
+            session: None,
             deadline: Instant::now() + CALL_TIMEOUT,
             priority: Priority::default(),
             trace: TraceContext::default(),

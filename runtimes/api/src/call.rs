@@ -5,7 +5,7 @@ use std::{fmt, ops::Range, sync::Arc};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::{Caller, Declared, TraceContext};
+use crate::{Caller, ClientSession, Declared, TraceContext};
 
 /// One routed MCP request: `tools/call` above all, and any other that names a target.
 ///
@@ -24,6 +24,8 @@ pub struct Call {
     pub principal: Principal,
     /// How the client speaks, and what it declared when that is not part of `params`.
     pub client: Client,
+    /// The legacy session that it is made in. None for clients that have none.
+    pub session: Option<ClientSession>,
     /// After this instant nobody waits for the reply any more.
     pub deadline: Instant,
     /// How urgent the call is among others.

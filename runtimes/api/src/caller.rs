@@ -1,10 +1,9 @@
 //! The way back to the client while a call is running.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -12,27 +11,24 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::{
-    sync::{
-        mpsc::{self, error::TrySendError},
-        oneshot,
-    },
+    sync::{mpsc, oneshot},
     time::{Instant, timeout},
 };
 
-use crate::{Declared, Logging};
+use crate::{
+    Declared, Logging,
+    backlog::{Backlog, StreamRoom},
+};
 
 /// Progress notifications and the like that may wait for a slow client before the upstream is held back.
 ///
-/// 64 covers a burst of a chatty tool; beyond it the reader of the upstream waits, so that nothing is lost and nothing piles up.
+/// 64 covers a burst of a chatty tool; beyond it the reader of the upstream waits, so that nothing is lost and nothing piles up. A reader
+/// that must not wait, because others come on the same stream, puts more into the [`Backlog`].
 const EVENTS_WAITING_MAX: usize = 64;
 
 /// How long a client may take for an answer, unless it is said otherwise. There is a person behind most of them, who may be at lunch;
 /// longer than this neither servers nor proxies hold a call open.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10 * 60);
-
-/// How long a client that does not take what it is told may hold up the others whose target speaks on the same stream: longer than any that
-/// reads needs, and once in a call.
-pub const SHARED_STREAM_PATIENCE: Duration = Duration::from_millis(250);
 
 /// How often a call whose client is being asked looks whether it still is.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -53,8 +49,7 @@ struct Line {
     task: Option<Arc<str>>,
     answer_timeout: Duration,
     pauses: Arc<Pauses>,
-    /// Its client let somebody's patience pass.
-    stalled: AtomicBool,
+    backlog: Arc<Backlog>,
 }
 
 /// What the client of a call takes beside the reply.
@@ -66,6 +61,24 @@ pub struct Wants {
     pub logging: Logging,
     /// Requests.
     pub requests: Declared,
+}
+
+impl CallerEvent {
+    /// The length of its text.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Notification { method, params } | Self::Request { method, params, .. } => method.len() + params.len(),
+            Self::Away(_) => 0,
+        }
+    }
+
+    /// The same in memory of its own: parameters may be a small part of a large buffer.
+    pub(crate) fn unshared(mut self) -> Self {
+        if let Self::Notification { params, .. } | Self::Request { params, .. } = &mut self {
+            *params = Bytes::copy_from_slice(params);
+        }
+        self
+    }
 }
 
 impl Wants {
@@ -108,6 +121,19 @@ pub type ClientAnswer = oneshot::Sender<Result<Bytes, Bytes>>;
 pub struct CallerEvents {
     events: mpsc::Receiver<CallerEvent>,
     pauses: Arc<Pauses>,
+    backlog: Arc<Backlog>,
+}
+
+/// Counts what the client of a call was not told, because more waited for it than may. Keeps nothing open.
+#[derive(Debug, Clone, Default)]
+pub struct Losses(Option<Arc<Backlog>>);
+
+impl Losses {
+    /// So many notifications.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.0.as_ref().map_or(0, |backlog| backlog.lost())
+    }
 }
 
 /// The client has no way to receive this, or is gone.
@@ -144,10 +170,10 @@ impl Caller {
     #[must_use]
     pub fn channel_about(wants: Wants, task: Option<Arc<str>>, answer_timeout: Duration) -> (Self, CallerEvents) {
         let (sender, events) = mpsc::channel(EVENTS_WAITING_MAX);
-        let pauses = Arc::<Pauses>::default();
-        let stalled = AtomicBool::new(false);
-        let line = Line { events: sender, wants, task, answer_timeout, pauses: Arc::clone(&pauses), stalled };
-        (Self { line: Some(Arc::new(line)) }, CallerEvents { events, pauses })
+        let (pauses, backlog) = (Arc::<Pauses>::default(), Arc::<Backlog>::default());
+        let line =
+            Line { events: sender, wants, task, answer_timeout, pauses: Arc::clone(&pauses), backlog: Arc::clone(&backlog) };
+        (Self { line: Some(Arc::new(line)) }, CallerEvents { events, pauses, backlog })
     }
 
     /// What it takes beside the reply.
@@ -191,22 +217,21 @@ impl Caller {
         self.line()?.events.send(event).await.map_err(|_| CallerGone)
     }
 
-    /// The same for whoever reads for many calls at once, and must not hold them for the client of one: waits for `patience` at
-    /// most, and in this call never again for a client that let it pass.
+    /// The same for whoever reads a stream for many calls, and must not hold them for the client of one. What the client does not take
+    /// at once waits for it, as far as there is room for this call and on the stream.
     ///
     /// # Errors
-    /// [`CallerGone`] when nobody listens (any more), or the client did not take it in time.
-    pub async fn notify_within(&self, patience: Duration, method: &str, params: Bytes) -> Result<(), CallerGone> {
+    /// [`CallerGone`] when nobody listens (any more), or there is no room: [`Caller::losses`] counts those.
+    pub async fn notify_on(&self, stream: &StreamRoom, method: &str, params: Bytes) -> Result<(), CallerGone> {
         let line = self.line()?;
         let event = CallerEvent::Notification { method: method.into(), params };
-        let event = match line.events.try_send(event) {
-            Ok(()) => return Ok(()),
-            Err(TrySendError::Full(event)) if !line.stalled.load(Ordering::Relaxed) => event,
-            Err(TrySendError::Full(_) | TrySendError::Closed(_)) => return Err(CallerGone),
-        };
-        let sent = timeout(patience, line.events.send(event)).await;
-        line.stalled.store(sent.is_err(), Ordering::Relaxed);
-        sent.map_or(Err(CallerGone), |sent| sent.map_err(|_| CallerGone))
+        line.backlog.notify(&line.events, stream, event).await
+    }
+
+    /// What its client was not told.
+    #[must_use]
+    pub fn losses(&self) -> Losses {
+        Losses(self.line.as_ref().map(|line| Arc::clone(&line.backlog)))
     }
 
     /// Tells that the target has closed its stream and works on; the answer is fetched after so long (2025-11-25, polling). Cancel-safe.
@@ -227,7 +252,9 @@ impl Caller {
         let _pause = Pause::begin(&line.pauses);
         let event = CallerEvent::Request { method: method.into(), params, answer };
         let asking = async {
-            line.events.send(event).await.map_err(|_| CallerGone)?;
+            if let Some(event) = line.backlog.ask(event) {
+                line.events.send(event).await.map_err(|_| CallerGone)?;
+            }
             answered.await.map_err(|_| CallerGone)
         };
         timeout(line.answer_timeout, asking).await.unwrap_or(Err(CallerGone))
@@ -236,23 +263,40 @@ impl Caller {
     fn line(&self) -> Result<&Line, CallerGone> {
         self.line.as_deref().ok_or(CallerGone)
     }
+
+    #[cfg(test)]
+    pub(crate) fn backlog(&self) -> &Backlog {
+        &self.line.as_ref().expect("a channel").backlog
+    }
 }
 
 impl CallerEvents {
     /// The next event; `None` once every [`Caller`] of the call is dropped. Cancel-safe.
     pub async fn next(&mut self) -> Option<CallerEvent> {
-        self.events.recv().await
+        poll_fn(|cx| self.poll_next(cx)).await
     }
 
     /// The next event, for futures written by hand.
-    pub fn poll_next(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<Option<CallerEvent>> {
-        self.events.poll_recv(cx)
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<CallerEvent>> {
+        match self.events.poll_recv(cx) {
+            Poll::Ready(Some(event)) => Poll::Ready(Some(event)),
+            Poll::Ready(None) => self.backlog.poll(&mut self.events, true, cx),
+            Poll::Pending => self.backlog.poll(&mut self.events, false, cx),
+        }
     }
 
     /// As [`Caller::due`].
     #[must_use]
     pub fn due(&self, deadline: Instant) -> Instant {
         self.pauses.due(deadline)
+    }
+}
+
+impl Drop for CallerEvents {
+    fn drop(&mut self) {
+        // In this order: what finds the channel open may still be put into the backlog.
+        self.events.close();
+        self.backlog.clear();
     }
 }
 
@@ -321,31 +365,5 @@ mod tests {
 
         assert!(answer.is_err());
         assert_eq!(began.elapsed(), ANSWER_TIMEOUT);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_client_that_does_not_read_is_waited_for_once_and_one_that_is_only_slow_each_time() {
-        let patience = Duration::from_millis(250);
-        let (caller, mut events) = Caller::channel(Wants::default());
-        let notify = || caller.notify_within(patience, "notifications/progress", Bytes::new());
-        for _ in 0..EVENTS_WAITING_MAX {
-            notify().await.expect("room");
-        }
-        let slow = async {
-            for _ in 0..2 {
-                tokio::time::sleep(patience / 2).await;
-                events.next().await.expect("what waits");
-            }
-        };
-        let (taken, ()) = tokio::join!(async { [notify().await, notify().await] }, slow);
-        assert!(taken.iter().all(Result::is_ok));
-
-        let began = Instant::now();
-        let lost = [notify().await, notify().await];
-
-        assert!(lost.iter().all(Result::is_err));
-        assert_eq!(began.elapsed(), patience);
-        events.next().await.expect("what waits");
-        notify().await.expect("there is room again");
     }
 }

@@ -22,7 +22,7 @@ use tokio::sync::{Notify, watch};
 
 pub use tasks::{TaskInterest, TaskWatcher, WatchedTask};
 
-use crate::Era;
+use crate::{Era, Party};
 
 /// URIs that are wanted of one target, however many clients want them. Upstreams keep a record for each.
 const URIS_MAX: usize = 10_000;
@@ -44,6 +44,8 @@ struct Shared {
     /// By the target's own URI.
     registered: Mutex<BTreeMap<Arc<str>, Vec<Registered>>>,
     wanted: watch::Sender<Arc<BTreeSet<Arc<str>>>>,
+    /// Somebody wants another resource than before, or one less.
+    changed: watch::Sender<()>,
     /// Tasks of sessions (2025-11-25).
     legacy_tasks: TaskInterest,
     /// Tasks of the extension (2026-07-28).
@@ -55,6 +57,7 @@ impl Default for Shared {
         Self {
             registered: Mutex::default(),
             wanted: watch::Sender::default(),
+            changed: watch::Sender::default(),
             legacy_tasks: TaskInterest::new(LEGACY_TASK_BYTES_MAX),
             modern_tasks: TaskInterest::new(MODERN_TASK_BYTES_MAX),
         }
@@ -64,6 +67,7 @@ impl Default for Shared {
 struct Registered {
     /// The URI as the client knows it.
     public: Arc<str>,
+    by: Party,
     subscriber: Weak<News>,
 }
 
@@ -88,7 +92,7 @@ pub struct Subscribed {
 impl Interest {
     /// A client wants to hear of the resource that the target knows by `uri`. `None` when as many are wanted as may be.
     #[must_use]
-    pub fn subscribe(&self, uri: &str, public: Arc<str>, subscriber: &Subscriber) -> Option<Subscribed> {
+    pub fn subscribe(&self, uri: &str, public: Arc<str>, by: Party, subscriber: &Subscriber) -> Option<Subscribed> {
         let uri: Arc<str> = uri.into();
         let mut registered = self.0.registered.lock();
         let is_new = !registered.contains_key(&uri);
@@ -96,10 +100,11 @@ impl Interest {
             return None;
         }
         let subscriber = Arc::downgrade(&subscriber.0);
-        registered.entry(Arc::clone(&uri)).or_default().push(Registered { public, subscriber: Weak::clone(&subscriber) });
+        registered.entry(Arc::clone(&uri)).or_default().push(Registered { public, by, subscriber: Weak::clone(&subscriber) });
         if is_new {
             self.publish(&registered);
         }
+        self.0.changed.send_replace(());
         Some(Subscribed { interest: self.clone(), uri, subscriber })
     }
 
@@ -109,15 +114,40 @@ impl Interest {
         self.0.wanted.subscribe()
     }
 
+    /// Tells of each change of who wants what.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.0.changed.subscribe()
+    }
+
+    /// The parties that want to hear of anything, each as often as it has subscribed.
+    #[must_use]
+    pub fn parties(&self) -> Vec<Party> {
+        self.0.registered.lock().values().flatten().map(|one| one.by.clone()).collect()
+    }
+
+    /// The URIs that these parties want: the target's own.
+    #[must_use]
+    pub fn wanted_by(&self, whose: impl Fn(&Party) -> bool) -> BTreeSet<Arc<str>> {
+        let registered = self.0.registered.lock();
+        let theirs = registered.iter().filter(|(_, all)| all.iter().any(|one| whose(&one.by)));
+        theirs.map(|(uri, _)| Arc::clone(uri)).collect()
+    }
+
     /// The target says that this resource of its is another. That may be a part of one that is wanted (2025-11-25, resources).
     pub fn updated(&self, uri: &str) {
+        self.updated_for(uri, |_| true);
+    }
+
+    /// The same, said where it is meant for these parties only.
+    pub fn updated_for(&self, uri: &str, whose: impl Fn(&Party) -> bool) {
         let registered = self.0.registered.lock();
         let whole = registered.get_key_value(uri);
         let containers = registered
             .range::<str, (Bound<&str>, Bound<&str>)>((Bound::Unbounded, Bound::Excluded(uri)))
             .filter(|(wanted, _)| contains(wanted, uri));
         for (wanted, all) in whole.into_iter().chain(containers) {
-            for one in all {
+            for one in all.iter().filter(|one| whose(&one.by)) {
                 let Some(news) = one.subscriber.upgrade() else { continue };
                 news.add(&one.public, &uri[wanted.len()..]);
             }
@@ -183,6 +213,8 @@ impl Drop for Subscribed {
             registered.remove(&self.uri);
             self.interest.publish(&registered);
         }
+        drop(registered);
+        self.interest.0.changed.send_replace(());
     }
 }
 
@@ -203,6 +235,11 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
+    use crate::{Principal, SessionLife};
+
+    fn nobody() -> Party {
+        Party { principal: Principal::anonymous(), session: None }
+    }
 
     fn wanted(interest: &Interest) -> Vec<String> {
         interest.wanted().borrow().iter().map(ToString::to_string).collect()
@@ -211,8 +248,8 @@ mod tests {
     #[test]
     fn a_uri_is_wanted_as_long_as_somebody_wants_it() {
         let (interest, a, b) = (Interest::default(), Subscriber::default(), Subscriber::default());
-        let of_a = interest.subscribe("x:1", "x:1".into(), &a);
-        let of_b = interest.subscribe("x:1", "x:1".into(), &b);
+        let of_a = interest.subscribe("x:1", "x:1".into(), nobody(), &a);
+        let of_b = interest.subscribe("x:1", "x:1".into(), nobody(), &b);
         assert_eq!(wanted(&interest), ["x:1"]);
 
         drop(of_a);
@@ -224,8 +261,8 @@ mod tests {
     #[test]
     fn each_subscriber_hears_of_its_own_by_its_own_name_and_many_updates_are_one() {
         let (interest, a, b) = (Interest::default(), Subscriber::default(), Subscriber::default());
-        let _of_a = interest.subscribe("x:1", "twinway://up/x:1".into(), &a);
-        let _of_b = interest.subscribe("x:2", "x:2".into(), &b);
+        let _of_a = interest.subscribe("x:1", "twinway://up/x:1".into(), nobody(), &a);
+        let _of_b = interest.subscribe("x:2", "x:2".into(), nobody(), &b);
 
         (0..1000).for_each(|_| interest.updated("x:1"));
         interest.updated("x:1/part");
@@ -235,5 +272,28 @@ mod tests {
         assert_eq!(heard.iter().map(|uri| &**uri).collect::<Vec<_>>(), ["twinway://up/x:1", "twinway://up/x:1/part"]);
         assert!(a.next().now_or_never().is_none());
         assert!(b.next().now_or_never().is_none());
+    }
+    #[test]
+    fn what_is_said_to_one_session_is_heard_by_that_session_only_and_each_change_is_told() {
+        let (interest, a, b) = (Interest::default(), Subscriber::default(), Subscriber::default());
+        let lives = [SessionLife::new(1), SessionLife::new(2)];
+        let [first, second] = lives.each_ref().map(|life| Party { session: Some(life.session()), ..nobody() });
+        let mut changes = interest.changes();
+        let of_a = interest.subscribe("x:1", "x:1".into(), first.clone(), &a);
+        assert!(changes.has_changed().expect("interest lives"));
+        changes.mark_unchanged();
+        let _of_b = interest.subscribe("x:1", "x:1".into(), second.clone(), &b);
+        assert!(changes.has_changed().expect("interest lives"), "another party, though the same URI");
+
+        interest.updated_for("x:1", |party| *party == first);
+
+        assert!(a.next().now_or_never().is_some());
+        assert!(b.next().now_or_never().is_none());
+        assert_eq!(interest.parties(), [first.clone(), second.clone()]);
+        changes.mark_unchanged();
+        drop(of_a);
+        assert!(changes.has_changed().expect("interest lives"));
+        assert!(interest.wanted_by(|party| *party == first).is_empty());
+        assert_eq!(interest.wanted_by(|party| *party == second).len(), 1);
     }
 }

@@ -13,6 +13,7 @@
 //! ```
 
 mod arrivals;
+mod backlog;
 mod board;
 mod call;
 mod caller;
@@ -25,13 +26,15 @@ mod reply;
 mod roster;
 mod runtime;
 mod service;
+mod session;
 mod slots;
 mod trace;
 
 pub use arrivals::Arrivals;
+pub use backlog::StreamRoom;
 pub use board::{Board, Heard};
 pub use call::{AsTask, Call, Client, Era, LegacyClient, Method, Params, Principal, Priority, TargetId};
-pub use caller::{ANSWER_TIMEOUT, Caller, CallerEvent, CallerEvents, CallerGone, ClientAnswer, SHARED_STREAM_PATIENCE, Wants};
+pub use caller::{ANSWER_TIMEOUT, Caller, CallerEvent, CallerEvents, CallerGone, ClientAnswer, Losses, Wants};
 pub use declared::{Declared, LogLevel, Logging};
 pub use error::{BoxError, CallError, Delivery, ErrorCode, Origin};
 pub use hints::{CacheHint, CacheHints, CacheScope, Cacheable, Freshness};
@@ -41,5 +44,6 @@ pub use reply::Reply;
 pub use roster::{Member, Roster, RosterPlan};
 pub use runtime::{PartError, Runtime, RuntimeId, Transport};
 pub use service::{CallFuture, CallService, erase};
+pub use session::{ClientSession, Party, SessionLife};
 pub use slots::Slots;
 pub use trace::TraceContext;

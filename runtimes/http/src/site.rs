@@ -76,7 +76,7 @@ impl Site {
     pub(crate) fn told(&self, era: Era, to: Option<&Principal>, task: &[u8]) {
         let own = client::task_of(std::str::from_utf8(task).unwrap_or_default());
         if let (Some(interest), Some(own)) = (self.interest.get(), own) {
-            interest.tasks(era).told(to, &own, task);
+            interest.tasks(era).told(|party| to.is_none_or(|principal| *principal == party.principal), &own, task);
         }
     }
 

@@ -260,6 +260,7 @@ mod tests {
             },
             principal: Principal::anonymous(),
             client,
+            session: None,
             deadline: Instant::now() + Duration::from_secs(30),
             priority: Priority::default(),
             trace: TraceContext::default(),

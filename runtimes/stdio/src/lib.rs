@@ -1,13 +1,16 @@
 //! The stdio runtime: MCP servers that run as child processes, one message a line (2025-11-25 and 2026-07-28, transports).
 //!
 //! ```text
-//! StdioRuntime ──► Target ──► Seat (a process and its conversation; one for everybody, or one for each principal)
+//! StdioRuntime ──► Target ──► Seat (a process and its conversation), for everybody
+//!                    │  │
+//!                    │  └───► Own ──► Seats, one for each principal or session
 //!                    │
 //!                    └─ lists what the server offers, publishes it on the board
 //! ```
 
 mod control;
 mod lines;
+mod own;
 mod process;
 mod runtime;
 mod seat;

@@ -111,15 +111,23 @@ impl Seat {
         self.stop.cancel();
     }
 
+    /// Waits until it is told to end. Cancel-safe.
+    pub(crate) async fn ending(&self) {
+        self.stop.cancelled().await;
+    }
+
+    /// It was never run, and will not be.
+    pub(crate) fn give_up(&self) {
+        self.state.send_replace(State::Over);
+    }
+
     /// Since when nobody has called it; none while somebody does.
     pub(crate) fn idle(&self) -> Option<Duration> {
         let used = Duration::from_millis(self.used_ms.load(Ordering::Relaxed));
         (self.in_flight.load(Ordering::Relaxed) == 0).then(|| self.epoch.elapsed().saturating_sub(used))
     }
 
-    /// Makes a call.
-    pub(crate) async fn call(&self, call: &Call) -> Result<Incoming, CallError> {
-        let _busy = Busy::new(self);
+    async fn call(&self, call: &Call) -> Result<Incoming, CallError> {
         let answer = match self.attempt(call).await {
             // The process ended between being chosen and being written to; the call has not left.
             Err(error) if error.code() == ErrorCode::Disconnected && error.delivery() == Delivery::NotSent => {
@@ -310,17 +318,23 @@ impl Seat {
     }
 }
 
-/// Somebody is calling.
-struct Busy<'a>(&'a Seat);
+/// A seat that somebody is calling: it is not idle.
+#[derive(Debug)]
+pub(crate) struct Busy(Arc<Seat>);
 
-impl<'a> Busy<'a> {
-    fn new(seat: &'a Seat) -> Self {
+impl Busy {
+    pub(crate) fn new(seat: &Arc<Seat>) -> Self {
         seat.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self(seat)
+        Self(Arc::clone(seat))
+    }
+
+    /// Makes a call.
+    pub(crate) async fn call(&self, call: &Call) -> Result<Incoming, CallError> {
+        self.0.call(call).await
     }
 }
 
-impl Drop for Busy<'_> {
+impl Drop for Busy {
     fn drop(&mut self) {
         let now_ms = u64::try_from(self.0.epoch.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.0.used_ms.store(now_ms, Ordering::Relaxed);

@@ -23,6 +23,10 @@ pub struct Server {
     pub cwd: Option<PathBuf>,
     /// Who shares a process.
     pub share: Share,
+    /// Processes at one time beside the one that everybody shares, or that is asked for the lists.
+    pub processes_max: usize,
+    /// A process that nobody has called for so long is ended, if it is somebody's own.
+    pub process_idle: Duration,
     /// `baggage` may be passed on.
     pub trusted: bool,
     /// Time from its start to its first list. Servers that `npx` or `uvx` have to fetch first need long.
@@ -45,6 +49,9 @@ pub enum Share {
     All,
     /// Each principal has a process to itself, for servers that keep something of their client.
     Principal,
+    /// Each legacy session has a process to itself, for servers that keep something of a conversation. Clients without a session share
+    /// one with all others of their principal that have none.
+    Session,
 }
 
 impl Server {
@@ -60,6 +67,10 @@ impl Server {
             inherit: vec!["PATH".to_owned(), "HOME".to_owned()],
             cwd: None,
             share: Share::default(),
+            // Each is an interpreter with its libraries: some 50 MB.
+            processes_max: 32,
+            // A person who thinks for longer has often left for good, and most clients never say so.
+            process_idle: Duration::from_secs(10 * 60),
             trusted: true,
             // npx fetches some hundred packages in that time.
             start_timeout: Duration::from_secs(60),

@@ -1,11 +1,8 @@
 //! One configured server: its processes, its callers, and what it offers.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use parking_lot::Mutex;
-use runtime_api::{
-    Arrivals, Board, Call, CallError, Era, Eras, ErrorCode, Heard, Interest, Member, Principal, Reply, Slots, Support, TargetId,
-};
+use runtime_api::{Board, Call, CallError, Era, Eras, Heard, Interest, Member, Party, Reply, Slots, Support, TargetId};
 use runtime_mcp::{
     Incoming,
     stream::{
@@ -21,17 +18,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::{
-    seat::{Seat, State},
+    own::{Own, Owner},
+    seat::{Busy, Seat, State},
     settings::{Server, Share},
 };
 
-/// Processes of one server at one time, where each principal has one. Each is an interpreter with its libraries: some 50 MB.
-const SEATS_MAX: usize = 32;
-
-/// A process of one principal that nobody has called for so long is ended.
-const IDLE_MAX: Duration = Duration::from_secs(10 * 60);
-
-/// How often they are looked at.
+/// How often it is looked whether a process of somebody's own is idle, at least.
 const SWEEP: Duration = Duration::from_secs(30);
 
 /// Shortest pause between two lists: a server that changes all the time is not asked more often.
@@ -42,12 +34,10 @@ pub(crate) struct Target {
     pub(crate) server: Arc<Server>,
     retired: CancellationToken,
     slots: Slots,
-    /// The process that everybody shares, and that is asked for the lists.
+    /// The process that everybody shares, and that is asked for the lists. Where each principal or session has its own, it is for the
+    /// lists alone.
     shared: Arc<Seat>,
-    /// Those of single principals.
-    own: Mutex<HashMap<Principal, Arc<Seat>>>,
-    /// Those that nobody drives yet.
-    fresh: Arrivals<Arc<Seat>>,
+    own: Arc<Own>,
     stop: CancellationToken,
 }
 
@@ -65,43 +55,29 @@ impl Target {
     pub(crate) fn new(server: Server) -> Self {
         let (server, stop) = (Arc::new(server), CancellationToken::new());
         let shared = Arc::new(Seat::new(Arc::clone(&server), stop.child_token()));
-        let fresh = Arrivals::default();
-        fresh.add([Arc::clone(&shared)]);
+        let own = Arc::new(Own::new(Arc::clone(&server), stop.clone()));
         let slots = Slots::new(server.concurrency);
-        Self { server, retired: CancellationToken::new(), slots, shared, own: Mutex::default(), fresh, stop }
+        Self { server, retired: CancellationToken::new(), slots, shared, own, stop }
     }
 
     /// Makes a call. Dropping the future withdraws it.
     pub(crate) async fn call(&self, call: Call) -> Result<Reply, CallError> {
         let _place = self.slots.enter(call.deadline).await?;
-        let seat = self.seat(&call.principal)?;
+        let seat = self.seat(&call)?;
         seat.call(&call).await.map(Incoming::into_reply)
     }
 
-    fn seat(&self, principal: &Principal) -> Result<Arc<Seat>, CallError> {
-        if self.server.share == Share::All {
-            return Ok(Arc::clone(&self.shared));
+    fn seat(&self, call: &Call) -> Result<Busy, CallError> {
+        let party = Party { principal: call.principal.clone(), session: call.session.clone() };
+        match Owner::of(self.server.share, &party) {
+            Some(owner) => self.own.enter(owner, party.session.as_ref()),
+            None => Ok(Busy::new(&self.shared)),
         }
-        let mut own = self.own.lock();
-        if let Some(seat) = own.get(principal) {
-            return Ok(Arc::clone(seat));
-        }
-        if own.len() >= SEATS_MAX {
-            let idle = own.iter().filter_map(|(principal, seat)| Some((seat.idle()?, principal)));
-            let Some(oldest) = idle.max_by_key(|(idle, _)| *idle).map(|(_, principal)| principal.clone()) else {
-                let message = format!("{SEATS_MAX} principals have a process of this server each, and all are busy");
-                return Err(CallError::gateway(ErrorCode::Overloaded, message).with_retry_after(Duration::from_secs(1)));
-            };
-            own.remove(&oldest).into_iter().for_each(|seat| seat.end());
-        }
-        let seat = Arc::new(Seat::new(Arc::clone(&self.server), self.stop.child_token()));
-        own.insert(principal.clone(), Arc::clone(&seat));
-        self.fresh.add([Arc::clone(&seat)]);
-        Ok(seat)
     }
 
     /// Runs its processes until `stop`, or until it is retired and its last call has ended; none is left afterwards.
     pub(crate) async fn run(self: Arc<Self>, board: Board, stop: CancellationToken) {
+        self.own.serve(board.interest(&self.server.target));
         let driving = self.drive();
         tokio::pin!(driving);
         tokio::select! {
@@ -124,29 +100,25 @@ impl Target {
     /// Runs the processes until they are told to end, and have.
     async fn drive(&self) {
         let mut seats = JoinSet::new();
+        let shared = Arc::clone(&self.shared);
+        seats.spawn(async move { shared.run().await });
+        let seating = self.own.seat_subscribers();
+        tokio::pin!(seating);
         loop {
-            for seat in self.fresh.take() {
-                seats.spawn(async move { seat.run().await });
+            for fresh in self.own.take_fresh() {
+                let own = Arc::clone(&self.own);
+                seats.spawn(async move { own.run(fresh).await });
             }
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => break,
-                () = self.fresh.come() => {}
+                () = self.own.come() => {}
                 Some(_) = seats.join_next() => {}
-                () = sleep(SWEEP) => self.sweep(),
+                never = &mut seating => match never {},
+                () = sleep(SWEEP.min(self.server.process_idle)) => self.own.sweep(),
             }
         }
         while seats.join_next().await.is_some() {}
-    }
-
-    fn sweep(&self) {
-        self.own.lock().retain(|_, seat| {
-            let is_idle = seat.idle().is_some_and(|idle| idle > IDLE_MAX);
-            if is_idle {
-                seat.end();
-            }
-            !is_idle
-        });
     }
 
     /// Publishes what the server offers, whenever that changes. Never ends.
@@ -173,7 +145,12 @@ impl Target {
 
     /// Lists, and lists again when it is told to or it is time. Never ends.
     async fn follow(&self, board: &Board, up: &Met, interest: &Interest) {
-        let telling = listening::keep(&up.connection, up.era, &up.facts, interest);
+        // Where processes are somebody's own, each is told what its owner wants to hear of.
+        let (wanted, watched) = match self.server.share {
+            Share::All => (interest.wanted(), interest.tasks(Era::Modern).wanted()),
+            Share::Principal | Share::Session => (listening::none(), listening::none()),
+        };
+        let telling = listening::keep(&up.connection, up.era, &up.facts, wanted, watched);
         let listing = async {
             let changes = up.connection.changes();
             loop {
@@ -184,11 +161,12 @@ impl Target {
                     tokio::select! {
                         biased;
                         () = sleep_until(list_at) => break,
+                        () = self.own.lists_changed() => list_at = list_at.min(listed_at + LIST_PAUSE_MIN),
                         changed = changes.next() => match changed {
                             Some(changed) => {
                                 changed.updated.iter().for_each(|uri| interest.updated(uri));
                                 let tasks = interest.tasks(up.era);
-                                changed.tasks.iter().for_each(|(own, task)| tasks.told(None, own, task));
+                                changed.tasks.iter().for_each(|(own, task)| tasks.told(|_| true, own, task));
                                 if changed.lists() {
                                     list_at = list_at.min(listed_at + LIST_PAUSE_MIN);
                                 }

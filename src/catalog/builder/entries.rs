@@ -125,7 +125,9 @@ impl Builder {
             let definitions = parts
                 .iter()
                 .map(|(offer, place)| self.known.definition(&offer.runtime, &offer.target.target, offer.given(*place)));
-            Caching { ttl, definitions: definitions.collect() }
+            let definitions = definitions.collect();
+            let per_session = parts.iter().any(|(offer, _)| self.manner(&offer.target.target).per_session);
+            Caching { ttl, definitions, per_session }
         });
         let schema = runtime_mcp::handshake::part(&first.definition, "inputSchema");
         let schema = schema.as_deref().and_then(|schema| std::str::from_utf8(schema).ok());

@@ -70,7 +70,7 @@ impl Bypass {
 }
 
 /// The key of a call of a tool with these definitions, of which any may answer.
-pub(super) fn of<'a>(definitions: impl Iterator<Item = &'a Definition>, call: &Call) -> Result<Key, Bypass> {
+pub(super) fn of<'a>(definitions: impl Iterator<Item = &'a Definition>, call: &Call, per_session: bool) -> Result<Key, Bypass> {
     let arguments = canonical_arguments(&call.params)?;
     let mut digest = Sha256::new();
     definitions.for_each(|definition| digest.update(definition.digest));
@@ -81,6 +81,9 @@ pub(super) fn of<'a>(definitions: impl Iterator<Item = &'a Definition>, call: &C
         Client::Legacy(client) => client.revision,
     };
     write(&mut digest, revision.as_bytes());
+    if let Some(session) = call.session.as_ref().filter(|_| per_session) {
+        write(&mut digest, &session.number().to_le_bytes());
+    }
     write(&mut digest, &arguments);
     Ok(digest.finalize().into())
 }

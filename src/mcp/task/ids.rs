@@ -3,7 +3,7 @@
 use std::{ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use runtime_api::{Era, Method, Principal, TargetId};
+use runtime_api::{Era, Method, Party, Principal, TargetId};
 use twinway_proto::{
     envelope::{Edit, splice},
     json::{self, elements, members},
@@ -114,7 +114,8 @@ impl TaskIds {
         let Some((catalog, session)) = &self.told else { return };
         let snapshot = catalog.load();
         let Some(known) = snapshot.target(target) else { return };
-        session.tasks().add(public, |watcher| known.interest.tasks(Era::Legacy).watch(&self.principal, own, public, watcher));
+        let by = Party { principal: self.principal.clone(), session: Some(session.life()) };
+        session.tasks().add(public, |watcher| known.interest.tasks(Era::Legacy).watch(by, own, public, watcher));
     }
 
     /// Those tasks of a target's list that this client has made.

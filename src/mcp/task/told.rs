@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use runtime_api::{Caller, CallerGone, Era, TaskWatcher, WatchedTask};
+use runtime_api::{Caller, CallerGone, Era, Party, TaskWatcher, WatchedTask};
 use runtime_mcp::{
     client::{TASK_NEWS, TASK_STATUS},
     handshake::part,
@@ -65,7 +65,8 @@ pub(in super::super) fn watch_all(
         let (target, own) = ids.open(&public)?;
         snapshot.view(view)?.task_source(&target).filter(|source| source.tasks.extension)?;
         let interest = &snapshot.target(&target.as_str().into())?.interest;
-        let watched = interest.tasks(Era::Modern).watch(ids.principal(), &own, &public, watcher)?;
+        let by = Party { principal: ids.principal().clone(), session: None };
+        let watched = interest.tasks(Era::Modern).watch(by, &own, &public, watcher)?;
         Some((public.into_owned(), watched))
     };
     named.into_iter().take(WATCHED_MAX).filter_map(watch).collect()

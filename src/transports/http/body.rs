@@ -10,14 +10,14 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use tokio::{
-    sync::mpsc,
-    time::{Instant, Sleep, sleep},
-};
+use tokio::time::{Instant, Sleep, sleep};
 use twinway_proto::{rope::Rope, sse};
 
 use super::old_sse::Open;
-use crate::mcp::{EventStream, Said};
+use crate::{
+    mcp::{EventStream, Said},
+    transports::frames::Unwritten,
+};
 
 /// Pause after which a silent stream says that it lives. Proxies usually cut after 30 or 60 seconds.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -44,7 +44,7 @@ pub(super) struct Stream {
 #[derive(Debug)]
 pub(super) struct Frames {
     first: Option<Bytes>,
-    frames: mpsc::Receiver<Rope>,
+    frames: Unwritten,
     keep_alive: KeepAlive,
     /// The client's session ends with its stream.
     _open: Open,
@@ -85,7 +85,7 @@ impl Answer {
     }
 
     /// What is written to a client of HTTP+SSE, behind a first event.
-    pub(super) fn frames(first: Bytes, frames: mpsc::Receiver<Rope>, open: Open) -> Self {
+    pub(super) fn frames(first: Bytes, frames: Unwritten, open: Open) -> Self {
         Self::Frames(Box::new(Frames { first: Some(first), frames, keep_alive: KeepAlive::new(), _open: open }))
     }
 
@@ -126,7 +126,7 @@ impl Frames {
         if let Some(first) = self.first.take() {
             return Poll::Ready(Some(first.into()));
         }
-        match self.frames.poll_recv(cx) {
+        match self.frames.poll_next(cx) {
             Poll::Ready(Some(message)) => {
                 self.keep_alive.reset();
                 Poll::Ready(Some(sse::write_event(&message)))

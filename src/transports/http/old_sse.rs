@@ -8,8 +8,7 @@ use dashmap::DashMap;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use runtime_api::{ErrorCode, Principal};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use twinway_proto::rope::Rope;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     Front,
@@ -19,7 +18,7 @@ use super::{
 };
 use crate::{
     mcp::Server,
-    transports::{auth::Known, duplex::Duplex},
+    transports::{auth::Known, duplex::Duplex, frames::Unwritten},
 };
 
 const STREAM: &str = "/sse";
@@ -49,7 +48,7 @@ impl Streams {
         Self { open: DashMap::new(), places: Arc::new(Semaphore::new(streams_max.min(Semaphore::MAX_PERMITS))) }
     }
 
-    fn open(self: &Arc<Self>, server: &Server, client: Known, view: &str) -> Option<(Open, mpsc::Receiver<Rope>)> {
+    fn open(self: &Arc<Self>, server: &Server, client: Known, view: &str) -> Option<(Open, Unwritten)> {
         let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
         // Whoever guesses it could speak for this client.
         let id: Box<str> = format!("{:032x}", rand::random::<u128>()).into();

@@ -131,6 +131,11 @@ pub(crate) fn promising_program(era: &str, hints: &str) -> Result<Vec<String>, S
     Ok([asking_program(era)?, ["--cache-hints", hints].map(String::from).to_vec()].concat())
 }
 
+/// The FastMCP server that remembers what it was told, over stdio: the program and its arguments.
+pub(crate) fn remembering_program() -> Result<Vec<String>, String> {
+    Ok(words(&python_program("remembering_server.py")?))
+}
+
 /// `@modelcontextprotocol/server-everything` over stdio: the program and its arguments.
 pub(crate) fn everything_program() -> Result<Vec<String>, String> {
     let node = toolchain("TWINWAY_TEST_NODE", "tests/interop/node/node_modules/.bin/node")?;

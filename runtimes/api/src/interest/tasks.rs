@@ -18,7 +18,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
-use crate::Principal;
+use crate::Party;
 
 /// Tasks that are watched at one target, however many clients watch them. Their ids are sent to it together.
 const TASKS_MAX: usize = 1_000;
@@ -36,7 +36,7 @@ struct Shared {
 }
 
 struct Registered {
-    principal: Principal,
+    by: Party,
     /// The id as the client knows it.
     public: Arc<str>,
     watcher: Weak<News>,
@@ -68,7 +68,7 @@ impl TaskInterest {
 
     /// A client wants to hear of the task that the target knows by `own`. `None` when as many are watched as may be.
     #[must_use]
-    pub fn watch(&self, principal: &Principal, own: &str, public: &str, watcher: &TaskWatcher) -> Option<WatchedTask> {
+    pub fn watch(&self, by: Party, own: &str, public: &str, watcher: &TaskWatcher) -> Option<WatchedTask> {
         let own: Arc<str> = own.into();
         let mut watched = self.0.watched.lock();
         let is_new = !watched.contains_key(&own);
@@ -76,7 +76,7 @@ impl TaskInterest {
             return None;
         }
         let watcher = Arc::downgrade(&watcher.0);
-        let registered = Registered { principal: principal.clone(), public: public.into(), watcher: Weak::clone(&watcher) };
+        let registered = Registered { by, public: public.into(), watcher: Weak::clone(&watcher) };
         watched.entry(Arc::clone(&own)).or_default().push(registered);
         if is_new {
             self.publish(&watched);
@@ -92,16 +92,16 @@ impl TaskInterest {
         wanted
     }
 
-    /// The target says in `task` how one stands. Where it says so to one principal alone, in a session of its own, nobody else hears of
-    /// it: another may have a task of the same id, in another process of the target.
-    pub fn told(&self, to: Option<&Principal>, own: &str, task: &[u8]) {
+    /// The target says in `task` how one stands, where that is meant for these parties only: another may have a task of the same id, in
+    /// another session or process of the target.
+    pub fn told(&self, whose: impl Fn(&Party) -> bool, own: &str, task: &[u8]) {
         if task.len() > self.0.news_bytes_max {
             return;
         }
         let watched = self.0.watched.lock();
         for one in watched.get(own).into_iter().flatten() {
             let Some(news) = one.watcher.upgrade() else { continue };
-            if to.is_none_or(|principal| *principal == one.principal) {
+            if whose(&one.by) {
                 // Copied: it may be a small part of a large buffer, and waits for a client.
                 news.told.lock().insert(Arc::clone(&one.public), Bytes::copy_from_slice(task));
                 news.come.notify_one();
@@ -162,34 +162,35 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
+    use crate::Principal;
 
-    fn of(name: &str) -> Principal {
-        Principal(name.into())
+    fn of(name: &str) -> Party {
+        Party { principal: Principal(name.into()), session: None }
     }
 
     #[test]
     fn a_watcher_hears_how_its_own_tasks_stood_last_and_nothing_of_a_task_of_another_principal() {
         let (interest, ann, bob) = (TaskInterest::new(8), TaskWatcher::default(), TaskWatcher::default());
-        let _of_ann = interest.watch(&of("ann"), "t-1", "ANN", &ann);
-        let _of_bob = interest.watch(&of("bob"), "t-1", "BOB", &bob);
+        let _of_ann = interest.watch(of("ann"), "t-1", "ANN", &ann);
+        let _of_bob = interest.watch(of("bob"), "t-1", "BOB", &bob);
 
-        interest.told(Some(&of("ann")), "t-1", b"{1}");
-        interest.told(Some(&of("ann")), "t-1", b"{2}");
-        interest.told(None, "t-2", b"{3}");
-        interest.told(None, "t-1", &[b' '; 9]);
+        interest.told(|party| *party == of("ann"), "t-1", b"{1}");
+        interest.told(|party| *party == of("ann"), "t-1", b"{2}");
+        interest.told(|_| true, "t-2", b"{3}");
+        interest.told(|_| true, "t-1", &[b' '; 9]);
 
         let heard = ann.next().now_or_never().expect("news");
         assert_eq!(heard, BTreeMap::from([("ANN".into(), Bytes::from_static(b"{2}"))]));
         assert!(ann.next().now_or_never().is_none());
         assert!(bob.next().now_or_never().is_none());
-        interest.told(None, "t-1", b"{4}");
+        interest.told(|_| true, "t-1", b"{4}");
         assert!(bob.next().now_or_never().is_some(), "a server that tells of a task by its id alone has but one such");
     }
 
     #[test]
     fn a_task_is_wanted_as_long_as_somebody_watches_it_and_only_so_many_are() {
         let (interest, watcher) = (TaskInterest::new(8), TaskWatcher::default());
-        let watch = |own: &str| interest.watch(&of("ann"), own, own, &watcher);
+        let watch = |own: &str| interest.watch(of("ann"), own, own, &watcher);
         let wanted = || interest.wanted().borrow().len();
         let (first, second) = (watch("t"), watch("t"));
         assert_eq!(wanted(), 1);

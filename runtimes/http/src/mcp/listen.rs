@@ -210,10 +210,11 @@ impl McpServer {
         if told.lists() {
             self.site.wake.notify_one();
         }
+        let keeping = listening::keep(stream.connection(), Era::Legacy, stream.facts(), interest.wanted(), listening::none());
         tokio::select! {
             biased;
             () = stream.connection().ended() => Ok(()),
-            never = listening::keep(stream.connection(), Era::Legacy, stream.facts(), interest) => match never {},
+            never = keeping => match never {},
         }
     }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use http::{Method, StatusCode};
 use parking_lot::Mutex;
-use runtime_api::{CallError, Caller, Declared, Delivery, SHARED_STREAM_PATIENCE};
+use runtime_api::{CallError, Caller, Declared, Delivery, StreamRoom};
 use runtime_mcp::client::{self, TASK_STATUS};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -29,7 +29,11 @@ use crate::{
 
 /// The calls of a session that are out, by their ids: only those whose clients take anything beside the reply.
 #[derive(Debug, Default)]
-pub(super) struct Asking(Mutex<HashMap<u64, Caller>>);
+pub(super) struct Asking {
+    calls: Mutex<HashMap<u64, Caller>>,
+    /// For what waits for clients that are slower than the server.
+    room: StreamRoom,
+}
 
 /// A call that is out.
 #[derive(Debug)]
@@ -44,12 +48,12 @@ impl Asking {
         if caller.wants().is_nothing() {
             return None;
         }
-        self.0.lock().insert(id, caller.clone());
+        self.calls.lock().insert(id, caller.clone());
         Some(Out { asking: self, id })
     }
 
     fn only(&self, takes: impl Fn(&Caller) -> bool) -> Option<Caller> {
-        let calls = self.0.lock();
+        let calls = self.calls.lock();
         let mut callers = calls.values().filter(|caller| takes(caller));
         let caller = callers.next()?.clone();
         callers.next().is_none().then_some(caller)
@@ -67,7 +71,7 @@ impl Asking {
         let caller = match &*notification.method {
             "notifications/progress" => {
                 let token: u64 = std::str::from_utf8(&raw[params.progress_token.clone()?]).ok()?.parse().ok()?;
-                self.0.lock().get(&token).filter(|caller| caller.wants().progress).cloned()
+                self.calls.lock().get(&token).filter(|caller| caller.wants().progress).cloned()
             }
             "notifications/message" => {
                 let level = client::log_level(&raw);
@@ -91,7 +95,7 @@ impl Asking {
 
 impl Drop for Out<'_> {
     fn drop(&mut self) {
-        self.asking.0.lock().remove(&self.id);
+        self.asking.calls.lock().remove(&self.id);
     }
 }
 
@@ -181,9 +185,9 @@ pub(super) async fn hear(site: Arc<Site>, session: Arc<Session>, given_up: Cance
                     Ok(Message::Notification(notification)) => {
                         site.heard(&event.data, &notification);
                         match session.asking.meant_by(&event.data, &notification) {
-                            // One that does not take it loses it: others wait behind it on this stream.
+                            // Others come behind it on this stream; what finds no room is counted by the call.
                             Some((caller, params)) => {
-                                caller.notify_within(SHARED_STREAM_PATIENCE, &notification.method, params).await.ok();
+                                caller.notify_on(&session.asking.room, &notification.method, params).await.ok();
                             }
                             None => session.told(&site, &event.data, &notification),
                         }

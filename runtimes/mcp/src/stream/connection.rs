@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use runtime_api::{BoxError, CallError, Caller, Delivery, ErrorCode};
+use runtime_api::{BoxError, CallError, Caller, Delivery, ErrorCode, StreamRoom};
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
     time::{Instant, timeout_at},
@@ -53,6 +53,8 @@ pub(super) struct Shared {
     pub(super) pending: Pending,
     pub(super) outbox: Outbox,
     pub(super) changes: Changes,
+    /// For what waits for clients that are slower than the other side.
+    pub(super) room: StreamRoom,
     ended: CancellationToken,
     places: Semaphore,
     waiting: AtomicUsize,
@@ -151,6 +153,7 @@ impl Shared {
             pending: Pending::default(),
             outbox: Outbox::new(sink),
             changes: Changes::default(),
+            room: StreamRoom::default(),
             ended: CancellationToken::new(),
             waiting: AtomicUsize::new(0),
             next_id: AtomicU64::new(1),

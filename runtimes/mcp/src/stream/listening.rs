@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, convert::Infallible, sync::Arc, time::Duration};
 
-use runtime_api::{Caller, Era, Interest, Kind};
+use runtime_api::{Caller, Era, Kind};
 use tokio::{
     sync::watch,
     time::{Instant, sleep},
@@ -22,22 +22,34 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// How long it may take to take note of a subscription.
 const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// URIs that clients want to hear of.
-type Uris = Arc<BTreeSet<Arc<str>>>;
+/// URIs of resources that clients want to hear of, or ids of tasks.
+pub type Uris = Arc<BTreeSet<Arc<str>>>;
 
-/// Keeps the other side telling, of its lists and of what is wanted, as long as it is polled. Cancel-safe.
-pub async fn keep(connection: &Connection, era: Era, facts: &ServerFacts, interest: &Interest) -> Infallible {
+/// Of nothing, for ever.
+#[must_use]
+pub fn none() -> watch::Receiver<Uris> {
+    watch::channel(Uris::default()).1
+}
+
+/// Keeps the other side telling, of its lists, of the resources that are wanted and of the tasks that are watched, as long as it is
+/// polled. Cancel-safe.
+pub async fn keep(
+    connection: &Connection,
+    era: Era,
+    facts: &ServerFacts,
+    wanted: watch::Receiver<Uris>,
+    watched: watch::Receiver<Uris>,
+) -> Infallible {
     match era {
         Era::Modern => tokio::select! {
-            never = listen(connection, facts, interest) => never,
-            never = listen_to_tasks(connection, interest) => never,
+            never = listen(connection, facts, wanted) => never,
+            never = listen_to_tasks(connection, watched) => never,
         },
-        Era::Legacy => subscribe(connection, facts, interest).await,
+        Era::Legacy => subscribe(connection, facts, wanted).await,
     }
 }
 
-async fn listen(connection: &Connection, facts: &ServerFacts, interest: &Interest) -> Infallible {
-    let mut wanted = interest.wanted();
+async fn listen(connection: &Connection, facts: &ServerFacts, mut wanted: watch::Receiver<Uris>) -> Infallible {
     loop {
         let Some(params) = filter(facts, &wanted.borrow_and_update()) else {
             changes(&mut wanted).await;
@@ -54,8 +66,7 @@ async fn listen(connection: &Connection, facts: &ServerFacts, interest: &Interes
 }
 
 /// The same for tasks that are watched, apart from the lists: a side may refuse the one and tell of the other.
-async fn listen_to_tasks(connection: &Connection, interest: &Interest) -> Infallible {
-    let mut watched = interest.tasks(Era::Modern).wanted();
+async fn listen_to_tasks(connection: &Connection, mut watched: watch::Receiver<Uris>) -> Infallible {
     loop {
         let ids: Vec<_> = watched.borrow_and_update().iter().map(|own| quoted(own)).collect();
         if ids.is_empty() {
@@ -85,11 +96,11 @@ fn filter(facts: &ServerFacts, uris: &Uris) -> Option<String> {
     (!asked.is_empty()).then(|| format!(r#""notifications":{{{}}}"#, asked.join(",")))
 }
 
-async fn subscribe(connection: &Connection, facts: &ServerFacts, interest: &Interest) -> Infallible {
+async fn subscribe(connection: &Connection, facts: &ServerFacts, mut wanted: watch::Receiver<Uris>) -> Infallible {
     if !facts.tells_of_updates() {
         return std::future::pending().await;
     }
-    let (mut wanted, mut subscribed) = (interest.wanted(), Uris::default());
+    let mut subscribed = Uris::default();
     loop {
         let uris = Arc::clone(&wanted.borrow_and_update());
         let new = uris.difference(&subscribed).map(|uri| ("resources/subscribe", uri));

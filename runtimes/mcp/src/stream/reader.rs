@@ -1,11 +1,11 @@
 //! Reads a conversation and gives every message to whom it belongs. Waits for nothing but the source, and a moment for a client that is
-//! slower than its server.
+//! as far behind its server as it may be.
 
 use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
-use runtime_api::{BoxError, Caller, Declared, SHARED_STREAM_PATIENCE};
+use runtime_api::{BoxError, Caller, Declared};
 use twinway_proto::{
     envelope::{self, EnvelopeError, Message, Notification, ParamsIndex, Request},
     json::{self, Fault as JsonFault},
@@ -86,8 +86,8 @@ impl Shared {
         }
     }
 
-    /// Passes a notification on to the only client that it can be meant for. A client that does not take it in time loses it: waiting
-    /// longer for one would hold the answers of all others on this stream.
+    /// Passes a notification on to the only client that it can be meant for. One that does not read has it later, as far as there is
+    /// room; waiting for it would hold the answers of all others on this stream.
     async fn notified(&self, message: &Bytes, notification: &Notification<'_>) {
         let (method, params) = (&*notification.method, notification.params.as_ref());
         let raw = params.map(|params| message.slice(params.range.clone())).unwrap_or_default();
@@ -102,7 +102,7 @@ impl Shared {
             _ => return self.changed(&raw, notification),
         };
         let told = match caller {
-            Some(caller) => caller.notify_within(SHARED_STREAM_PATIENCE, method, raw).await.is_ok(),
+            Some(caller) => caller.notify_on(&self.room, method, raw).await.is_ok(),
             None => false,
         };
         if !told {

@@ -302,6 +302,7 @@ pub(crate) fn call(tool: &str, arguments: &str) -> Call {
         },
         principal: Principal::anonymous(),
         client: Client::Modern,
+        session: None,
         deadline: Instant::now() + PATIENCE,
         priority: Priority::default(),
         trace: TraceContext::default(),

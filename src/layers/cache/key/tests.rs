@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use runtime_api::{Caller, Declared, LegacyClient, Method, Principal, Priority, TraceContext};
+use runtime_api::{Caller, Declared, LegacyClient, Method, Principal, Priority, SessionLife, TraceContext};
 use tokio::time::Instant;
 use twinway_proto::envelope::{self, Message};
 
@@ -29,6 +29,7 @@ fn call(members: &str) -> Call {
         },
         principal: Principal::anonymous(),
         client: Client::Modern,
+        session: None,
         deadline: Instant::now() + Duration::from_secs(1),
         priority: Priority::default(),
         trace: TraceContext::default(),
@@ -37,7 +38,19 @@ fn call(members: &str) -> Call {
 }
 
 fn key(call: &Call) -> Result<Key, Bypass> {
-    of([Definition::new("http", "up", "t", b"{}")].iter(), call)
+    of([Definition::new("http", "up", "t", b"{}")].iter(), call, false)
+}
+
+#[tokio::test]
+async fn sessions_are_told_apart_where_they_have_a_server_each_and_nowhere_else() {
+    let lives = [SessionLife::new(1), SessionLife::new(2)];
+    let [one, two] = lives.each_ref().map(|life| Call { session: Some(life.session()), ..arguments("{}") });
+    let key =
+        |call: &Call, per_session| of([Definition::new("stdio", "up", "t", b"{}")].iter(), call, per_session).expect("a key");
+
+    assert_eq!(key(&one, false), key(&two, false));
+    assert_ne!(key(&one, true), key(&two, true));
+    assert_eq!(key(&one, true), key(&one.clone(), true));
 }
 
 fn arguments(raw: &str) -> Call {
@@ -67,7 +80,7 @@ async fn whatever_may_change_the_answer_changes_the_key() {
         }))
     };
     let definition = |target: &str, tool: &str, raw: &[u8]| Definition::new("http", target, tool, raw);
-    let with = |definitions: &[Definition]| of(definitions.iter(), &one).expect("a key");
+    let with = |definitions: &[Definition]| of(definitions.iter(), &one, false).expect("a key");
 
     let keys = [
         key(&one).expect("a key"),
