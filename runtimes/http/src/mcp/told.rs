@@ -17,7 +17,7 @@ use super::{
     listen::{LISTEN, Over, PAUSE_MAX, PAUSE_MIN, Stream, Uris, changes, quoted},
 };
 
-/// How long it is waited for more tasks before another stream is asked for: clients that begin together have one.
+/// How long to wait for more tasks before another stream is asked for: clients that begin together have one.
 const SETTLE: Duration = Duration::from_millis(100);
 
 impl McpServer {
@@ -27,6 +27,8 @@ impl McpServer {
         let mut pause = PAUSE_MIN;
         loop {
             if watched.borrow_and_update().is_empty() {
+                // Whoever comes next need not wait for what went wrong before.
+                pause = PAUSE_MIN;
                 changes(&mut watched).await;
                 continue;
             }
@@ -43,6 +45,9 @@ impl McpServer {
             }
             if began.elapsed() > PAUSE_MAX {
                 pause = PAUSE_MIN;
+            }
+            if watched.borrow().is_empty() {
+                continue;
             }
             sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
