@@ -258,6 +258,10 @@ mod tests {
         for number in 0..10_000 {
             tell_number(&caller, &room, number).await;
         }
+        // There is room in the channel again, but not for what is younger than what waits.
+        for expected in 0..10 {
+            assert_eq!(number(events.next().await), expected);
+        }
         let (answer, _answered) = oneshot::channel();
         let question = CallerEvent::Request { method: "roots/list".into(), params: Bytes::new(), answer };
         assert!(caller.backlog().ask(question).is_none(), "it has its place behind what waits");
@@ -266,7 +270,7 @@ mod tests {
         drop(caller);
 
         assert_eq!(began.elapsed(), Duration::ZERO, "nobody was held up");
-        for expected in 0..10_000 {
+        for expected in 10..10_000 {
             assert_eq!(number(events.next().await), expected);
         }
         assert!(matches!(events.next().await, Some(CallerEvent::Request { .. })));
