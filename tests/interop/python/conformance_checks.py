@@ -5,7 +5,8 @@
 
 A CONVERSATION is a JSON object: `url` (and `transport`: "http" or "sse") or `stdio` (a program and its arguments) say where the server is,
 `revision` what is spoken, `server` which era the server at the far end is of, and `checks` what to check. Prints
-{"conversation": N, "revision": ...}, and for each check {"passed": NAME} or {"failed": NAME, "why": ...}. `--names` prints {"names": [...]}.
+{"conversation": N, "revision": ...}, and for each check {"passed": NAME} or {"failed": NAME, "why": ...}.
+`--names` prints {"names": [...]}.
 
 A check is called as its scenario; `SCENARIO:PART` is one of several. The far end is `conformance_server.py`, whatever is in between.
 """
@@ -719,8 +720,10 @@ WATCHED = "test://watched-resource"
 
 
 async def is_told(peer: Peer, method: str, tool: str) -> dict[str, Any]:
-    """Has the tool change something until this client is told, and gives what it is told. The far end may take note of who wants to hear of what
-    later than the nearest server answers."""
+    """Has the tool change something until this client is told, and gives what it is told.
+
+    The far end may take note of who wants to hear of what later than the nearest server answers.
+    """
     since = len(peer.wire.came)
     with anyio.fail_after(PATIENCE_S):
         while method not in peer.wire.methods(since):
