@@ -121,7 +121,7 @@ async fn a_file_that_cannot_be_used_changes_nothing_and_says_why() {
     std::fs::remove_file(gateway.folder.path().join("twinway.toml")).unwrap();
     reads(&gateway, "refused", 5).await;
     change(&gateway, &good.tables("[[tool]]\nmatch = \"up.echo\"\npriority = 9"), 1).await;
-    assert!(upstream.calls().iter().all(|seen| seen.header("mcp-session-id").is_empty()), "all by the modern revision");
+    assert_eq!(upstream.sessions_opened(), 0, "all by the modern revision");
 }
 
 #[tokio::test]

@@ -373,13 +373,24 @@ fn both_script() -> Script {
         .answers("tasks/list", &format!(r#"{{"tasks":[{}]}}"#, task("t-1", "working", "")))
 }
 
+/// The capability of tasks that a client of sessions is told of, once there is one, or none.
+async fn tasks_offered(gateway: &Gateway, offered: bool) -> Value {
+    until("the capability", || async {
+        let initialized = Mcp::legacy(gateway.address).initialize("2025-11-25").await.result();
+        let tasks = initialized["capabilities"].get("tasks").cloned();
+        (tasks.is_some() == offered).then(|| tasks.unwrap_or_default())
+    })
+    .await
+}
+
 #[tokio::test]
 async fn a_server_of_both_eras_makes_the_tasks_of_each_client_s_own_era() {
     let upstream = Scripted::start(both_script()).await;
     let gateway = Gateway::start(Setup::new().upstream("up", upstream.url())).await;
     let (legacy, modern) = (gateway.legacy().await, gateway.modern());
 
-    let offered = Mcp::legacy(gateway.address).initialize("2025-11-25").await.result()["capabilities"]["tasks"].clone();
+    gateway.legacy().await.call("up.core", "{}").await;
+    let offered = tasks_offered(&gateway, true).await;
     let tools = legacy.ask("tools/list").send().await.result()["tools"].clone();
     let core = begin(&legacy, "up.core").await;
     let listed = legacy.ask("tasks/list").send().await.result();
@@ -406,30 +417,35 @@ async fn what_a_server_of_both_eras_does_in_sessions_is_asked_once_and_that_sess
     let upstream = Scripted::start(both_script()).await;
     let gateway = Gateway::start(Setup::new().upstream_with("up", upstream.url(), "refresh = \"1s\"")).await;
     let discovered = |seen: &Seen| seen.method == "server/discover";
-    let ended = upstream.wait_for("the end of the session", |seen| seen.method.is_empty()).await;
+    gateway.modern().call("up.core", "{}").await;
+    assert_eq!(upstream.sessions_opened(), 0, "nobody has a session yet");
+    gateway.legacy().await.call("up.core", "{}").await;
+    // The first session is the client's.
+    let is_end = |seen: &Seen| seen.method.is_empty() && seen.header("mcp-session-id") == "session-2";
+    upstream.wait_for("the end of the session", is_end).await;
 
     until("more looks", || async { (upstream.seen().iter().filter(|seen| discovered(seen)).count() >= 3).then_some(()) }).await;
 
-    assert_eq!(ended.header("mcp-session-id"), "session-1");
-    assert_eq!(upstream.sessions_opened(), 1);
+    assert_eq!(upstream.sessions_opened(), 2);
     // Another server stands there now: whether it has tasks is asked again.
     upstream.becomes(both_script().tool("more", Act::Echo).offers_in_sessions(r#"{"tools":{}}"#));
-    until("no more tasks", || async {
-        let initialized = Mcp::legacy(gateway.address).initialize("2025-11-25").await.result();
-        initialized["capabilities"].get("tasks").is_none().then_some(())
-    })
-    .await;
-    assert_eq!(upstream.sessions_opened(), 2);
+    tasks_offered(&gateway, false).await;
+    assert_eq!(upstream.sessions_opened(), 3);
 }
 
 #[tokio::test]
-async fn a_server_that_hangs_in_initialize_is_served_in_the_era_that_it_answers_in() {
-    let upstream = Scripted::start(modern_script().ignores("initialize")).await;
-    let gateway = Gateway::start(Setup::new().upstream_with("up", upstream.url(), "list_timeout = \"2s\"")).await;
+async fn a_server_that_begins_to_hang_in_initialize_is_served_in_the_era_that_it_answers_in() {
+    let upstream = Scripted::start(both_script()).await;
+    let lines = "refresh = \"1s\"\nlist_timeout = \"2s\"";
+    let gateway = Gateway::start(Setup::new().upstream_with("up", upstream.url(), lines)).await;
+    gateway.legacy().await.call("up.core", "{}").await;
+    tasks_offered(&gateway, true).await;
 
-    gateway.target_is("up", "ready").await;
+    upstream.becomes(both_script().tool("more", Act::Echo).ignores("initialize"));
 
-    assert_eq!(gateway.modern().tool("up.slow", "{}").declares(DECLARES).send().await.result()["resultType"], "task");
+    until("the new tool", || async { gateway.modern().tool_names().await.contains(&"up.more".to_owned()).then_some(()) }).await;
+    assert_eq!(gateway.target("up").await["state"], "ready");
+    tasks_offered(&gateway, false).await;
 }
 
 #[tokio::test]

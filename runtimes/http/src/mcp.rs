@@ -168,7 +168,11 @@ impl McpServer {
             Support::Yes => Ok(Era::Legacy),
             Support::No => Ok(Era::Modern),
             Support::Unknown => match self.session(&Owner::of(call)).await {
-                Ok(_) => Ok(Era::Legacy),
+                Ok(_) => {
+                    // What it tells in sessions is looked at now.
+                    self.site.wake.notify_one();
+                    Ok(Era::Legacy)
+                }
                 Err(error) if refuses_sessions(&error) => {
                     self.legacy.set(Support::No);
                     Ok(Era::Modern)

@@ -64,14 +64,14 @@ impl Known {
 
 impl McpServer {
     /// Adds what a modern server tells in sessions, if it serves any. One session is opened for that, and ended; not again until the
-    /// server tells something else without one.
+    /// server tells something else without one. Whether there are sessions the first client finds out that has one: a server of the modern
+    /// revision alone never gets an `initialize` for nobody.
     pub(super) async fn add_what_sessions_tell(&self, about: &mut About, tools: &mut Arc<[Item]>) {
-        if self.era != EraChoice::Auto || self.modern.get() != Support::Yes || self.legacy.get() == Support::No {
+        if self.era != EraChoice::Auto || self.modern.get() != Support::Yes || self.legacy.get() != Support::Yes {
             return;
         }
         let digest = self.known.digest(about, tools);
-        let known = self.known.get(digest).filter(|_| self.legacy.get() == Support::Yes);
-        let told = match known {
+        let told = match self.known.get(digest) {
             Some(told) => told,
             None => {
                 let Some(told) = self.ask_in_a_session().await.map(Arc::new) else { return };
