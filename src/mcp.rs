@@ -30,6 +30,7 @@ mod result;
 mod running;
 mod seal;
 mod session;
+mod sessions;
 mod shown;
 mod stream;
 mod task;
@@ -50,7 +51,8 @@ pub use inbound::{Binding, Inbound, Scope, Way};
 pub use replay::Said;
 pub use running::{Running, Step};
 pub use seal::{Seal, SealError};
-pub use session::{Session, SessionError, Sessions};
+pub use session::Session;
+pub use sessions::{SessionError, Sessions};
 pub use shown::{Shown, Sight, UnknownExposure};
 pub use stream::{EventStream, NoStream};
 
