@@ -111,7 +111,9 @@ impl Place {
         }
         let is_meant = |listed: &&str| {
             let own = listed.strip_suffix(name).is_some_and(|server| server.ends_with(|c: char| !c.is_alphanumeric()));
-            own || strsim::damerau_levenshtein(listed, name) <= MISSPELLED_MAX
+            // The lengths tell most apart, for nothing.
+            let is_near = listed.len().abs_diff(name.len()) <= 4 * MISSPELLED_MAX;
+            own || (is_near && strsim::damerau_levenshtein(listed, name) <= MISSPELLED_MAX)
         };
         let listed = view.shelf(self.kind).iter().map(|entry| &*entry.public);
         let meant: Vec<_> = listed.filter(|listed| listed.len() <= MEANT_BYTES_MAX).filter(is_meant).take(MEANT_MAX).collect();

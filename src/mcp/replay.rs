@@ -58,6 +58,9 @@ pub(super) const RETRY: Duration = Duration::from_secs(1);
 /// anew.
 pub(super) const RETURN_GRACE: Duration = Duration::from_secs(10);
 
+/// Streams that are looked at to find one that makes room: so many clients are not expected back at one time for long.
+const EXPECTED_LOOK_MAX: usize = 64;
+
 /// Names one event of one stream of one session; visible ASCII.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventId {
@@ -201,13 +204,33 @@ impl Store {
                 self.metrics.bytes.inc_by(signed(bytes));
                 return true;
             }
+            if !self.give_up_oldest() {
+                return false;
+            }
+        }
+    }
+
+    /// Gives up the stream that is over for longest. One whose client is expected back is none yet.
+    fn give_up_oldest(&self) -> bool {
+        let mut expected = Vec::new();
+        let found = loop {
+            if expected.len() >= EXPECTED_LOOK_MAX {
+                break false;
+            }
             // A statement of its own: the guard must be gone before that session is locked.
             let oldest = self.silent.lock().pop_front();
             match oldest {
-                Some(oldest) => oldest.give_up(),
-                None => return false,
+                Some(oldest) if oldest.is_expected() => expected.push(oldest),
+                Some(oldest) => {
+                    oldest.give_up();
+                    break true;
+                }
+                None => break false,
             }
-        }
+        };
+        let mut silent = self.silent.lock();
+        expected.into_iter().rev().for_each(|one| silent.push_front(one));
+        found
     }
 
     /// Whether so many bytes more would push nothing out.
@@ -230,6 +253,13 @@ impl Store {
 }
 
 impl Silent {
+    /// Whether its client was sent away and is still to come back.
+    fn is_expected(&self) -> bool {
+        let now = Instant::now();
+        let kept = self.kept.upgrade();
+        kept.is_some_and(|kept| kept.streams.lock().find(self.stream).is_some_and(|stream| !stream.is_over(now)))
+    }
+
     /// Its events are gone, unless somebody has spoken on it since.
     fn give_up(&self) {
         let Some(kept) = self.kept.upgrade() else { return };
@@ -269,6 +299,7 @@ impl Kept {
             return Followed::Gap(stream.requests.clone(), EventId { event: stream.next() - 1, ..id });
         }
         let missed = stream.after(id);
+        stream.expected = None;
         if stream.silent_since.is_some() && id.origin == Origin::Post {
             return if missed.is_empty() { Followed::Over } else { Followed::Stream(EventStream::new(missed, None)) };
         }
@@ -276,7 +307,6 @@ impl Kept {
         if let Some(older) = stream.reader.replace(reader) {
             older.replaced.cancel();
         }
-        stream.expected = None;
         let came = Arc::clone(&stream.came);
         came.notify_one();
         let said = self.priming(id).into_iter().chain(missed).collect();
@@ -337,7 +367,8 @@ impl Streams {
             self.forget(|stream| stream.origin == Origin::Get);
         }
         if self.known.len() >= STREAMS_MAX {
-            self.forget(|stream| stream.silent_since.is_some());
+            let now = Instant::now();
+            self.forget(|stream| stream.is_over(now));
         }
         if self.known.len() >= STREAMS_MAX {
             return None;
@@ -369,8 +400,9 @@ impl Streams {
 
     /// Makes room for an event of that stream: streams that are over go first, then its own oldest events.
     fn make_room(&mut self, number: u32, bytes: usize, bytes_max: usize) -> bool {
+        let now = Instant::now();
         while self.bytes + bytes > bytes_max {
-            let over = self.known.iter().filter(|stream| stream.silent_since.is_some() && !stream.events.is_empty());
+            let over = self.known.iter().filter(|stream| stream.is_over(now) && !stream.events.is_empty());
             let oldest = over.min_by_key(|stream| stream.silent_since).map(|stream| stream.number);
             match oldest {
                 Some(oldest) => self.lose(oldest),
@@ -401,6 +433,11 @@ impl Streams {
 }
 
 impl Stream {
+    /// Nobody speaks on it, and nobody is expected back for what was said.
+    fn is_over(&self, now: Instant) -> bool {
+        self.silent_since.is_some() && self.expected.is_none_or(|until| until <= now)
+    }
+
     /// The number of the event that comes next.
     fn next(&self) -> u32 {
         self.first + u32::try_from(self.events.len()).unwrap_or(u32::MAX)
@@ -489,8 +526,9 @@ impl Speaker {
             let mut streams = self.kept.streams.lock();
             streams.find(self.stream).and_then(|stream| {
                 let id = EventId { origin: stream.origin, nonce: self.kept.nonce, stream: self.stream, event: stream.next() - 1 };
+                let reader = stream.reader.take()?;
                 stream.expected = Some(Instant::now() + retry + RETURN_GRACE);
-                Some((id, stream.reader.take()?))
+                Some((id, reader))
             })
         };
         if let Some((id, reader)) = parting {

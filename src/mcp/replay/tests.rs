@@ -42,6 +42,11 @@ fn missed(kept: &Arc<Kept>, after: EventId) -> Vec<String> {
     missed
 }
 
+/// How much a client that comes back would be given; it does not come yet.
+fn missed_later(kept: &Arc<Kept>, after: EventId) -> usize {
+    kept.streams.lock().find(after.stream).map_or(0, |stream| stream.after(after).len())
+}
+
 fn bytes_of(store: &Store) -> usize {
     let bytes = store.bytes.load(Ordering::Relaxed);
     assert_eq!(store.metrics.bytes.get(), signed(bytes));
@@ -204,4 +209,26 @@ fn what_is_kept_of_a_message_holds_nothing_else() {
     assert_eq!(&kept[..], &large[10..20]);
     drop((small, large));
     assert!(kept.is_unique());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_kept_for_a_client_that_was_sent_away_waits_for_it_and_gives_way_when_it_is_late() {
+    for is_of_all in [false, true] {
+        let store = Arc::new(Store {
+            bytes_max: if is_of_all { 5 * (EVENT_BYTES + 10) } else { BYTES_MAX },
+            ..Store::new(if is_of_all { SESSION_BYTES_MAX } else { 5 * (EVENT_BYTES + 10) }, None, ReplayMetrics::default())
+        });
+        let kept = kept(&store);
+        let (away, other) = (begin(&kept), begin(&kept));
+        away.send_away(RETRY).await;
+        let of_away = say(&away, 3);
+        away.end();
+
+        say(&other, 10);
+        assert_eq!(missed_later(&kept, before(of_away, 3)), 3, "it is expected back");
+        tokio::time::advance(RETRY + RETURN_GRACE).await;
+        say(&other, 10);
+
+        assert!(matches!(kept.follow(before(of_away, 3)), Followed::Gap(..)), "it is lost, as any other");
+    }
 }
