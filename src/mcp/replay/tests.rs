@@ -1,6 +1,15 @@
 //! What is kept of a session's streams, and what goes when it does not fit.
 
-use super::*;
+use std::{sync::atomic::Ordering, time::Duration};
+
+use bytes::Bytes;
+
+use super::{
+    store::{BYTES_MAX, KEPT_FOR, signed},
+    streams::{EVENT_BYTES, STREAMS_MAX, copied},
+    *,
+};
+use crate::telemetry::metrics::ReplayMetrics;
 
 const SESSION_BYTES_MAX: usize = 10 * (EVENT_BYTES + 10);
 
