@@ -437,6 +437,27 @@ async fn what_a_server_of_both_eras_does_in_sessions_is_asked_once_and_that_sess
 }
 
 #[tokio::test]
+async fn a_server_of_both_eras_whose_list_in_sessions_cannot_be_read_gets_no_session_at_each_look() {
+    let broken = || both_script().tool("spoiled", Act::Echo).says_in_sessions("spoiled", "no JSON");
+    let upstream = Scripted::start(broken()).await;
+    let gateway = Gateway::start(Setup::new().upstream_with("up", upstream.url(), "refresh = \"1s\"")).await;
+    gateway.legacy().await.call("up.core", "{}").await;
+    // The first session is the client's.
+    let is_end = |seen: &Seen| seen.method.is_empty() && seen.header("mcp-session-id") == "session-2";
+    upstream.wait_for("the end of the session", is_end).await;
+    let looks = || upstream.seen().iter().filter(|seen| seen.method == "server/discover").count();
+    let before = looks();
+
+    // The first of them may have begun before that session ended.
+    until("more looks", || async { (looks() >= before + 3).then_some(()) }).await;
+
+    assert_eq!(upstream.sessions_opened(), 2);
+    // Another server stands there now.
+    upstream.becomes(broken().tool("more", Act::Echo));
+    until("another session", || async { (upstream.sessions_opened() == 3).then_some(()) }).await;
+}
+
+#[tokio::test]
 async fn a_server_that_begins_to_hang_in_initialize_is_served_in_the_era_that_it_answers_in() {
     let upstream = Scripted::start(both_script()).await;
     let lines = "refresh = \"1s\"\nlist_timeout = \"2s\"";
