@@ -7,9 +7,12 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-use crate::support::{
-    Act, Ask, Gateway, Mcp, Open, Script, Scripted, Seen, Serves, Setup, everything, everything_program, node_client, open, skip,
-    task_server, until, within,
+use crate::{
+    stdio::program,
+    support::{
+        Act, Ask, Gateway, Mcp, Open, Script, Scripted, Seen, Serves, Setup, everything, everything_program, node_client, open,
+        skip, task_program, task_server, until, within,
+    },
 };
 
 const OFFERS_CALLS: &str = r#"{"tools":{},"tasks":{"list":{},"cancel":{},"requests":{"tools":{"call":{}}}}}"#;
@@ -434,6 +437,27 @@ async fn what_a_server_of_both_eras_does_in_sessions_is_asked_once_and_that_sess
 }
 
 #[tokio::test]
+async fn a_server_of_both_eras_whose_list_in_sessions_cannot_be_read_gets_no_session_at_each_look() {
+    let broken = || both_script().tool("spoiled", Act::Echo).says_in_sessions("spoiled", "no JSON");
+    let upstream = Scripted::start(broken()).await;
+    let gateway = Gateway::start(Setup::new().upstream_with("up", upstream.url(), "refresh = \"1s\"")).await;
+    gateway.legacy().await.call("up.core", "{}").await;
+    // The first session is the client's.
+    let is_end = |seen: &Seen| seen.method.is_empty() && seen.header("mcp-session-id") == "session-2";
+    upstream.wait_for("the end of the session", is_end).await;
+    let looks = || upstream.seen().iter().filter(|seen| seen.method == "server/discover").count();
+    let before = looks();
+
+    // The first of them may have begun before that session ended.
+    until("more looks", || async { (looks() >= before + 3).then_some(()) }).await;
+
+    assert_eq!(upstream.sessions_opened(), 2);
+    // Another server stands there now.
+    upstream.becomes(broken().tool("more", Act::Echo));
+    until("another session", || async { (upstream.sessions_opened() == 3).then_some(()) }).await;
+}
+
+#[tokio::test]
 async fn a_server_that_begins_to_hang_in_initialize_is_served_in_the_era_that_it_answers_in() {
     let upstream = Scripted::start(both_script()).await;
     let lines = "refresh = \"1s\"\nlist_timeout = \"2s\"";
@@ -655,52 +679,66 @@ async fn listen_for(client: &Mcp, ids: &[&str]) -> Open {
     listen.declares(DECLARES).open().await
 }
 
+/// Two clients make a task each at a server of the extension; each is told of its own, as long as it listens for it.
+async fn told_of_named(gateway: &Gateway, server: &str) {
+    let (ann, bob) = (modern_bearer(gateway, "ann"), modern_bearer(gateway, "bob"));
+    let begin = async |client: &Mcp| {
+        let created = client.tool(&format!("{server}.introduce"), "{}").declares(DECLARES).send().await.result();
+        created["taskId"].as_str().unwrap().to_owned()
+    };
+    let (of_ann, of_bob) = (begin(&ann).await, begin(&bob).await);
+
+    let mut to_ann = listen_for(&ann, &[&of_ann, &of_bob, "x"]).await;
+    let mut to_bob = listen_for(&bob, &[&of_ann, &of_bob]).await;
+
+    let meta = json!({"io.modelcontextprotocol/subscriptionId": "l-1"});
+    for (stream, own) in [(&mut to_ann, &of_ann), (&mut to_bob, &of_bob)] {
+        let acknowledged = stream.event().await.unwrap();
+        assert_eq!(acknowledged["params"], json!({"notifications": {"taskIds": [own]}, "_meta": meta}), "{server}");
+    }
+    for (client, stream, id) in [(&ann, &mut to_ann, &of_ann), (&bob, &mut to_bob, &of_bob)] {
+        let answer = async |key: &str| {
+            let answer = format!(r#""inputResponses":{{"{key}":{{"action":"accept","content":{{"name":"Grace"}}}}}}"#);
+            let update = client.ask("tasks/update").params(&format!(r#""taskId":"{id}",{answer}"#));
+            update.header("mcp-name", id).declares(DECLARES).send().await.result();
+        };
+        // When the server has heard that somebody listens, nobody says. It tells what it still asks after an answer to something else.
+        let mut told = tokio::select! {
+            told = news(stream) => told,
+            () = async { loop { answer("other").await } } => unreachable!("it goes on for ever"),
+        };
+        assert_eq!(told.1["inputRequests"]["who"]["method"], "elicitation/create", "{server}");
+        answer("who").await;
+        while told.1["status"] != "completed" {
+            let expected = ("notifications/tasks", &json!(id), &meta);
+            assert_eq!((&*told.0, &told.1["taskId"], &told.1["_meta"]), expected, "{server}");
+            told = news(stream).await;
+        }
+        assert_eq!(told.1["result"]["content"][0]["text"], "Hello, Grace!", "{server}");
+    }
+}
+
 #[tokio::test]
-async fn who_listens_for_tasks_of_the_extension_is_told_how_its_own_stand_at_a_real_server() {
+async fn who_listens_for_tasks_of_the_extension_is_told_how_its_own_stand_by_a_real_server_and_by_programs_shared_or_not() {
     let test = async {
         let (_server, url) = task_server().await?;
-        let setup =
-            ["ann", "bob"].iter().fold(Setup::new().upstream("up", &url), |setup, name| setup.client(name, &token_of(name)));
-        let gateway = Gateway::start(setup).await;
-        gateway.target_is("up", "ready").await;
-        let (ann, bob) = (modern_bearer(&gateway, "ann"), modern_bearer(&gateway, "bob"));
-        let begin = async |client: &Mcp| {
-            let created = client.tool("up.introduce", "{}").declares(DECLARES).send().await.result();
-            created["taskId"].as_str().unwrap().to_owned()
-        };
-        let (of_ann, of_bob) = (begin(&ann).await, begin(&bob).await);
-
-        let mut to_ann = listen_for(&ann, &[&of_ann, &of_bob, "x"]).await;
-        let mut to_bob = listen_for(&bob, &[&of_ann, &of_bob]).await;
-
-        let meta = json!({"io.modelcontextprotocol/subscriptionId": "l-1"});
-        for (stream, own) in [(&mut to_ann, &of_ann), (&mut to_bob, &of_bob)] {
-            let acknowledged = stream.event().await.unwrap();
-            assert_eq!(acknowledged["params"], json!({"notifications": {"taskIds": [own]}, "_meta": meta}));
+        let command = task_program()?;
+        let shares = ["all", "principal", "session"];
+        let programs = shares.map(|share| program(share, &command, &format!("share = \"{share}\"")));
+        let setup = Setup::new().upstream("http", &url).tables(&programs.join("\n"));
+        let mut gateway =
+            Gateway::start(["ann", "bob"].iter().fold(setup, |setup, name| setup.client(name, &token_of(name)))).await;
+        for server in ["http", "all", "principal", "session"] {
+            gateway.target_is(server, "ready").await;
+            told_of_named(&gateway, server).await;
         }
-        for (client, stream, id) in [(&ann, &mut to_ann, &of_ann), (&bob, &mut to_bob, &of_bob)] {
-            let answer = async |key: &str| {
-                let answer = format!(r#""inputResponses":{{"{key}":{{"action":"accept","content":{{"name":"Grace"}}}}}}"#);
-                let update = client.ask("tasks/update").params(&format!(r#""taskId":"{id}",{answer}"#));
-                update.header("mcp-name", id).declares(DECLARES).send().await.result();
-            };
-            // When the server has heard that somebody listens, nobody says. It tells what it still asks after an answer to something else.
-            let mut told = tokio::select! {
-                told = news(stream) => told,
-                () = async { loop { answer("other").await } } => unreachable!("it goes on for ever"),
-            };
-            assert_eq!(told.1["inputRequests"]["who"]["method"], "elicitation/create");
-            answer("who").await;
-            while told.1["status"] != "completed" {
-                assert_eq!((&*told.0, &told.1["taskId"], &told.1["_meta"]), ("notifications/tasks", &json!(id), &meta));
-                told = news(stream).await;
-            }
-            assert_eq!(told.1["result"]["content"][0]["text"], "Hello, Grace!");
-        }
+        gateway.ends().await;
         Ok::<_, String>(())
     };
     if let Err(reason) = test.await {
-        skip("tasks::who_listens_for_tasks_of_the_extension_is_told_how_its_own_stand_at_a_real_server", &reason);
+        let name =
+            "who_listens_for_tasks_of_the_extension_is_told_how_its_own_stand_by_a_real_server_and_by_programs_shared_or_not";
+        skip(&format!("tasks::{name}"), &reason);
     }
 }
 

@@ -33,8 +33,14 @@ const NEWS_MAX: usize = 1_000;
 /// Longest news of a task of a session: ten times what servers of the SDKs say. Each session may have some of 64 tasks.
 const LEGACY_TASK_BYTES_MAX: usize = 4 * 1024;
 
+/// Each session is told of so many tasks at most, and there are only so many sessions: no client leaves less for another.
+const LEGACY_TASKS_MAX: usize = usize::MAX;
+
 /// Longest news of a task of the extension, which has the result in it when the task has ended.
 const MODERN_TASK_BYTES_MAX: usize = 64 * 1024;
+
+/// Tasks of the extension that are watched: their ids are sent to the target together. Who comes too late sees it in the acknowledgement.
+const MODERN_TASKS_MAX: usize = 1_000;
 
 /// What clients want to hear of one target. Cheap to clone; all clones are the same.
 #[derive(Clone, Default)]
@@ -58,8 +64,8 @@ impl Default for Shared {
             registered: Mutex::default(),
             wanted: watch::Sender::default(),
             changed: watch::Sender::default(),
-            legacy_tasks: TaskInterest::new(LEGACY_TASK_BYTES_MAX),
-            modern_tasks: TaskInterest::new(MODERN_TASK_BYTES_MAX),
+            legacy_tasks: TaskInterest::new(LEGACY_TASK_BYTES_MAX, LEGACY_TASKS_MAX),
+            modern_tasks: TaskInterest::new(MODERN_TASK_BYTES_MAX, MODERN_TASKS_MAX),
         }
     }
 }
@@ -295,5 +301,17 @@ mod tests {
         assert!(changes.has_changed().expect("interest lives"));
         assert!(interest.wanted_by(|party| *party == first).is_empty());
         assert_eq!(interest.wanted_by(|party| *party == second).len(), 1);
+    }
+
+    #[test]
+    fn sessions_that_watch_many_tasks_leave_as_much_for_the_others_as_before() {
+        let (interest, watcher) = (Interest::default(), TaskWatcher::default());
+        let watch = |era, task: usize| interest.tasks(era).watch(nobody(), &task.to_string(), "T", &watcher);
+
+        let of_sessions: Vec<_> = (0..=MODERN_TASKS_MAX).map(|task| watch(Era::Legacy, task)).collect();
+        let of_listeners: Vec<_> = (0..=MODERN_TASKS_MAX).map(|task| watch(Era::Modern, task)).collect();
+
+        assert!(of_sessions.iter().all(Option::is_some));
+        assert_eq!(of_listeners.iter().flatten().count(), MODERN_TASKS_MAX);
     }
 }

@@ -6,14 +6,14 @@
 //! ```
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     convert::Infallible,
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use parking_lot::Mutex;
-use runtime_api::{Arrivals, CallError, ClientSession, ErrorCode, Interest, Party, Principal};
+use runtime_api::{Arrivals, CallError, ClientSession, Era, ErrorCode, Interest, Party, Principal};
 use runtime_mcp::stream::{
     Met,
     listening::{self, Uris},
@@ -198,8 +198,10 @@ impl Own {
     }
 
     fn subscribed(&self) -> HashSet<Owner> {
-        let parties = self.interest.get().map(Interest::parties).unwrap_or_default();
-        parties.iter().filter_map(|party| Owner::of(self.server.share, party)).collect()
+        let Some(interest) = self.interest.get() else { return HashSet::new() };
+        // A session is told of its tasks without having asked for that: its own life says how long its process is needed.
+        let parties = interest.parties().into_iter().chain(interest.tasks(Era::Modern).parties());
+        parties.filter_map(|party| Owner::of(self.server.share, &party)).collect()
     }
 
     /// Passes on what a process says of changes. Never ends.
@@ -223,10 +225,13 @@ impl Own {
 
     async fn hear_of(&self, owner: &Owner, up: &Met, interest: &Interest) -> Infallible {
         let is_theirs = |party: &Party| Owner::of(self.server.share, party).as_ref() == Some(owner);
-        let (theirs, wanted) = watch::channel(Uris::default());
+        let tasks = interest.tasks(Era::Modern);
+        let (uris, wanted) = watch::channel(Uris::default());
+        let (ids, watched) = watch::channel(Uris::default());
         tokio::select! {
-            never = listening::keep(&up.connection, up.era, &up.facts, wanted, listening::none()) => match never {},
-            never = follow(interest, is_theirs, &theirs) => match never {},
+            never = listening::keep(&up.connection, up.era, &up.facts, wanted, watched) => match never {},
+            never = follow(interest.changes(), || interest.wanted_by(is_theirs), &uris) => match never {},
+            never = follow(tasks.changes(), || tasks.wanted_by(is_theirs), &ids) => match never {},
             never = self.pass_on(up, interest, is_theirs) => match never {},
         }
     }
@@ -264,15 +269,18 @@ fn give_way(seats: &mut HashMap<Owner, Arc<Seat>>, subscribed: &HashSet<Owner>) 
     ended.map(|seat| seat.end()).is_some()
 }
 
-/// Keeps `theirs` at what these parties want. Never ends.
-async fn follow(interest: &Interest, is_theirs: impl Fn(&Party) -> bool, theirs: &watch::Sender<Uris>) -> Infallible {
-    let mut changes = interest.changes();
+/// Keeps `theirs` at what is wanted of a process, whenever that may be something else. Never ends.
+async fn follow(
+    mut changes: watch::Receiver<()>,
+    wanted: impl Fn() -> BTreeSet<Arc<str>>,
+    theirs: &watch::Sender<Uris>,
+) -> Infallible {
     loop {
         changes.borrow_and_update();
-        let uris = Uris::new(interest.wanted_by(&is_theirs));
+        let wanted = Uris::new(wanted());
         theirs.send_if_modified(|before| {
-            let differs = *before != uris;
-            *before = uris;
+            let differs = *before != wanted;
+            *before = wanted;
             differs
         });
         come(&mut changes).await;
@@ -350,6 +358,22 @@ mod tests {
         own.sweep();
         assert_eq!(own.seats.lock().len(), 1, "somebody wants to hear from it");
         drop(subscribed);
+        own.sweep();
+
+        assert_eq!(own.seats.lock().len(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_listens_for_a_task_keeps_the_process_in_which_it_goes_on() {
+        let (own, interest, watcher) = (own(Share::Principal, 2), Interest::default(), runtime_api::TaskWatcher::default());
+        own.serve(interest.clone());
+        drop(own.enter(Owner::Principal(Principal("ann".into())), None).expect("room"));
+        let watched = interest.tasks(Era::Modern).watch(party("ann", None), "t", "T", &watcher);
+        tokio::time::advance(own.server.process_idle).await;
+
+        own.sweep();
+        assert_eq!(own.seats.lock().len(), 1);
+        drop(watched);
         own.sweep();
 
         assert_eq!(own.seats.lock().len(), 0);

@@ -157,6 +157,13 @@ pub(crate) async fn task_server() -> Result<(Program, String), String> {
     Ok(serve(command).await)
 }
 
+/// The same server over stdio: the program and its arguments.
+pub(crate) fn task_program() -> Result<Vec<String>, String> {
+    let mut command = python_program("task_server.py")?;
+    command.arg("--stdio");
+    Ok(words(&command))
+}
+
 /// The Python SDK's client that answers questions.
 pub(crate) fn asked_client(arguments: &[&str]) -> Result<Program, String> {
     let mut command = python_program("asked_client.py")?;

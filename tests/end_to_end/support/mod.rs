@@ -25,7 +25,7 @@ pub(crate) use foreign::{
     asked_client, asking_program, asking_server, conformance_checks, conformance_program, conformance_server, conformance_suite,
     curl, everything, everything_program, everything_sse, fastapi_app, fastmcp_client, fastmcp_server, inspector, node_client,
     old_asking_server, promising_program, promising_server, python_client, python_program, python_server, remembering_program,
-    serve, skip, task_server, time_program,
+    serve, skip, task_program, task_server, time_program,
 };
 pub(crate) use gateway::Gateway;
 pub(crate) use http::{Answer, Open, open, send};

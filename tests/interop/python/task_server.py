@@ -1,6 +1,7 @@
-"""An MCP server that makes tasks of calls: the official Python SDK with the extension of tasks, over Streamable HTTP, revision 2026-07-28.
+"""An MCP server that makes tasks of calls: the official Python SDK with the extension of tasks, over Streamable HTTP or stdio,
+revision 2026-07-28.
 
-    python task_server.py [--port N] [--until-stdin-closes]
+    python task_server.py [--port N] [--until-stdin-closes] [--stdio]
 
 `introduce` asks for a name by `tasks/get` (`input_required`), takes it by `tasks/update`, and is completed then. The other tools are those that
 the `tasks-*` scenarios of `@modelcontextprotocol/conformance` describe. Of a client that has not declared the extension a call is answered at
@@ -309,11 +310,14 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--until-stdin-closes", action="store_true")
+    parser.add_argument("--stdio", action="store_true")
     arguments = parser.parse_args()
     tasks = Tasks()
     server = MCPServer("tasks", extensions=[tasks])
     server.middleware.append(tasks.listen)
     add_tools(server)
+    if arguments.stdio:
+        return server.run("stdio")
     serve(server.streamable_http_app(), arguments.port, "/mcp", arguments.until_stdin_closes)
 
 

@@ -20,9 +20,6 @@ use tokio::sync::{Notify, watch};
 
 use crate::Party;
 
-/// Tasks that are watched at one target, however many clients watch them. Their ids are sent to it together.
-const TASKS_MAX: usize = 1_000;
-
 /// What clients want to hear of the tasks of one target. Cheap to clone; all clones are the same.
 #[derive(Clone)]
 pub struct TaskInterest(Arc<Shared>);
@@ -30,9 +27,13 @@ pub struct TaskInterest(Arc<Shared>);
 struct Shared {
     /// Longest news of a task that waits for a client. Whoever is told nothing of a longer one asks for it.
     news_bytes_max: usize,
+    /// Tasks that are watched, however many clients watch them.
+    tasks_max: usize,
     /// By the target's own id.
     watched: Mutex<HashMap<Arc<str>, Vec<Registered>>>,
     wanted: watch::Sender<Arc<BTreeSet<Arc<str>>>>,
+    /// Somebody watches another task than before, or one less.
+    changed: watch::Sender<()>,
 }
 
 struct Registered {
@@ -53,35 +54,38 @@ struct News {
     come: Notify,
 }
 
-/// A task that is watched; dropping it ends that.
+/// A task that is watched; dropping it ends that, and what was told of the task and not read yet is forgotten.
 pub struct WatchedTask {
     interest: TaskInterest,
     own: Arc<str>,
+    public: Arc<str>,
     watcher: Weak<News>,
 }
 
 impl TaskInterest {
-    /// Nobody wants anything. News of a task may have so many bytes.
-    pub(super) fn new(news_bytes_max: usize) -> Self {
-        Self(Arc::new(Shared { news_bytes_max, watched: Mutex::default(), wanted: watch::Sender::default() }))
+    /// Nobody wants anything. News of a task may have so many bytes, and so many tasks may be watched.
+    pub(super) fn new(news_bytes_max: usize, tasks_max: usize) -> Self {
+        let (watched, wanted, changed) = (Mutex::default(), watch::Sender::default(), watch::Sender::default());
+        Self(Arc::new(Shared { news_bytes_max, tasks_max, watched, wanted, changed }))
     }
 
     /// A client wants to hear of the task that the target knows by `own`. `None` when as many are watched as may be.
     #[must_use]
     pub fn watch(&self, by: Party, own: &str, public: &str, watcher: &TaskWatcher) -> Option<WatchedTask> {
-        let own: Arc<str> = own.into();
+        let (own, public): (Arc<str>, Arc<str>) = (own.into(), public.into());
         let mut watched = self.0.watched.lock();
         let is_new = !watched.contains_key(&own);
-        if is_new && watched.len() >= TASKS_MAX {
+        if is_new && watched.len() >= self.0.tasks_max {
             return None;
         }
         let watcher = Arc::downgrade(&watcher.0);
-        let registered = Registered { by, public: public.into(), watcher: Weak::clone(&watcher) };
+        let registered = Registered { by, public: Arc::clone(&public), watcher: Weak::clone(&watcher) };
         watched.entry(Arc::clone(&own)).or_default().push(registered);
         if is_new {
             self.publish(&watched);
         }
-        Some(WatchedTask { interest: self.clone(), own, watcher })
+        self.0.changed.send_replace(());
+        Some(WatchedTask { interest: self.clone(), own, public, watcher })
     }
 
     /// The tasks that are watched, now and whenever that changes: the target's own ids.
@@ -90,6 +94,26 @@ impl TaskInterest {
         let wanted = self.0.wanted.subscribe();
         self.publish(&self.0.watched.lock());
         wanted
+    }
+
+    /// Tells of each change of who watches what.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.0.changed.subscribe()
+    }
+
+    /// The parties that watch any task, each as often as it watches one.
+    #[must_use]
+    pub fn parties(&self) -> Vec<Party> {
+        self.0.watched.lock().values().flatten().map(|one| one.by.clone()).collect()
+    }
+
+    /// The tasks that these parties watch: the target's own ids.
+    #[must_use]
+    pub fn wanted_by(&self, whose: impl Fn(&Party) -> bool) -> BTreeSet<Arc<str>> {
+        let watched = self.0.watched.lock();
+        let theirs = watched.iter().filter(|(_, all)| all.iter().any(|one| whose(&one.by)));
+        theirs.map(|(own, _)| Arc::clone(own)).collect()
     }
 
     /// The target says in `task` how one stands, where that is meant for these parties only: another may have a task of the same id, in
@@ -131,17 +155,29 @@ impl TaskWatcher {
     }
 }
 
+impl Registered {
+    fn is(&self, watched: &WatchedTask) -> bool {
+        self.watcher.ptr_eq(&watched.watcher) && self.public == watched.public
+    }
+}
+
 impl Drop for WatchedTask {
     fn drop(&mut self) {
         let mut watched = self.interest.0.watched.lock();
         let Some(all) = watched.get_mut(&self.own) else { return };
-        if let Some(place) = all.iter().position(|one| one.watcher.ptr_eq(&self.watcher)) {
+        if let Some(place) = all.iter().position(|one| one.is(self)) {
             all.swap_remove(place);
+        }
+        // A client that reads no news may come to watch one task after the other.
+        if let Some(news) = self.watcher.upgrade().filter(|_| !all.iter().any(|one| one.is(self))) {
+            news.told.lock().remove(&self.public);
         }
         if all.is_empty() {
             watched.remove(&self.own);
             self.interest.publish(&watched);
         }
+        drop(watched);
+        self.interest.0.changed.send_replace(());
     }
 }
 
@@ -164,13 +200,15 @@ mod tests {
     use super::*;
     use crate::Principal;
 
+    const TASKS_MAX: usize = 3;
+
     fn of(name: &str) -> Party {
         Party { principal: Principal(name.into()), session: None }
     }
 
     #[test]
     fn a_watcher_hears_how_its_own_tasks_stood_last_and_nothing_of_a_task_of_another_principal() {
-        let (interest, ann, bob) = (TaskInterest::new(8), TaskWatcher::default(), TaskWatcher::default());
+        let (interest, ann, bob) = (TaskInterest::new(8, TASKS_MAX), TaskWatcher::default(), TaskWatcher::default());
         let _of_ann = interest.watch(of("ann"), "t-1", "ANN", &ann);
         let _of_bob = interest.watch(of("bob"), "t-1", "BOB", &bob);
 
@@ -189,7 +227,7 @@ mod tests {
 
     #[test]
     fn a_task_is_wanted_as_long_as_somebody_watches_it_and_only_so_many_are() {
-        let (interest, watcher) = (TaskInterest::new(8), TaskWatcher::default());
+        let (interest, watcher) = (TaskInterest::new(8, TASKS_MAX), TaskWatcher::default());
         let watch = |own: &str| interest.watch(of("ann"), own, own, &watcher);
         let wanted = || interest.wanted().borrow().len();
         let (first, second) = (watch("t"), watch("t"));
@@ -202,5 +240,43 @@ mod tests {
 
         let all: Vec<_> = (0..=TASKS_MAX).map(|number| watch(&number.to_string())).collect();
         assert_eq!(all.iter().flatten().count(), TASKS_MAX);
+    }
+
+    #[test]
+    fn of_a_task_that_is_watched_no_longer_nothing_waits_for_a_client_that_does_not_read() {
+        let (interest, watcher) = (TaskInterest::new(8, TASKS_MAX), TaskWatcher::default());
+        let watch = |own: &str, public: &str| interest.watch(of("ann"), own, public, &watcher).expect("room");
+        let waits = || watcher.0.told.lock().keys().cloned().collect::<Vec<_>>();
+        let (first, again, other) = (watch("t-1", "A"), watch("t-1", "A"), watch("t-1", "B"));
+        interest.told(|_| true, "t-1", b"{}");
+
+        drop(first);
+        assert_eq!(waits(), ["A".into(), "B".into()], "it is watched once more");
+        drop(again);
+        assert_eq!(waits(), ["B".into()]);
+        drop(other);
+        assert!(waits().is_empty());
+    }
+
+    #[test]
+    fn two_parties_that_watch_a_task_of_the_same_id_want_one_each_and_each_change_is_told() {
+        let (interest, watcher) = (TaskInterest::new(8, TASKS_MAX), TaskWatcher::default());
+        let mut changes = interest.changes();
+        let has_changed = |changes: &mut watch::Receiver<()>| {
+            let has_changed = changes.has_changed().expect("interest lives");
+            changes.mark_unchanged();
+            has_changed
+        };
+        let of_ann = interest.watch(of("ann"), "t", "ANN", &watcher);
+        assert!(has_changed(&mut changes));
+        let _of_bob = interest.watch(of("bob"), "t", "BOB", &watcher);
+        assert!(has_changed(&mut changes), "another party, though the same id");
+        assert_eq!(interest.parties(), [of("ann"), of("bob")]);
+
+        drop(of_ann);
+
+        assert!(has_changed(&mut changes));
+        assert!(interest.wanted_by(|party| *party == of("ann")).is_empty());
+        assert_eq!(interest.wanted_by(|party| *party == of("bob")), BTreeSet::from(["t".into()]));
     }
 }

@@ -5,6 +5,7 @@ use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use runtime_mcp::{
     handshake::part,
     listing::{Listing, Next},
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::debug;
 use twinway_proto::meta::rewrite;
 
@@ -31,11 +32,35 @@ const EXECUTION: &str = "execution";
 /// The part of the time for a look that may go to sessions. Of a server that hangs there, the rest is served all the same.
 const PART_OF_THE_LOOK: u32 = 4;
 
-/// What the last session told that was opened to find out.
+/// Pauses before a server that failed to tell is asked again. One that was busy has not long to wait; one that always fails opens few
+/// sessions for nothing.
+const PAUSE_MIN: Duration = Duration::from_secs(30);
+const PAUSE_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// What came of the last session that was opened to find out.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     hasher: RandomState,
-    told: Mutex<Option<(u64, Arc<InSessions>)>>,
+    /// Of which server, by its digest.
+    outcome: Mutex<Option<(u64, Outcome)>>,
+}
+
+#[derive(Debug)]
+enum Outcome {
+    Told(Arc<InSessions>),
+    /// It failed then, and is asked again after that pause.
+    Failed {
+        at: Instant,
+        pause: Duration,
+    },
+}
+
+/// What is to be done about what a server tells in sessions.
+#[derive(Debug)]
+enum Plan {
+    Use(Arc<InSessions>),
+    Ask,
+    Wait,
 }
 
 /// What a server tells in a session.
@@ -53,29 +78,43 @@ impl Known {
         self.hasher.hash_one((&about.server_info, &about.capabilities, &about.instructions, definitions))
     }
 
-    fn get(&self, digest: u64) -> Option<Arc<InSessions>> {
-        self.told.lock().as_ref().filter(|(of, _)| *of == digest).map(|(_, told)| Arc::clone(told))
+    fn plan(&self, digest: u64) -> Plan {
+        match self.outcome.lock().as_ref().filter(|(of, _)| *of == digest) {
+            Some((_, Outcome::Told(told))) => Plan::Use(Arc::clone(told)),
+            Some((_, Outcome::Failed { at, pause })) if at.elapsed() < *pause => Plan::Wait,
+            _ => Plan::Ask,
+        }
     }
 
-    fn set(&self, digest: u64, told: Arc<InSessions>) {
-        *self.told.lock() = Some((digest, told));
+    fn told(&self, digest: u64, told: Arc<InSessions>) {
+        *self.outcome.lock() = Some((digest, Outcome::Told(told)));
+    }
+
+    fn failed(&self, digest: u64) {
+        let mut outcome = self.outcome.lock();
+        let pause = match *outcome {
+            Some((of, Outcome::Failed { pause, .. })) if of == digest => (pause * 2).min(PAUSE_MAX),
+            _ => PAUSE_MIN,
+        };
+        *outcome = Some((digest, Outcome::Failed { at: Instant::now(), pause }));
     }
 }
 
 impl McpServer {
     /// Adds what a modern server tells in sessions, if it serves any. One session is opened for that, and ended; not again until the
-    /// server tells something else without one. Whether there are sessions the first client finds out that has one: a server of the modern
-    /// revision alone never gets an `initialize` for nobody.
+    /// server tells something else without one or, where it failed to tell, a pause is over. Whether there are sessions the first client finds
+    /// out that has one: a server of the modern revision alone never gets an `initialize` for nobody.
     pub(super) async fn add_what_sessions_tell(&self, about: &mut About, tools: &mut Arc<[Item]>) {
         if self.era != EraChoice::Auto || self.modern.get() != Support::Yes || self.legacy.get() != Support::Yes {
             return;
         }
         let digest = self.known.digest(about, tools);
-        let told = match self.known.get(digest) {
-            Some(told) => told,
-            None => {
-                let Some(told) = self.ask_in_a_session().await.map(Arc::new) else { return };
-                self.known.set(digest, Arc::clone(&told));
+        let told = match self.known.plan(digest) {
+            Plan::Use(told) => told,
+            Plan::Wait => return,
+            Plan::Ask => {
+                let Some(told) = self.ask_in_a_session().await.map(Arc::new) else { return self.known.failed(digest) };
+                self.known.told(digest, Arc::clone(&told));
                 told
             }
         };
@@ -152,5 +191,27 @@ mod tests {
 
             assert_eq!(with_execution(&tool, &executions).definition, expected);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_fails_to_tell_is_asked_again_after_pauses_that_double_and_another_at_once() {
+        let (known, expected) = (Known::default(), [30, 60, 120, 240, 480, 960, 1920, 3600, 3600]);
+        assert!(matches!(known.plan(1), Plan::Ask));
+        for pause in expected.map(Duration::from_secs) {
+            known.failed(1);
+            tokio::time::advance(pause - Duration::from_millis(1)).await;
+            assert!(matches!(known.plan(1), Plan::Wait), "{pause:?}");
+            tokio::time::advance(Duration::from_millis(1)).await;
+            assert!(matches!(known.plan(1), Plan::Ask), "{pause:?}");
+        }
+
+        known.failed(1);
+        assert!(matches!(known.plan(2), Plan::Ask), "another server stands there now");
+        known.failed(2);
+        tokio::time::advance(PAUSE_MIN).await;
+        assert!(matches!(known.plan(2), Plan::Ask));
+        known.told(2, Arc::default());
+
+        assert!(matches!(known.plan(2), Plan::Use(_)));
     }
 }

@@ -127,19 +127,16 @@ impl McpServer {
                 continue;
             };
             let began = Instant::now();
-            let over = match timeout(LIFE_MAX, self.hear(told, interest)).await {
-                Ok(over) => over,
-                Err(_) => Over::Ended,
-            };
+            let heard = for_a_life(self.hear(told, interest)).await;
             let target = &self.site.settings.target;
-            match over {
-                Over::Refused(status) => {
+            match heard {
+                Err(Over::Refused(status)) => {
                     debug!(target_name = %target, %status, "the upstream tells of no changes");
                     either_changes(&mut tells, &mut wanted).await;
                     continue;
                 }
-                Over::Lost(error) => debug!(target_name = %target, %error, "the stream of changes is lost"),
-                Over::Ended => debug!(target_name = %target, "the stream of changes has ended"),
+                Err(Over::Lost(error)) => debug!(target_name = %target, %error, "the stream of changes is lost"),
+                Ok(()) | Err(Over::Ended) => debug!(target_name = %target, "the stream of changes has ended"),
             }
             if began.elapsed() > PAUSE_MAX {
                 pause = PAUSE_MIN;
@@ -149,15 +146,11 @@ impl McpServer {
         }
     }
 
-    async fn hear(&self, told: Tells, interest: &Interest) -> Over {
-        let heard = match told.era {
+    async fn hear(&self, told: Tells, interest: &Interest) -> Result<(), Over> {
+        match told.era {
             Era::Modern => self.hear_modern(told, interest).await,
             Era::Legacy if self.speaks_sse() => self.hear_on_stream(told, interest).await,
             Era::Legacy => self.hear_in_session(told, interest).await,
-        };
-        match heard {
-            Ok(()) => Over::Ended,
-            Err(over) => over,
         }
     }
 
@@ -319,6 +312,11 @@ impl McpServer {
     }
 }
 
+/// Hears a stream, or several that follow each other, for no longer than one may live.
+pub(super) async fn for_a_life(hearing: impl Future<Output = Result<(), Over>>) -> Result<(), Over> {
+    timeout(LIFE_MAX, hearing).await.unwrap_or(Err(Over::Ended))
+}
+
 /// Waits until one of them changes. They fail only without their senders, and this server holds both.
 async fn either_changes(tells: &mut watch::Receiver<Option<Tells>>, wanted: &mut watch::Receiver<Uris>) {
     tokio::select! {
@@ -330,5 +328,20 @@ async fn either_changes(tells: &mut watch::Receiver<Option<Tells>>, wanted: &mut
 pub(super) async fn changes(wanted: &mut watch::Receiver<Uris>) {
     if wanted.changed().await.is_err() {
         std::future::pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_died_without_a_word_is_over_when_its_time_is_up() {
+        let began = Instant::now();
+
+        let heard = for_a_life(std::future::pending()).await;
+
+        assert!(matches!(heard, Err(Over::Ended)));
+        assert_eq!(began.elapsed(), LIFE_MAX);
     }
 }

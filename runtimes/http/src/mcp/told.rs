@@ -14,7 +14,7 @@ use twinway_proto::envelope;
 
 use super::{
     McpServer,
-    listen::{LISTEN, Over, PAUSE_MAX, PAUSE_MIN, Stream, Uris, changes, quoted},
+    listen::{LISTEN, Over, PAUSE_MAX, PAUSE_MIN, Stream, Uris, changes, for_a_life, quoted},
 };
 
 /// How long to wait for more tasks before another stream is asked for: clients that begin together have one.
@@ -34,14 +34,13 @@ impl McpServer {
             }
             let began = Instant::now();
             let target = &self.site.settings.target;
-            match self.hear_of(&mut watched).await {
-                Ok(()) => debug!(target_name = %target, "the stream of tasks has ended"),
+            match for_a_life(self.hear_of(&mut watched)).await {
+                Ok(()) | Err(Over::Ended) => debug!(target_name = %target, "the stream of tasks has ended"),
                 Err(Over::Refused(status)) => {
                     debug!(target_name = %target, %status, "the upstream does not tell how tasks stand");
                     changes(&mut watched).await;
                 }
                 Err(Over::Lost(error)) => debug!(target_name = %target, %error, "the stream of tasks is lost"),
-                Err(Over::Ended) => {}
             }
             if began.elapsed() > PAUSE_MAX {
                 pause = PAUSE_MIN;
