@@ -14,10 +14,7 @@ use std::{
 
 use parking_lot::Mutex;
 use runtime_api::{Arrivals, CallError, ClientSession, ErrorCode, Interest, Party, Principal};
-use runtime_mcp::stream::{
-    Met,
-    listening::{self, Uris},
-};
+use runtime_mcp::stream::{Met, listening};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -189,8 +186,13 @@ impl Own {
             changes.borrow_and_update();
             for party in interest.parties() {
                 let Some(owner) = Owner::of(self.server.share, &party) else { continue };
-                if let Err(error) = self.enter(owner, party.session.as_ref()) {
+                if let Err(error) = self.enter(owner.clone(), party.session.as_ref()) {
                     warn!(target_name = %self.server.target, %error, "a subscriber hears of nothing");
+                    let refused = Arc::new(error);
+                    interest.settle(
+                        |by| Owner::of(self.server.share, by).as_ref() == Some(&owner),
+                        |_| Some(Err(Arc::clone(&refused))),
+                    );
                 }
             }
             come(&mut changes).await;
@@ -222,11 +224,11 @@ impl Own {
     }
 
     async fn hear_of(&self, owner: &Owner, up: &Met, interest: &Interest) -> Infallible {
-        let is_theirs = |party: &Party| Owner::of(self.server.share, party).as_ref() == Some(owner);
-        let (theirs, wanted) = watch::channel(Uris::default());
+        let (share, owner) = (self.server.share, owner.clone());
+        let is_theirs = move |party: &Party| Owner::of(share, party).as_ref() == Some(&owner);
+        let demand = interest.demand_of(is_theirs.clone());
         tokio::select! {
-            never = listening::keep(&up.connection, up.era, &up.facts, wanted, listening::none()) => match never {},
-            never = follow(interest, is_theirs, &theirs) => match never {},
+            never = listening::keep(&up.connection, up.era, &up.facts, demand, listening::none()) => match never {},
             never = self.pass_on(up, interest, is_theirs) => match never {},
         }
     }
@@ -262,21 +264,6 @@ fn give_way(seats: &mut HashMap<Owner, Arc<Seat>>, subscribed: &HashSet<Owner>) 
     let oldest = idle.max_by_key(|(idle, _)| *idle).map(|(_, owner)| owner.clone());
     let ended = oldest.and_then(|owner| seats.remove(&owner));
     ended.map(|seat| seat.end()).is_some()
-}
-
-/// Keeps `theirs` at what these parties want. Never ends.
-async fn follow(interest: &Interest, is_theirs: impl Fn(&Party) -> bool, theirs: &watch::Sender<Uris>) -> Infallible {
-    let mut changes = interest.changes();
-    loop {
-        changes.borrow_and_update();
-        let uris = Uris::new(interest.wanted_by(&is_theirs));
-        theirs.send_if_modified(|before| {
-            let differs = *before != uris;
-            *before = uris;
-            differs
-        });
-        come(&mut changes).await;
-    }
 }
 
 /// Waits for a change; it fails only when nobody can want anything any more.
