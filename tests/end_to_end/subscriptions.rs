@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     stdio::program,
-    support::{Answer, Gateway, Mcp, Open, Program, Setup, conformance_program, conformance_server, open, skip, until},
+    support::{Answer, Gateway, Mcp, Open, Program, Setup, conformance_program, conformance_server, open, skip, until, within},
 };
 
 const WATCHED: &str = "test://watched-resource";
@@ -77,7 +77,8 @@ async fn changes(client: &Mcp) {
 }
 
 async fn is_told(stream: &mut Open) {
-    let told = stream.event().await.unwrap();
+    // The stream alone never ends: it is kept alive.
+    let told = within("the update", stream.event()).await.unwrap();
     assert_eq!((&told["method"], &told["params"]["uri"]), (&json!(UPDATED), &json!(WATCHED)));
 }
 

@@ -207,12 +207,12 @@ impl McpServer {
             match demand.keep_settling(|_| Some(listening::tells_of_none())).await {}
         }
         let wanted = loop {
-            demand.settle(|uri| now.standing(uri));
-            demand.changed().await;
             let wanted = demand.wanted();
             if wanted != now.asked {
                 break wanted;
             }
+            demand.settle(|uri| now.standing(uri));
+            demand.changed().await;
         };
         let opening = async { self.begun(self.open_modern(told, Arc::clone(&wanted)).await?).await };
         tokio::select! {

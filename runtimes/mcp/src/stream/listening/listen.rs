@@ -109,15 +109,14 @@ async fn hear<'c>(
         return Over::Ended;
     }
     loop {
-        tokio::select! {
-            biased;
-            _ = &mut now.answer => return Over::Ended,
-            () = wish.changed() => {}
-        }
         let wanted = wish.wanted();
         if wanted == now.honoured.asked {
             wish.settle(|uri| now.honoured.standing(uri));
-            continue;
+            tokio::select! {
+                biased;
+                () = &mut now.answer => return Over::Ended,
+                () = wish.changed() => continue,
+            }
         }
         let Some(params) = filter(&wanted) else { return Over::Unheard };
         let mut next = Listening::ask(connection, wanted, params);
@@ -125,7 +124,6 @@ async fn hear<'c>(
             return Over::Unheard;
         }
         now = next;
-        wish.settle(|uri| now.honoured.standing(uri));
     }
 }
 
