@@ -4,14 +4,15 @@
 use std::{collections::BTreeSet, convert::Infallible, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use prometheus_client::metrics::gauge::Gauge;
 use runtime_api::{
-    CallError, Caller, CallerGone, Era, ErrorCode, Party, Subscribed, Subscriber, TaskWatcher, Wants, WatchedTask,
+    CallError, Caller, CallerGone, Era, ErrorCode, Party, Standing, Subscribed, Subscriber, TaskWatcher, Wants, WatchedTask,
 };
 use runtime_mcp::handshake::part;
 use tokio::{
     sync::{OwnedSemaphorePermit, watch},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use twinway_proto::{
@@ -22,6 +23,7 @@ use twinway_proto::{
 
 use super::{
     Answer, Inbound, Outgoing, Running, Server, Session, Sight, Way, answer,
+    call::under_way,
     era::Spoken,
     find,
     listing::unknown_view,
@@ -40,6 +42,10 @@ const UPDATED: &str = "notifications/resources/updated";
 
 /// Longest life of a stream. Whoever still listens opens another, and nothing of ours is kept for years.
 const LIFE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long a target may take to take note of a subscription. Less than the time for which a gateway before this one waits for an
+/// acknowledgement, which is that for a list (`list_timeout`, 10 s by default): so it hears of the resources that do hold.
+const NOTED_WITHIN: Duration = Duration::from_secs(8);
 
 /// Sees when one view becomes another, as far as a client is shown it.
 struct Watch {
@@ -159,10 +165,16 @@ impl Server {
         let (caller, events) = Caller::channel(Wants::default());
         let watch = Watch::new(&self.shared.catalog, inbound.sight());
         let deadline = end.at;
-        let wanted = self.wanted(inbound, &wanted);
+        let mut wanted = self.wanted(inbound, &wanted);
         let meta = meta_of(request.id);
         let id: Box<str> = request.id.into();
         let answer = Box::pin(async move {
+            tokio::select! {
+                biased;
+                // What is over honours nothing any more.
+                () = end.comes() => wanted.subscriptions.clear(),
+                () = wanted.noted() => {}
+            }
             let acknowledged = format!(r#"{{"notifications":{},{meta}}}"#, wanted.honoured());
             if caller.notify(ACKNOWLEDGED, acknowledged.into()).await.is_ok() {
                 let listener = Listener { caller: &caller, subscription: Some(&id) };
@@ -237,16 +249,34 @@ impl Server {
             );
             return answer::error(200, Some(request.id), -32603, &message, None);
         } else {
-            let by = Party { principal: inbound.principal.clone(), session: Some(session.life()) };
-            match self.subscription(inbound.view, &uri, by, session.subscriber()) {
-                Some(subscribed) => session.subscribe(uri, subscribed),
-                None => {
-                    let message = format!("nobody tells of updates of the resource `{uri}`");
-                    return answer::error(200, Some(request.id), find::no_resource(Era::Legacy), &message, None);
-                }
-            }
+            return self.begin_subscription(inbound, request, (spoken, session), uri);
         }
         answer::result(request.id, b"{}".to_vec().into())
+    }
+
+    /// It is there at once, so that nothing goes by, and answered when the target has taken note of it.
+    fn begin_subscription(
+        &self,
+        inbound: &Inbound<'_>,
+        request: &Request<'_>,
+        (spoken, session): (&Spoken, &Arc<Session>),
+        uri: String,
+    ) -> Answer {
+        let by = Party { principal: inbound.principal.clone(), session: Some(session.life()) };
+        let Some(subscribed) = self.subscription(inbound.view, &uri, by, session.subscriber()) else {
+            let message = format!("nobody tells of updates of the resource `{uri}`");
+            return answer::error(200, Some(request.id), find::no_resource(Era::Legacy), &message, None);
+        };
+        let begun = Begun::new(session, uri, subscribed);
+        let id: Box<str> = request.id.into();
+        let answer = Box::pin(async move {
+            match begun.noted().await {
+                Ok(()) => Outgoing::new(200, envelope::response(&id, b"{}".to_vec().into())),
+                Err(error) => not_noted(&id, &error),
+            }
+        });
+        let running = Running::new(answer, None, Instant::now() + NOTED_WITHIN, self.shared.left_behind.clone());
+        under_way(running, inbound, request, spoken)
     }
 
     /// The stream of a legacy session, which takes the place of an older one: a client that opens a second has lost the first.
@@ -308,6 +338,52 @@ impl Server {
     }
 }
 
+/// A subscription of a session that its target has not taken note of yet. Dropped before that, it is none.
+struct Begun {
+    session: Arc<Session>,
+    uri: String,
+    subscribed: Arc<Subscribed>,
+    holds: bool,
+}
+
+impl Begun {
+    fn new(session: &Arc<Session>, uri: String, subscribed: Subscribed) -> Self {
+        let (session, subscribed) = (Arc::clone(session), Arc::new(subscribed));
+        session.subscribe(uri.clone(), Arc::clone(&subscribed));
+        Self { session, uri, subscribed, holds: false }
+    }
+
+    async fn noted(mut self) -> Standing {
+        let standing = noted(&self.subscribed).await;
+        self.holds = standing.is_ok();
+        standing
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        if !self.holds {
+            self.session.give_up(&self.uri, &self.subscribed);
+        }
+    }
+}
+
+/// Whether the target has taken note of a subscription, in the time that there is for it.
+async fn noted(subscribed: &Subscribed) -> Standing {
+    timeout(NOTED_WITHIN, subscribed.standing()).await.unwrap_or_else(|_| {
+        let late = "the target has not taken note of the subscription in time; it is given up";
+        Err(Arc::new(CallError::gateway(ErrorCode::DeadlineExceeded, late)))
+    })
+}
+
+/// What a session is told: the target's own error, or why there is none.
+fn not_noted(id: &str, error: &CallError) -> Outgoing {
+    // Whether anything arrived does not matter: what did not hold is given up.
+    let data = answer::error_data(error.code().row().name, error.origin(), error.delivery(), error);
+    let ours = || envelope::error_object(error.code().row().json_rpc, &error.to_string(), Some(data.as_bytes()));
+    Outgoing::new(200, envelope::failure(Some(id), error.answer().cloned().unwrap_or_else(ours)))
+}
+
 /// What a client is told of.
 struct Wanted {
     lists: Touched,
@@ -320,6 +396,13 @@ struct Wanted {
 }
 
 impl Wanted {
+    /// The same when its targets have taken note of the subscriptions, without those of which they have not.
+    async fn noted(&mut self) {
+        let standings = join_all(self.subscriptions.iter().map(|(_, subscribed)| noted(subscribed))).await;
+        let mut standings = standings.into_iter();
+        self.subscriptions.retain(|_| standings.next().is_some_and(|standing| standing.is_ok()));
+    }
+
     /// As the acknowledgement has it.
     fn honoured(&self) -> String {
         let Touched { tools, prompts, resources } = self.lists;

@@ -46,7 +46,7 @@ pub struct Session {
     pub(super) view: Box<str>,
     in_flight: Mutex<InFlight>,
     /// The resources that the client wants to hear of, by the URIs that it knows.
-    subscriptions: Mutex<HashMap<String, Subscribed>>,
+    subscriptions: Mutex<HashMap<String, Arc<Subscribed>>>,
     subscriber: Subscriber,
     /// The tasks of which the client is told; there once it has any, or a stream.
     tasks: OnceLock<Box<Watched>>,
@@ -157,8 +157,17 @@ impl Session {
             || (subscriptions.len() < SUBSCRIPTIONS_MAX && bytes + uri.len() <= SUBSCRIPTION_BYTES_MAX)
     }
 
-    pub(super) fn subscribe(&self, uri: String, subscribed: Subscribed) {
+    /// Takes the place of an older subscription to the same resource.
+    pub(super) fn subscribe(&self, uri: String, subscribed: Arc<Subscribed>) {
         self.subscriptions.lock().insert(uri, subscribed);
+    }
+
+    /// Ends this one subscription, unless another one is there instead by now.
+    pub(super) fn give_up(&self, uri: &str, subscribed: &Arc<Subscribed>) {
+        let mut subscriptions = self.subscriptions.lock();
+        if subscriptions.get(uri).is_some_and(|held| Arc::ptr_eq(held, subscribed)) {
+            subscriptions.remove(uri);
+        }
     }
 
     pub(super) fn unsubscribe(&self, uri: &str) {
@@ -300,7 +309,7 @@ mod tests {
             let may = session.may_subscribe(&uri);
             let subscribed = interest.subscribe(&uri, uri.as_str().into(), party.clone(), session.subscriber()).expect("room");
             if may {
-                session.subscribe(uri, subscribed);
+                session.subscribe(uri, Arc::new(subscribed));
             }
             may
         };

@@ -45,6 +45,7 @@ mod resume;
 mod slow_clients;
 mod stdio;
 mod streaming;
+mod subscriptions;
 mod support;
 mod tasks;
 mod trace;

@@ -8,6 +8,7 @@
 //!
 //! Updates that come while a client does not read are told once, so nothing piles up.
 
+mod demand;
 mod tasks;
 
 use std::{
@@ -20,9 +21,11 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
+pub use demand::{Demand, Standing};
 pub use tasks::{TaskInterest, TaskWatcher, WatchedTask};
 
 use crate::{Era, Party};
+use demand::Unsettled;
 
 /// URIs that are wanted of one target, however many clients want them. Upstreams keep a record for each.
 const URIS_MAX: usize = 10_000;
@@ -50,8 +53,10 @@ struct Shared {
     /// By the target's own URI.
     registered: Mutex<BTreeMap<Arc<str>, Vec<Registered>>>,
     wanted: watch::Sender<Arc<BTreeSet<Arc<str>>>>,
-    /// Somebody wants another resource than before, or one less.
+    /// Somebody wants another resource than before, or one less, or waits to know how a subscription stands.
     changed: watch::Sender<()>,
+    /// Those who wait to know how a subscription stands: at most [`URIS_MAX`].
+    unsettled: Mutex<Vec<Unsettled>>,
     /// Tasks of sessions (2025-11-25).
     legacy_tasks: TaskInterest,
     /// Tasks of the extension (2026-07-28).
@@ -64,6 +69,7 @@ impl Default for Shared {
             registered: Mutex::default(),
             wanted: watch::Sender::default(),
             changed: watch::Sender::default(),
+            unsettled: Mutex::default(),
             legacy_tasks: TaskInterest::new(LEGACY_TASK_BYTES_MAX, LEGACY_TASKS_MAX),
             modern_tasks: TaskInterest::new(MODERN_TASK_BYTES_MAX, MODERN_TASKS_MAX),
         }
@@ -92,6 +98,7 @@ struct News {
 pub struct Subscribed {
     interest: Interest,
     uri: Arc<str>,
+    by: Party,
     subscriber: Weak<News>,
 }
 
@@ -106,12 +113,25 @@ impl Interest {
             return None;
         }
         let subscriber = Arc::downgrade(&subscriber.0);
-        registered.entry(Arc::clone(&uri)).or_default().push(Registered { public, by, subscriber: Weak::clone(&subscriber) });
+        let one = Registered { public, by: by.clone(), subscriber: Weak::clone(&subscriber) };
+        registered.entry(Arc::clone(&uri)).or_default().push(one);
         if is_new {
             self.publish(&registered);
         }
         self.0.changed.send_replace(());
-        Some(Subscribed { interest: self.clone(), uri, subscriber })
+        Some(Subscribed { interest: self.clone(), uri, by, subscriber })
+    }
+
+    /// What everybody wants, for whoever asks the target.
+    #[must_use]
+    pub fn demand(&self) -> Demand {
+        Demand::new(self.clone(), None)
+    }
+
+    /// The same for a conversation that is for these parties only.
+    #[must_use]
+    pub fn demand_of(&self, whose: impl Fn(&Party) -> bool + Send + Sync + 'static) -> Demand {
+        Demand::new(self.clone(), Some(Box::new(whose)))
     }
 
     /// The URIs that are wanted, now and whenever that changes: the target's own.
@@ -204,6 +224,22 @@ impl Subscriber {
                 return updated;
             }
             self.0.come.notified().await;
+        }
+    }
+}
+
+impl Subscribed {
+    /// Waits until the target has taken note of it, or is known not to. Nothing ends the wait when the target is silent: the caller sets
+    /// the time. What the target has said before to somebody else is told at once.
+    #[must_use]
+    pub fn standing(&self) -> impl Future<Output = Standing> + Send + use<> {
+        let told = self.interest.ask_standing(Arc::clone(&self.uri), self.by.clone());
+        async move {
+            match told.await {
+                Ok(standing) => standing,
+                // Nobody is there any more who could say it.
+                Err(_) => std::future::pending().await,
+            }
         }
     }
 }

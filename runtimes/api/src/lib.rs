@@ -38,7 +38,7 @@ pub use caller::{ANSWER_TIMEOUT, Caller, CallerEvent, CallerEvents, CallerGone, 
 pub use declared::{Declared, LogLevel, Logging};
 pub use error::{BoxError, CallError, Delivery, ErrorCode, Origin};
 pub use hints::{CacheHint, CacheHints, CacheScope, Cacheable, Freshness};
-pub use interest::{Interest, Subscribed, Subscriber, TaskInterest, TaskWatcher, WatchedTask};
+pub use interest::{Demand, Interest, Standing, Subscribed, Subscriber, TaskInterest, TaskWatcher, WatchedTask};
 pub use offers::{About, Eras, Item, Items, Kind, Offers, Support, TargetOffers, TargetState};
 pub use reply::Reply;
 pub use roster::{Member, Roster, RosterPlan};

@@ -189,8 +189,13 @@ impl Own {
             changes.borrow_and_update();
             for party in interest.parties() {
                 let Some(owner) = Owner::of(self.server.share, &party) else { continue };
-                if let Err(error) = self.enter(owner, party.session.as_ref()) {
+                if let Err(error) = self.enter(owner.clone(), party.session.as_ref()) {
                     warn!(target_name = %self.server.target, %error, "a subscriber hears of nothing");
+                    let refused = Arc::new(error);
+                    interest.settle(
+                        |by| Owner::of(self.server.share, by).as_ref() == Some(&owner),
+                        |_| Some(Err(Arc::clone(&refused))),
+                    );
                 }
             }
             come(&mut changes).await;
@@ -224,15 +229,15 @@ impl Own {
     }
 
     async fn hear_of(&self, owner: &Owner, up: &Met, interest: &Interest) -> Infallible {
-        let is_theirs = |party: &Party| Owner::of(self.server.share, party).as_ref() == Some(owner);
+        let (share, owner) = (self.server.share, owner.clone());
+        let is_theirs = move |party: &Party| Owner::of(share, party).as_ref() == Some(&owner);
+        let demand = interest.demand_of(is_theirs.clone());
         let tasks = interest.tasks(Era::Modern);
-        let (uris, wanted) = watch::channel(Uris::default());
         let (ids, watched) = watch::channel(Uris::default());
         tokio::select! {
-            never = listening::keep(&up.connection, up.era, &up.facts, wanted, watched) => match never {},
-            never = follow(interest.changes(), || interest.wanted_by(is_theirs), &uris) => match never {},
-            never = follow(tasks.changes(), || tasks.wanted_by(is_theirs), &ids) => match never {},
-            never = self.pass_on(up, interest, is_theirs) => match never {},
+            never = listening::keep(&up.connection, up.era, &up.facts, demand, watched) => match never {},
+            never = follow(tasks.changes(), || tasks.wanted_by(&is_theirs), &ids) => match never {},
+            never = self.pass_on(up, interest, &is_theirs) => match never {},
         }
     }
 
@@ -269,7 +274,7 @@ fn give_way(seats: &mut HashMap<Owner, Arc<Seat>>, subscribed: &HashSet<Owner>) 
     ended.map(|seat| seat.end()).is_some()
 }
 
-/// Keeps `theirs` at what is wanted of a process, whenever that may be something else. Never ends.
+/// Keeps `theirs` at what is watched of a process, whenever that may be something else. Never ends.
 async fn follow(
     mut changes: watch::Receiver<()>,
     wanted: impl Fn() -> BTreeSet<Arc<str>>,

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use runtime_api::{Board, Call, CallError, Era, Eras, Heard, Interest, Member, Party, Reply, Slots, Support, TargetId};
+use runtime_api::{Board, Call, CallError, Demand, Era, Eras, Heard, Interest, Member, Party, Reply, Slots, Support, TargetId};
 use runtime_mcp::{
     Incoming,
     stream::{
@@ -146,11 +146,11 @@ impl Target {
     /// Lists, and lists again when it is told to or it is time. Never ends.
     async fn follow(&self, board: &Board, up: &Met, interest: &Interest) {
         // Where processes are somebody's own, each is told what its owner wants to hear of.
-        let (wanted, watched) = match self.server.share {
-            Share::All => (interest.wanted(), interest.tasks(Era::Modern).wanted()),
-            Share::Principal | Share::Session => (listening::none(), listening::none()),
+        let (demand, watched) = match self.server.share {
+            Share::All => (interest.demand(), interest.tasks(Era::Modern).wanted()),
+            Share::Principal | Share::Session => (Demand::of_nobody(), listening::none()),
         };
-        let telling = listening::keep(&up.connection, up.era, &up.facts, wanted, watched);
+        let telling = listening::keep(&up.connection, up.era, &up.facts, demand, watched);
         let listing = async {
             let changes = up.connection.changes();
             loop {

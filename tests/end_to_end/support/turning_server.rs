@@ -80,7 +80,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Response<Bod
         "tools/list" => json!({ "tools": shared.tools() }),
         "resources/list" => json!({"resources": [{"uri": "x://1", "name": "one"}]}),
         "resources/templates/list" => json!({"resourceTemplates": []}),
-        "subscriptions/listen" => return shared.listen(id.clone()).await,
+        "subscriptions/listen" => return shared.listen(id.clone(), &asked["params"]["notifications"]).await,
         _ => json!({}),
     };
     let mut answer = json!({"jsonrpc": "2.0", "id": id, "result": result});
@@ -102,8 +102,9 @@ impl Shared {
     }
 
     /// The first stream is kept; whoever opens another meets a server that is just about to change.
-    async fn listen(self: Arc<Self>, id: Value) -> Response<Body> {
-        let acknowledged = notification("notifications/subscriptions/acknowledged", &id);
+    async fn listen(self: Arc<Self>, id: Value, honoured: &Value) -> Response<Body> {
+        let mut acknowledged = notification("notifications/subscriptions/acknowledged", &id);
+        acknowledged["params"]["notifications"] = honoured.clone();
         let first = self.first.lock().unwrap().clone();
         let Some(first) = first else {
             let (send, events) = mpsc::channel(EVENTS_MAX);

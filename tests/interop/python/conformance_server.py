@@ -1,6 +1,6 @@
 """What the official conformance suite looks for in a server: the official Python SDK over Streamable HTTP, HTTP+SSE, or stdio.
 
-    python conformance_server.py [--only {legacy,modern}] [--port N] [--sse | --stdio]
+    python conformance_server.py [--only {legacy,modern}] [--port N] [--sse | --stdio] [--takes-note-after SECONDS]
 
 Names, texts and schemas are those that the scenarios of `@modelcontextprotocol/conformance` describe. Each tool that asks its client does so
 in the way of the era that it is called in: by requests in the middle of the call, one after the other, or by results
@@ -23,6 +23,7 @@ from typing import Any
 import mcp_types as types
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import NotificationOptions, Server
+from mcp.server.session import ServerSession
 from mcp.server.streamable_http import EventCallback, EventMessage, EventStore
 from mcp.server.subscriptions import (
     InMemorySubscriptionBus,
@@ -50,6 +51,42 @@ Tool = Callable[[Context, types.CallToolRequestParams], Awaitable[types.CallTool
 TOOLS: dict[str, tuple[types.Tool, Tool]] = {}
 CHANGES = InMemorySubscriptionBus()
 STATE_KEY = secrets.token_bytes(32)
+WATCHED = "test://watched-resource"
+
+
+class Watchers:
+    """The sessions that have subscribed to the watched resource, and how long this server takes to take note of a subscription."""
+
+    def __init__(self) -> None:
+        self.pause_s = 0.0
+        self.sessions: dict[str, ServerSession] = {}
+
+    async def subscribe(self, context: Context, params: types.SubscribeRequestParams) -> types.EmptyResult:
+        await asyncio.sleep(self.pause_s)
+        if str(params.uri) == WATCHED:
+            self.sessions[self.key(context)] = context.session
+        return types.EmptyResult()
+
+    async def unsubscribe(self, context: Context, params: types.UnsubscribeRequestParams) -> types.EmptyResult:
+        if str(params.uri) == WATCHED:
+            self.sessions.pop(self.key(context), None)
+        return types.EmptyResult()
+
+    async def listen(self, context: Context, params: types.SubscriptionsListenRequestParams) -> types.SubscriptionsListenResult:
+        await asyncio.sleep(self.pause_s)
+        return await ListenHandler(CHANGES)(context, params)
+
+    async def tell(self) -> None:
+        for session in list(self.sessions.values()):
+            await session.send_resource_updated(WATCHED)
+
+    def key(self, context: Context) -> str:
+        """Names a session: by its header, by the URL of its messages (HTTP+SSE), or not, where there is but one."""
+        request = context.request
+        return "" if request is None else request.headers.get("mcp-session-id") or str(request.url)
+
+
+WATCHERS = Watchers()
 
 
 def text(said: str) -> types.TextContent:
@@ -223,9 +260,9 @@ async def changes_prompts(context: Context, _: types.CallToolRequestParams) -> t
 async def updates_resource(context: Context, _: types.CallToolRequestParams) -> types.CallToolResult:
     """Says that the watched resource is another."""
     if context.protocol_version >= MODERN:
-        await CHANGES.publish(ResourceUpdated(uri="test://watched-resource"))
+        await CHANGES.publish(ResourceUpdated(uri=WATCHED))
     else:
-        await context.session.send_resource_updated("test://watched-resource")
+        await WATCHERS.tell()
     return result(text("The resource changed"))
 
 
@@ -649,9 +686,9 @@ def build() -> Server[Any]:
             on_list_resource_templates=list_templates,
             on_read_resource=read_resource,
             on_set_logging_level=accept,
-            on_subscribe_resource=accept,
-            on_unsubscribe_resource=accept,
-            on_subscriptions_listen=ListenHandler(CHANGES),
+            on_subscribe_resource=WATCHERS.subscribe,
+            on_unsubscribe_resource=WATCHERS.unsubscribe,
+            on_subscriptions_listen=WATCHERS.listen,
         )
 
 
@@ -662,7 +699,9 @@ def main() -> None:
     parser.add_argument("--sse", action="store_true", help="serve over HTTP+SSE")
     parser.add_argument("--stdio", action="store_true", help="serve over standard input and output")
     parser.add_argument("--until-stdin-closes", action="store_true", help="end when stdin closes")
+    parser.add_argument("--takes-note-after", type=float, default=0, metavar="SECONDS", help="a subscription holds after that time")
     options = parser.parse_args()
+    WATCHERS.pause_s = options.takes_note_after
     if options.stdio:
         return asyncio.run(serve_stdio(build(), options.only))
     # 100 ms: how long a client waits before it fetches a stream again.

@@ -4,12 +4,12 @@
 use std::{collections::BTreeSet, convert::Infallible, sync::Arc, time::Duration};
 
 use http::{Method, StatusCode};
-use runtime_api::{CallError, Caller, Declared, Era, Interest, Kind};
+use runtime_api::{CallError, Caller, Declared, Delivery, Demand, Era, ErrorCode, Interest, Kind, Standing};
 use runtime_mcp::{
     client::TASK_NEWS,
     handshake::{self, ServerFacts},
     incoming::is_number,
-    stream::listening,
+    stream::listening::{self, ACKNOWLEDGED, Honoured, honoured_uris, subscribe_each},
 };
 use tokio::{
     sync::watch,
@@ -95,6 +95,16 @@ pub(super) struct Stream {
     decoder: Decoder,
     /// Of the request that is answered by it.
     id: u64,
+    /// What it is good for, where that is said by the request that opens it.
+    honoured: Honoured,
+}
+
+/// What came on a stream.
+enum Heard {
+    /// The server tells on it from now on, of these resources.
+    Acknowledged(BTreeSet<String>),
+    Other,
+    End,
 }
 
 /// Why a stream is over.
@@ -156,44 +166,83 @@ impl McpServer {
 
     /// A stream asks for the URIs of one moment: for others another takes its place.
     async fn hear_modern(&self, told: Tells, interest: &Interest) -> Result<(), Over> {
-        let mut wanted = interest.wanted();
-        let mut stream = self.open_modern(told, &mut wanted).await?;
-        if told.lists() {
-            // What changed since the last look, and before this stream, nobody tells.
-            self.site.wake.notify_one();
-        }
+        let mut demand = interest.demand();
+        let mut stream = match self.begin_modern(told, &demand).await {
+            Ok(stream) => stream,
+            Err(over) => {
+                settle_refused(&demand, &over);
+                return Err(over);
+            }
+        };
         loop {
             // The old one is heard until the server tells on the new one, so that nothing goes by between them.
+            let honoured = stream.honoured.clone();
             stream = tokio::select! {
                 biased;
                 over = self.follow(&mut stream, None) => return over,
-                next = self.open_next(told, &mut wanted), if told.updates => next?,
+                next = self.open_next(told, &mut demand, honoured) => next?,
             };
         }
     }
 
-    /// The stream for other URIs, once others are wanted and the server has begun to tell on it.
-    async fn open_next(&self, told: Tells, wanted: &mut watch::Receiver<Uris>) -> Result<Stream, Over> {
-        changes(wanted).await;
-        let stream = self.open_modern(told, wanted).await?;
+    async fn begin_modern(&self, told: Tells, demand: &Demand) -> Result<Stream, Over> {
+        let stream = self.open_modern(told, demand.wanted()).await?;
+        if told.lists() {
+            // What changed since the last look, and before this stream, nobody tells.
+            self.site.wake.notify_one();
+        }
         self.begun(stream).await
+    }
+
+    /// The stream for other URIs, once others are wanted and the server has begun to tell on it. `now`: what the one before is good for.
+    async fn open_next(&self, told: Tells, demand: &mut Demand, now: Honoured) -> Result<Stream, Over> {
+        if !told.updates {
+            match demand.keep_settling(|_| Some(listening::tells_of_none())).await {}
+        }
+        let wanted = loop {
+            let wanted = demand.wanted();
+            if wanted != now.asked {
+                break wanted;
+            }
+            demand.settle(|uri| now.standing(uri));
+            demand.changed().await;
+        };
+        let opening = async { self.begun(self.open_modern(told, Arc::clone(&wanted)).await?).await };
+        tokio::select! {
+            biased;
+            // A server may listen for us once alone: then this begins anew.
+            next = opening => next.map_err(|over| if let Over::Refused(_) = over { Over::Ended } else { over }),
+            // What the next one does not ask for is about to end.
+            never = demand.keep_settling(|uri| now.standing(uri).filter(|_| wanted.contains(uri))) => match never {},
+        }
     }
 
     /// The stream once the server tells on it: it says so first (2026-07-28, subscriptions). One that does not is not waited for longer
     /// than for a list.
     pub(super) async fn begun(&self, mut stream: Stream) -> Result<Stream, Over> {
-        match timeout(self.site.settings.list_timeout, self.hear_one(&mut stream, None)).await {
-            Ok(Ok(true)) | Err(_) => Ok(stream),
-            Ok(Ok(false)) => Err(Over::Ended),
-            Ok(Err(over)) => Err(over),
-        }
+        let acknowledged = async {
+            loop {
+                match self.hear_one(&mut stream, None).await? {
+                    Heard::Acknowledged(uris) => return Ok(uris),
+                    Heard::Other => {}
+                    Heard::End => return Err(Over::Ended),
+                }
+            }
+        };
+        stream.honoured.acknowledged = match timeout(self.site.settings.list_timeout, acknowledged).await {
+            Ok(acknowledged) => Some(acknowledged?),
+            Err(_) => None,
+        };
+        Ok(stream)
     }
 
-    async fn open_modern(&self, told: Tells, wanted: &mut watch::Receiver<Uris>) -> Result<Stream, Over> {
+    async fn open_modern(&self, told: Tells, asked: Uris) -> Result<Stream, Over> {
         let id = self.next_id();
-        let params = handshake::own_params(&told.wanted(&wanted.borrow_and_update()));
+        let params = handshake::own_params(&told.wanted(&asked));
         let exchange = self.site.endpoint.post(self.modern_head(LISTEN), envelope::request(id, LISTEN, Some(params))).await?;
-        self.stream_of(exchange, id, None).await
+        let mut stream = self.stream_of(exchange, id, None).await?;
+        stream.honoured.asked = asked;
+        Ok(stream)
     }
 
     /// The one stream of the gateway's own session over HTTP+SSE. What comes on it is heard in any case; here it is kept, and the
@@ -203,7 +252,7 @@ impl McpServer {
         if told.lists() {
             self.site.wake.notify_one();
         }
-        let keeping = listening::keep(stream.connection(), Era::Legacy, stream.facts(), interest.wanted(), listening::none());
+        let keeping = listening::keep(stream.connection(), Era::Legacy, stream.facts(), interest.demand(), listening::none());
         tokio::select! {
             biased;
             () = stream.connection().ended() => Ok(()),
@@ -214,52 +263,46 @@ impl McpServer {
     /// The stream of the gateway's own session, in which the URIs are subscribed to one by one.
     async fn hear_in_session(&self, told: Tells, interest: &Interest) -> Result<(), Over> {
         let session = self.session(&Owner::gateway()).await?;
-        let endpoint = &self.site.endpoint;
-        let exchange = endpoint.send(&Method::GET, &session.listening_headers(), Rope::default()).await?;
-        let mut stream = self.stream_of(exchange, 0, Some(&session)).await?;
+        let mut demand = interest.demand();
+        let exchange = self.site.endpoint.send(&Method::GET, &session.listening_headers(), Rope::default()).await?;
+        let opened = self.stream_of(exchange, 0, Some(&session)).await;
+        let mut stream = opened.inspect_err(|over| settle_refused(&demand, over))?;
         if told.lists() {
             self.site.wake.notify_one();
         }
         let subscribing = async {
             if !told.updates {
-                return std::future::pending().await;
+                match demand.keep_settling(|_| Some(listening::tells_of_none())).await {}
             }
-            let (mut wanted, mut subscribed) = (interest.wanted(), Uris::default());
-            loop {
-                let uris = Arc::clone(&wanted.borrow_and_update());
-                for uri in uris.difference(&subscribed) {
-                    self.tell_in(&session, "resources/subscribe", uri).await?;
-                }
-                for uri in subscribed.difference(&uris) {
-                    self.tell_in(&session, "resources/unsubscribe", uri).await?;
-                }
-                subscribed = uris;
-                changes(&mut wanted).await;
-            }
+            subscribe_each(demand, |method, uri| self.tell_in(&session, method, uri)).await
         };
         tokio::select! {
             biased;
             over = self.follow(&mut stream, Some(&session)) => over,
-            over = subscribing => over,
+            over = subscribing => over.map(|never| match never {}),
         }
     }
 
-    /// Subscribes to a resource, or no longer. A server that refuses it just does not tell.
-    async fn tell_in(&self, session: &Arc<Session>, method: &'static str, uri: &str) -> Result<(), Over> {
+    /// Subscribes to a resource, or no longer.
+    async fn tell_in(&self, session: &Arc<Session>, method: &'static str, uri: Arc<str>) -> Result<Standing, Over> {
         let (id, caller) = (self.next_id(), Caller::none());
-        let params = format!(r#"{{"uri":{}}}"#, quoted(uri)).into_bytes().into();
-        let ask = Ask { id, method, params: Some(params), head: session.head.begin(), caller: &caller, session: Some(session) };
-        match timeout(self.site.settings.list_timeout, self.ask(ask)).await {
+        let params = Some(listening::params_of(&uri).into());
+        let ask = Ask { id, method, params, head: session.head.begin(), caller: &caller, session: Some(session) };
+        Ok(match timeout(self.site.settings.list_timeout, self.ask(ask)).await {
+            Ok(Ok(_)) => Ok(()),
             Ok(Err(AskError::Expired)) => {
                 self.sessions.forget(&Owner::gateway(), session);
-                Err(Over::Ended)
+                return Err(Over::Ended);
             }
             Ok(Err(AskError::Failed(error))) => {
-                debug!(target_name = %self.site.settings.target, method, uri, %error, "the upstream refuses a subscription");
-                Ok(())
+                debug!(target_name = %self.site.settings.target, method, %uri, %error, "the upstream refuses a subscription");
+                Err(Arc::new(error))
             }
-            Ok(Ok(_)) | Err(_) => Ok(()),
-        }
+            Err(_) => {
+                let late = "the target has not answered in time whether it takes the subscription";
+                Err(Arc::new(CallError::runtime(ErrorCode::DeadlineExceeded, Delivery::Unknown, late)))
+            }
+        })
     }
 
     /// The stream that an answer begins.
@@ -267,7 +310,7 @@ impl McpServer {
         let status = exchange.head.status;
         if content(&exchange.head) == Content::Events && status == StatusCode::OK {
             let decoder = Decoder::new(self.site.settings.answer_bytes_max);
-            return Ok(Stream { exchange, decoder, id });
+            return Ok(Stream { exchange, decoder, id, honoured: Honoured::default() });
         }
         let refusal = refused_by(&exchange.head);
         self.site.endpoint.body(exchange).await?;
@@ -281,20 +324,24 @@ impl McpServer {
 
     /// Reads the stream to its end.
     pub(super) async fn follow(&self, stream: &mut Stream, session: Option<&Arc<Session>>) -> Result<(), Over> {
-        while self.hear_one(stream, session).await? {}
+        while !matches!(self.hear_one(stream, session).await?, Heard::End) {}
         Ok(())
     }
 
-    /// Takes the next event of the stream; false at its end. Cancel-safe.
-    async fn hear_one(&self, stream: &mut Stream, session: Option<&Arc<Session>>) -> Result<bool, Over> {
+    /// Takes the next event of the stream. Cancel-safe.
+    async fn hear_one(&self, stream: &mut Stream, session: Option<&Arc<Session>>) -> Result<Heard, Over> {
         let event = loop {
             if let Some(event) = stream.decoder.next_event().map_err(unreadable)? {
                 break event;
             }
-            let Some(data) = next_data(&mut stream.exchange).await? else { return Ok(false) };
+            let Some(data) = next_data(&mut stream.exchange).await? else { return Ok(Heard::End) };
             stream.decoder.push(data);
         };
         match envelope::parse(&event.data) {
+            Ok(Message::Notification(notification)) if notification.method == ACKNOWLEDGED => {
+                let params = notification.params.map(|params| event.data.slice(params.range)).unwrap_or_default();
+                return Ok(Heard::Acknowledged(honoured_uris(&params)));
+            }
             Ok(Message::Notification(notification)) => {
                 self.site.heard(&event.data, &notification);
                 let task = notification.params.filter(|_| session.is_none() && notification.method == TASK_NEWS);
@@ -304,17 +351,29 @@ impl McpServer {
                 let refusal = refusal(&request, Declared::NONE);
                 refuse(&self.site.endpoint, session.map(|session| &**session), refusal);
             }
-            Ok(Message::Response(response)) if is_number(response.id, stream.id) => return Ok(false),
+            Ok(Message::Response(response)) if is_number(response.id, stream.id) => return Ok(Heard::End),
+            Ok(Message::Failure(failure)) if failure.id.is_some_and(|id| is_number(id, stream.id)) => return Ok(Heard::End),
             // An event without data keeps the stream alive.
             _ => {}
         }
-        Ok(true)
+        Ok(Heard::Other)
     }
 }
 
 /// Hears a stream, or several that follow each other, for no longer than one may live.
 pub(super) async fn for_a_life(hearing: impl Future<Output = Result<(), Over>>) -> Result<(), Over> {
     timeout(LIFE_MAX, hearing).await.unwrap_or(Err(Over::Ended))
+}
+
+/// Tells those who wait that the server does not tell. A stream that was lost says nothing of that: it may be there again soon.
+fn settle_refused(demand: &Demand, over: &Over) {
+    let why = match over {
+        Over::Lost(_) => return,
+        Over::Refused(status) => format!("the upstream tells of no changes: it has answered with status {status}"),
+        Over::Ended => "the upstream tells of no changes: it has ended the stream before it took note of anything".to_owned(),
+    };
+    let refused = listening::refused(why);
+    demand.settle(|_| Some(refused.clone()));
 }
 
 /// Waits until one of them changes. They fail only without their senders, and this server holds both.

@@ -1,23 +1,23 @@
 //! Has the other side tell of changes: `subscriptions/listen` (2026-07-28), or `resources/subscribe` for each resource that somebody
-//! wants to hear of (2025-11-25, resources). What it then says comes by [`super::Changes`].
+//! wants to hear of (2025-11-25, resources). What it then says comes by [`super::Changes`]. Whoever waits for that is told whether the
+//! other side has taken note of it.
+
+mod each;
+mod honoured;
+mod listen;
 
 use std::{collections::BTreeSet, convert::Infallible, sync::Arc, time::Duration};
 
-use runtime_api::{Caller, Era, Kind};
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep},
-};
-use twinway_proto::json::write_string;
+use bytes::Bytes;
+use runtime_api::{CallError, Caller, Delivery, Demand, Era, ErrorCode, Kind, Standing};
+use tokio::{sync::watch, time::Instant};
+use twinway_proto::{json::write_string, rope::Rope};
+
+pub use each::subscribe_each;
+pub use honoured::{ACKNOWLEDGED, Honoured, honoured_uris};
 
 use super::{Ask, Connection};
 use crate::handshake::{self, ServerFacts};
-
-/// How long a modern side listens for us before it is asked anew.
-const LISTEN_TIME: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// Before it is asked anew when it has ended the listening itself.
-const PAUSE: Duration = Duration::from_secs(5);
 
 /// How long it may take to take note of a subscription.
 const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,49 +37,26 @@ pub async fn keep(
     connection: &Connection,
     era: Era,
     facts: &ServerFacts,
-    wanted: watch::Receiver<Uris>,
+    demand: Demand,
     watched: watch::Receiver<Uris>,
 ) -> Infallible {
     match era {
         Era::Modern => tokio::select! {
-            never = listen(connection, facts, wanted) => never,
-            never = listen_to_tasks(connection, watched) => never,
+            never = listen_to_changes(connection, facts, demand) => never,
+            never = listen::keep_listening(connection, watched, task_filter) => never,
         },
-        Era::Legacy => subscribe(connection, facts, wanted).await,
+        Era::Legacy => subscribe(connection, facts, demand).await,
     }
 }
 
-async fn listen(connection: &Connection, facts: &ServerFacts, mut wanted: watch::Receiver<Uris>) -> Infallible {
-    loop {
-        let Some(params) = filter(facts, &wanted.borrow_and_update()) else {
-            changes(&mut wanted).await;
-            continue;
-        };
-        let ask = Ask { method: "subscriptions/listen", deadline: Instant::now() + LISTEN_TIME, caller: &Caller::none() };
-        let listening = connection.request(ask, |_| Ok(Some(handshake::own_params(&params))));
-        tokio::select! {
-            // Dropping it withdraws it: another one is asked for.
-            () = changes(&mut wanted) => {}
-            _ = listening => sleep(PAUSE).await,
-        }
+async fn listen_to_changes(connection: &Connection, facts: &ServerFacts, mut demand: Demand) -> Infallible {
+    let filter = |uris: &Uris| filter(facts, uris).map(|filter| handshake::own_params(&filter));
+    if facts.tells_of_updates() {
+        return listen::keep_listening(connection, demand, filter).await;
     }
-}
-
-/// The same for tasks that are watched, apart from the lists: a side may refuse the one and tell of the other.
-async fn listen_to_tasks(connection: &Connection, mut watched: watch::Receiver<Uris>) -> Infallible {
-    loop {
-        let ids: Vec<_> = watched.borrow_and_update().iter().map(|own| quoted(own)).collect();
-        if ids.is_empty() {
-            changes(&mut watched).await;
-            continue;
-        }
-        let params = handshake::listen_to_tasks(&format!("[{}]", ids.join(",")));
-        let ask = Ask { method: "subscriptions/listen", deadline: Instant::now() + LISTEN_TIME, caller: &Caller::none() };
-        let listening = connection.request(ask, |_| Ok(Some(params)));
-        tokio::select! {
-            () = changes(&mut watched) => {}
-            _ = listening => sleep(PAUSE).await,
-        }
+    tokio::select! {
+        never = demand.keep_settling(|_| Some(tells_of_none())) => never,
+        never = listen::keep_listening(connection, none(), filter) => never,
     }
 }
 
@@ -96,31 +73,42 @@ fn filter(facts: &ServerFacts, uris: &Uris) -> Option<String> {
     (!asked.is_empty()).then(|| format!(r#""notifications":{{{}}}"#, asked.join(",")))
 }
 
-async fn subscribe(connection: &Connection, facts: &ServerFacts, mut wanted: watch::Receiver<Uris>) -> Infallible {
+/// The same for tasks, apart from the lists: a side may refuse the one and tell of the other.
+fn task_filter(ids: &Uris) -> Option<Rope> {
+    let ids: Vec<_> = ids.iter().map(|own| quoted(own)).collect();
+    (!ids.is_empty()).then(|| handshake::listen_to_tasks(&format!("[{}]", ids.join(","))))
+}
+
+async fn subscribe(connection: &Connection, facts: &ServerFacts, mut demand: Demand) -> Infallible {
     if !facts.tells_of_updates() {
-        return std::future::pending().await;
+        return demand.keep_settling(|_| Some(tells_of_none())).await;
     }
-    let mut subscribed = Uris::default();
-    loop {
-        let uris = Arc::clone(&wanted.borrow_and_update());
-        let new = uris.difference(&subscribed).map(|uri| ("resources/subscribe", uri));
-        let old = subscribed.difference(&uris).map(|uri| ("resources/unsubscribe", uri));
-        for (method, uri) in new.chain(old) {
-            let ask = Ask { method, deadline: Instant::now() + SUBSCRIBE_TIMEOUT, caller: &Caller::none() };
-            let params = format!(r#"{{"uri":{}}}"#, quoted(uri)).into_bytes();
-            // A side that refuses it just does not tell.
-            connection.request(ask, |_| Ok(Some(params.into()))).await.ok();
-        }
-        subscribed = uris;
-        changes(&mut wanted).await;
+    let asking = subscribe_each(demand, async |method, uri: Arc<str>| {
+        let ask = Ask { method, deadline: Instant::now() + SUBSCRIBE_TIMEOUT, caller: &Caller::none() };
+        let answer = connection.request(ask, |_| Ok(Some(params_of(&uri).into()))).await;
+        Ok::<_, Infallible>(answer.map(|_| ()).map_err(Arc::new))
+    });
+    match asking.await {
+        Ok(never) | Err(never) => never,
     }
 }
 
-/// Waits for a change; it fails only when nobody can want anything any more.
-async fn changes(wanted: &mut watch::Receiver<Uris>) {
-    if wanted.changed().await.is_err() {
-        std::future::pending::<()>().await;
-    }
+/// The parameters of `resources/subscribe`.
+#[must_use]
+pub fn params_of(uri: &str) -> Bytes {
+    format!(r#"{{"uri":{}}}"#, quoted(uri)).into()
+}
+
+/// How any subscription stands where no updates are told of.
+#[must_use]
+pub fn tells_of_none() -> Standing {
+    refused("the target does not tell of updates of its resources")
+}
+
+/// How a subscription stands that a target has not taken, without a JSON-RPC error of its own.
+#[must_use]
+pub fn refused(why: impl Into<Box<str>>) -> Standing {
+    Err(Arc::new(CallError::runtime(ErrorCode::Upstream, Delivery::Answered, why)))
 }
 
 fn quoted(text: &str) -> String {

@@ -9,18 +9,21 @@ use runtime_api::{BoxError, Caller, Declared};
 use twinway_proto::{
     envelope::{self, EnvelopeError, Message, Notification, ParamsIndex, Request},
     json::{self, Fault as JsonFault},
+    meta::key,
     rope::Rope,
 };
 
 use super::{
     Asked, Ended, Fault, Garbage,
     connection::{Shared, broken},
+    listening::ACKNOWLEDGED,
     outbox::Outgoing,
     pending::Taken,
 };
 use crate::{
     Incoming,
     client::{self, TASK_NEWS, TASK_STATUS},
+    handshake::part,
     incoming::failed,
 };
 
@@ -95,6 +98,7 @@ impl Shared {
             "notifications/progress" => (self.in_progress(&raw, params), Fault::ProgressDropped),
             "notifications/message" => (self.who_logs(&raw), Fault::NotificationIgnored),
             client::ELICITATION_COMPLETE => (self.who_was_sent_elsewhere(&raw), Fault::NotificationIgnored),
+            ACKNOWLEDGED => (self.who_listens(&raw), Fault::NotificationIgnored),
             TASK_STATUS | TASK_NEWS => match self.who_waits(&raw) {
                 Some(caller) => (Some(caller), Fault::NotificationIgnored),
                 None => return self.told(&raw),
@@ -114,6 +118,12 @@ impl Shared {
     fn in_progress(&self, raw: &[u8], params: Option<&ParamsIndex>) -> Option<Caller> {
         let token = params?.progress_token.clone()?;
         self.pending.caller(text(&raw[token]).parse().ok()?)
+    }
+
+    /// Whoever waits to know what of its `subscriptions/listen` is honoured (2026-07-28, subscriptions).
+    fn who_listens(&self, raw: &Bytes) -> Option<Caller> {
+        let subscription = part(raw, "_meta").and_then(|meta| part(&meta, key::SUBSCRIPTION_ID))?;
+        self.pending.caller(text(&subscription).parse().ok()?)
     }
 
     /// The only client that a log line can be meant for.
