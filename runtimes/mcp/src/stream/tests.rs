@@ -4,13 +4,13 @@ use std::{collections::HashMap, time::Duration};
 
 use futures_util::stream;
 use parking_lot::Mutex;
-use runtime_api::{CallError, Caller, CallerEvent, Declared, Delivery, ErrorCode, Wants};
+use runtime_api::{CallError, Caller, CallerEvent, Declared, Delivery, Demand, Era, ErrorCode, Wants};
 use serde_json::{Value, json};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::PollSender;
 
 use super::*;
-use crate::client;
+use crate::{client, handshake::ServerFacts};
 
 /// The other end of a conversation: what arrived, and a way to answer.
 struct Peer {
@@ -293,4 +293,39 @@ async fn closing_fails_what_is_out_and_ends_both_tasks() {
     tasks.close();
     tasks.wait().await;
     assert!(peer.heard.recv().await.is_none(), "the sink is closed");
+}
+
+/// A stream that asks for tasks, or for resources: its id and what it names.
+async fn asked_to_listen(peer: &mut Peer) -> (u64, Value) {
+    let asked = peer.hear().await;
+    assert_eq!(asked["method"], "subscriptions/listen", "{asked}");
+    (asked["id"].as_u64().unwrap(), asked["params"]["notifications"]["taskIds"].clone())
+}
+
+async fn acknowledge(peer: &Peer, id: u64) {
+    let meta = json!({"io.modelcontextprotocol/subscriptionId": id});
+    let params = json!({"notifications": {}, "_meta": meta});
+    let message = json!({"jsonrpc": "2.0", "method": listening::ACKNOWLEDGED, "params": params});
+    peer.says.send(Ok(message.to_string().into())).await.unwrap();
+}
+
+#[tokio::test]
+async fn news_of_tasks_are_heard_until_those_of_others_are_acknowledged() {
+    let Both { connection, mut peer, tasks, .. } = conversation(|_| {});
+    let ids = |ids: &[&str]| listening::Uris::new(ids.iter().map(|id| Arc::from(*id)).collect());
+    let (watched, wanted) = tokio::sync::watch::channel(ids(&["t-1"]));
+    tasks.spawn(async move {
+        let facts = ServerFacts::default();
+        listening::keep(&connection, Era::Modern, &facts, Demand::of_nobody(), wanted).await;
+    });
+
+    let (first, named) = asked_to_listen(&mut peer).await;
+    acknowledge(&peer, first).await;
+    watched.send_replace(ids(&["t-1", "t-2"]));
+    let (second, all_named) = asked_to_listen(&mut peer).await;
+    acknowledge(&peer, second).await;
+    let cancelled = peer.hear().await;
+
+    assert_eq!((named, all_named), (json!(["t-1"]), json!(["t-1", "t-2"])));
+    assert_eq!((&cancelled["method"], &cancelled["params"]["requestId"]), (&json!("notifications/cancelled"), &json!(first)));
 }
