@@ -38,7 +38,7 @@ mod task;
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use runtime_api::{Era, Kind, Method};
+use runtime_api::{CallError, Era, ErrorCode, Kind, Method};
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use twinway_proto::{
@@ -66,6 +66,9 @@ use crate::{
     search::Search,
     telemetry::{Metrics, Sampler},
 };
+
+/// When a client whose calls are as many as may be may try again: one of them may be answered at any moment.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Answers clients. Cheap to clone; all clones share sessions, catalogue and pipeline.
 #[derive(Debug, Clone)]
@@ -208,6 +211,10 @@ impl Server {
                 return refused.answer(Some(request.id));
             }
         };
+        if inbound.way.is_full() && begins_a_call(&request.method) {
+            self.shared.metrics.request_refused("stream_full");
+            return Answer::Message(answer::failed(request.id, &stream_full(), spoken.era()));
+        }
         let answer = match (&*request.method, spoken.era()) {
             ("initialize", Era::Legacy) => self.initialize(inbound, request),
             ("server/discover", Era::Modern) => self.discover(inbound, request),
@@ -282,4 +289,14 @@ impl Server {
         }
         Answer::Accepted
     }
+}
+
+/// Whether somebody else is asked for the answer. Whatever else a client says is answered at once, or listens.
+fn begins_a_call(method: &str) -> bool {
+    matches!(method, "tools/call" | "prompts/get" | "resources/read" | "completion/complete") || method.starts_with("tasks/")
+}
+
+fn stream_full() -> CallError {
+    let message = "as many calls of this client are under way as may be; one of them has to be answered and read first";
+    CallError::gateway(ErrorCode::Overloaded, message).with_retry_after(RETRY_AFTER)
 }

@@ -107,6 +107,11 @@ impl Batch {
         self.running.iter().map(Running::given_up_at).max().unwrap_or_else(Instant::now)
     }
 
+    /// As [`Running::ask_nobody`].
+    pub(super) fn ask_nobody(&mut self) {
+        self.running.iter_mut().for_each(Running::ask_nobody);
+    }
+
     pub(super) fn may_notify(&self) -> bool {
         self.running.iter().any(Running::may_notify)
     }

@@ -75,6 +75,8 @@ pub enum Way<'a> {
         binding: Option<Binding>,
         /// What carries it, as spans name it.
         transport: &'static str,
+        /// As many calls of this client are under way as may be: another is refused before anything is begun.
+        is_full: bool,
     },
 }
 
@@ -84,6 +86,14 @@ impl Way<'_> {
         match self {
             Self::Http { .. } => "tcp",
             Self::Stream { transport, .. } => transport,
+        }
+    }
+
+    /// Whether there is no place for another call of this client.
+    pub(super) const fn is_full(&self) -> bool {
+        match self {
+            Self::Http { .. } => false,
+            Self::Stream { is_full, .. } => *is_full,
         }
     }
 }

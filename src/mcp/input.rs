@@ -69,7 +69,7 @@ impl Server {
         let token = found.request.meta.progress_token.map(|token| inbound.message.slice_ref(token.as_bytes()));
         let asks = match found.spoken {
             _ if !may_ask => Asks::Nobody,
-            Spoken::Legacy { session, .. } => Asks::Session(Arc::clone(session)),
+            Spoken::Legacy { session, .. } => Asks::Session(Arc::clone(session), found.request.id.into()),
             Spoken::Modern | Spoken::Opening => {
                 let bound = bound(found);
                 Asks::Parking(Box::new(Parking { shared: Arc::clone(&self.shared), bound, id: found.request.id.into() }))

@@ -183,7 +183,7 @@ impl Server {
             let result = format!(r#"{{"resultType":"complete",{meta}}}"#);
             Outgoing::new(200, envelope::response(&id, result.into_bytes().into()))
         });
-        let running = Running::new(answer, Some(Events::only(events)), deadline, self.shared.left_behind.clone());
+        let running = Running::new(answer, Some(Events::only(events)), deadline, self.shared.left_behind.clone()).listening();
         Answer::Running(Box::new(match &inbound.way {
             Way::Stream { session, .. } => running.in_session(session, request.id).ends_with_its_holder(),
             Way::Http { .. } => running,
@@ -319,7 +319,7 @@ impl Server {
             std::future::pending().await
         });
         let running = Running::new(answer, Some(Events::only(events)), deadline, self.shared.left_behind.clone());
-        Ok(running.until(withdrawn))
+        Ok(running.until(withdrawn).listening())
     }
 
     /// The lists that there are in a view. Of tools there is always one.

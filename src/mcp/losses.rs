@@ -4,8 +4,10 @@
 use bytes::Bytes;
 use runtime_mcp::handshake::part;
 use twinway_proto::{
-    envelope::{self, Message},
+    envelope::{self, EnvelopeError, Message},
+    json::elements,
     meta::{key, rewrite},
+    rope::{Builder, Rope},
 };
 
 use super::Outgoing;
@@ -18,21 +20,34 @@ impl Outgoing {
             return self;
         }
         let message = self.message.into_bytes();
-        let message = match envelope::parse(&message) {
-            Ok(Message::Response(response)) => {
-                let result = message.slice(response.result.range);
-                envelope::response(response.id, within(&result, "_meta", lost).unwrap_or(result).into())
-            }
-            Ok(Message::Failure(failure)) => {
-                let error = message.slice(failure.error);
-                // `data` may be anything: beside what is no object there is still room.
-                let told = within(&error, "data", lost).or_else(|| added(&error, lost)).unwrap_or(error);
-                envelope::failure(failure.id, told)
-            }
-            _ => message.into(),
-        };
-        Self { message, ..self }
+        Self { message: told(&message, lost), ..self }
     }
+}
+
+/// The same message, in which it is said.
+fn told(message: &Bytes, lost: u64) -> Rope {
+    match envelope::parse(message) {
+        Ok(Message::Response(response)) => {
+            let result = message.slice(response.result.range);
+            envelope::response(response.id, within(&result, "_meta", lost).unwrap_or(result).into())
+        }
+        Ok(Message::Failure(failure)) => {
+            let error = message.slice(failure.error);
+            // `data` may be anything: beside what is no object there is still room.
+            let told = within(&error, "data", lost).or_else(|| added(&error, lost)).unwrap_or(error);
+            envelope::failure(failure.id, told)
+        }
+        Err(EnvelopeError::Batch) => told_of_batch(message, lost),
+        _ => message.clone().into(),
+    }
+}
+
+/// A batch whose first answer says it for all: which call each notification was of is not known any more.
+fn told_of_batch(batch: &Bytes, lost: u64) -> Rope {
+    let Some(Ok(first)) = elements(text(batch)).next() else { return batch.clone().into() };
+    let mut out = Builder::with_capacity(batch.len() + 64);
+    out.push_slice(&batch[..first.start]).push_rope(told(&batch.slice(first.clone()), lost)).push_slice(&batch[first.end..]);
+    out.finish()
 }
 
 /// An object whose member of that name, itself an object or absent, says it.
@@ -80,5 +95,17 @@ mod tests {
             assert_eq!(outgoing().with_lost(3).message.into_bytes(), whole(after));
             assert_eq!(outgoing().with_lost(0).message.into_bytes(), whole(before), "nothing was lost");
         }
+    }
+
+    #[test]
+    fn the_first_answer_of_a_batch_says_it_for_all() {
+        let batch = |data: &str| {
+            let first = format!(r#"{{"jsonrpc":"2.0","id":1,"error":{{"code":1,"message":"m"{data}}}}}"#);
+            format!(r#"[{first},{{"jsonrpc":"2.0","id":2,"result":{{}}}}]"#)
+        };
+
+        let told = Outgoing::new(200, batch("").into_bytes().into()).with_lost(3);
+
+        assert_eq!(told.message.into_bytes(), batch(r#","data":{"twinway/lost-notifications":3}"#));
     }
 }

@@ -43,6 +43,7 @@ pub struct Running {
     deadline: Instant,
     left_behind: TaskTracker,
     goes_on: bool,
+    listens: bool,
 }
 
 /// Time after the deadline in which a client may still fetch what is there for it.
@@ -83,8 +84,8 @@ pub(super) enum OfTasks {
 pub(super) enum Asks {
     /// Not at all.
     Nobody,
-    /// By a request in its session.
-    Session(Arc<Session>),
+    /// By a request in its session, for the call with this raw id.
+    Session(Arc<Session>, Box<str>),
     /// By an answer, after which it makes the call again.
     Parking(Box<Parking>),
 }
@@ -146,7 +147,7 @@ impl Running {
         deadline: Instant,
         left_behind: TaskTracker,
     ) -> Self {
-        Self { state: Some(State::new(answer, events)), batch: None, deadline, left_behind, goes_on: false }
+        Self { state: Some(State::new(answer, events)), batch: None, deadline, left_behind, goes_on: false, listens: false }
     }
 
     /// A call that says these things and is answered by `answer`.
@@ -155,9 +156,21 @@ impl Running {
         Self::new(answer, Some(Events::only(events)), deadline, TaskTracker::new())
     }
 
+    /// The same in a session, in which its target may ask the client.
+    #[cfg(test)]
+    pub(crate) fn asking(
+        answer: BoxFuture<'static, Outgoing>,
+        events: CallerEvents,
+        deadline: Instant,
+        session: &Arc<Session>,
+    ) -> Self {
+        let events = Events { asks: Asks::Session(Arc::clone(session), "7".into()), ..Events::only(events) };
+        Self::new(answer, Some(events), deadline, TaskTracker::new())
+    }
+
     /// Several calls whose answers go back together.
     pub(super) fn batch(batch: Batch, left_behind: TaskTracker) -> Self {
-        Self { state: None, batch: Some(Box::new(batch)), deadline: Instant::now(), left_behind, goes_on: false }
+        Self { state: None, batch: Some(Box::new(batch)), deadline: Instant::now(), left_behind, goes_on: false, listens: false }
     }
 
     /// Goes on with a call that was parked: the client has made it again, with this id.
@@ -172,7 +185,7 @@ impl Running {
         let answer = state.answer;
         state.answer = Box::pin(async move { answer.await.with_id(&id) });
         state.events = state.events.map(|before| events(before.events));
-        Self { state: Some(state), batch: None, deadline, left_behind, goes_on: false }
+        Self { state: Some(state), batch: None, deadline, left_behind, goes_on: false, listens: false }
     }
 
     /// After this instant nobody has to be waited for: neither the target nor a client that does not read. Later when the client
@@ -212,6 +225,13 @@ impl Running {
         self.left_behind.clone()
     }
 
+    /// The client does not read what it is asked: the target is told that nobody answers, now and whenever it asks again.
+    pub fn ask_nobody(&mut self) {
+        self.batch.iter_mut().for_each(|batch| batch.ask_nobody());
+        let events = self.state.as_mut().and_then(|state| state.events.as_mut());
+        events.into_iter().for_each(Events::ask_nobody);
+    }
+
     /// Waits, while the client does not read, until it withdraws the call. The deadline ends the call meanwhile: what it holds of
     /// the target is not to wait for the reader, too.
     pub async fn withdrawn_unread(&mut self) {
@@ -246,6 +266,18 @@ impl Running {
             state.withdrawn = Some(Box::pin(withdrawn.cancelled_owned()));
         }
         self
+    }
+
+    /// It is no call: it tells of changes for as long as its client likes.
+    pub(super) const fn listening(mut self) -> Self {
+        self.listens = true;
+        self
+    }
+
+    /// Whether it tells of changes rather than makes a call.
+    #[must_use]
+    pub const fn listens(&self) -> bool {
+        self.listens
     }
 
     /// Dropping it cancels the call after all.
@@ -351,7 +383,7 @@ impl Events {
                     ("notifications/progress", Some(token)) => with_token(&params, token),
                     ("notifications/progress", None) => return None,
                     // A modern client makes its call again instead (2026-07-28, elicitation).
-                    (client::ELICITATION_COMPLETE, _) if !matches!(self.asks, Asks::Session(_)) => return None,
+                    (client::ELICITATION_COMPLETE, _) if !matches!(self.asks, Asks::Session(..)) => return None,
                     _ => params.into(),
                 };
                 Some(Polled::Step(Step::Event(envelope::notification(&method, Some(params)))))
@@ -360,9 +392,9 @@ impl Events {
             CallerEvent::Request { method, params, answer } => {
                 let params = self.of_task(&method, params)?;
                 match std::mem::replace(&mut self.asks, Asks::Nobody) {
-                    Asks::Session(session) => {
-                        let id = session.ask(answer);
-                        self.asks = Asks::Session(session);
+                    Asks::Session(session, call) => {
+                        let id = session.ask(&call, answer);
+                        self.asks = Asks::Session(session, call);
                         Some(Polled::Step(Step::Event(envelope::request(id?, &method, Some(params.into())))))
                     }
                     // Who is parked asks nobody until its client is back.
@@ -372,6 +404,16 @@ impl Events {
                 }
             }
             _ => None,
+        }
+    }
+
+    /// See [`Running::ask_nobody`].
+    fn ask_nobody(&mut self) {
+        match std::mem::replace(&mut self.asks, Asks::Nobody) {
+            Asks::Session(session, call) => session.ask_no_more(&call),
+            // That is an answer, which the client may still take.
+            parking @ Asks::Parking(_) => self.asks = parking,
+            Asks::Nobody => {}
         }
     }
 
@@ -404,7 +446,7 @@ impl Drop for Running {
         let deadline = self.deadline;
         self.left_behind.spawn(async move {
             let left_behind = TaskTracker::new();
-            let mut running = Self { state: Some(state), batch: None, deadline, left_behind, goes_on: false };
+            let mut running = Self { state: Some(state), batch: None, deadline, left_behind, goes_on: false, listens: false };
             while matches!(running.next().await, Step::Event(_)) {}
         });
     }

@@ -69,9 +69,17 @@ struct InFlight {
     /// Its stream of notifications.
     stream: Option<CancellationToken>,
     /// What the client was asked, by the id of the request.
-    questions: HashMap<u64, ClientAnswer>,
+    questions: HashMap<u64, Question>,
     /// Of the last question.
     asked: u64,
+}
+
+/// What the client was asked.
+#[derive(Debug)]
+struct Question {
+    /// The raw id of the call that waits for it.
+    call: Box<str>,
+    answer: ClientAnswer,
 }
 
 impl Session {
@@ -184,25 +192,30 @@ impl Session {
         self.log_level.store(level as u8, Ordering::Relaxed);
     }
 
-    /// Notes a question to the client and gives the id of the request that asks it; `None` when too many are open.
-    pub(super) fn ask(&self, answer: ClientAnswer) -> Option<u64> {
+    /// Notes a question of a call to the client and gives the id of the request that asks it; `None` when too many are open.
+    pub(super) fn ask(&self, call: &str, answer: ClientAnswer) -> Option<u64> {
         let mut in_flight = self.in_flight.lock();
         // Of calls that have ended nobody waits for an answer.
-        in_flight.questions.retain(|_, answer| !answer.is_closed());
+        in_flight.questions.retain(|_, question| !question.answer.is_closed());
         if in_flight.questions.len() >= QUESTIONS_MAX {
             return None;
         }
         in_flight.asked += 1;
         let id = in_flight.asked;
-        in_flight.questions.insert(id, answer);
+        in_flight.questions.insert(id, Question { call: call.into(), answer });
         Some(id)
+    }
+
+    /// Nobody answers what this call has asked.
+    pub(super) fn ask_no_more(&self, call: &str) {
+        self.in_flight.lock().questions.retain(|_, question| *question.call != *call);
     }
 
     /// The client's answer to the question with that raw id: a raw result, or a raw error object. One that nobody waits for is
     /// thrown away.
     pub(super) fn answered(&self, id: &str, answer: &Result<Bytes, Bytes>) {
         let question = id.parse().ok().and_then(|id: u64| self.in_flight.lock().questions.remove(&id));
-        question.into_iter().for_each(|question| drop(question.send(answer.clone())));
+        question.into_iter().for_each(|question| drop(question.answer.send(answer.clone())));
     }
 
     /// The client, once it is initialized.

@@ -22,8 +22,8 @@ use super::{
 };
 use crate::mcp::{Answer, Inbound, Running, Scope, Server, Session, Sight, Way};
 
-/// Calls of one client at a time, answered or not: as many as a server takes by default. A client that has as many is not read from
-/// until one of them is answered and read.
+/// Calls of one client at a time, answered or not: as many as a server takes by default. A client that has as many is refused another
+/// until one of them is answered and read; whatever else it says is heard.
 const CALLS_MAX: usize = 256;
 
 /// One client. Dropping it ends its session: its calls are cancelled.
@@ -60,7 +60,8 @@ impl Duplex {
         &self.client.principal
     }
 
-    /// Handles one message. Calls go on after this returns.
+    /// Handles one message. Calls go on after this returns. Waits for a client that does not read what is answered at once; dropped
+    /// meanwhile, it ends the client's stream, which would lack that answer.
     ///
     /// # Errors
     /// [`Gone`] when nothing more can be written.
@@ -71,11 +72,13 @@ impl Duplex {
             let changes = self.server.listen_in(&self.session, Sight { view: &self.view, shown: &self.client.shown });
             changes.into_iter().for_each(|changes| self.drive(changes, None));
         }
+        let place = Arc::clone(&self.calls).try_acquire_owned().ok();
+        let is_full = place.is_none();
         let answer = self.server.handle(&Inbound {
             message,
             view: &self.view,
             principal: &self.client.principal,
-            way: Way::Stream { session: &self.session, binding: None, transport: self.transport },
+            way: Way::Stream { session: &self.session, binding: None, transport: self.transport, is_full },
             scope: Scope::Everything,
             shown: &self.client.shown,
             answer_bytes_max: usize::MAX,
@@ -84,11 +87,13 @@ impl Duplex {
         match answer {
             Answer::Accepted => Ok(()),
             Answer::Message(outgoing) | Answer::Denied(outgoing) | Answer::Unreadable(_, outgoing) => {
+                drop(place);
                 if self.frames.answer(outgoing).await { Ok(()) } else { Err(Gone) }
             }
             Answer::Running(running) => {
-                let place = Arc::clone(&self.calls).acquire_owned().await.map_err(|_| Gone)?;
-                self.drive(*running, Some(place));
+                // Who listens may do so for a day, and has a bound of its own.
+                let place = place.filter(|_| !running.listens());
+                self.drive(*running, place);
                 Ok(())
             }
         }

@@ -13,7 +13,10 @@ use tokio::{
     time::{timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
-use twinway_proto::rope::Rope;
+use twinway_proto::{
+    envelope::{self, Message},
+    rope::Rope,
+};
 
 use crate::mcp::{Outgoing, Running, Step};
 
@@ -66,15 +69,13 @@ impl Unwritten {
 }
 
 impl Frames {
-    /// Sends an answer that is there already; says whether the client goes on.
+    /// Sends an answer that is there already; says whether the client goes on. Dropped before that, it ends the stream: an answer is
+    /// never missing on one that goes on.
     pub(super) async fn answer(&self, outgoing: Outgoing) -> bool {
-        match timeout(READ_TIMEOUT, self.frames.send(outgoing.message)).await {
-            Ok(sent) => sent.is_ok(),
-            Err(_) => {
-                self.stuck.cancel();
-                false
-            }
-        }
+        let missing = self.stuck.clone().drop_guard();
+        let Ok(sent) = timeout(READ_TIMEOUT, self.frames.send(outgoing.message)).await else { return false };
+        missing.disarm();
+        sent.is_ok()
     }
 
     /// Sends a call's notifications and its answer. A client that is gone drops the call.
@@ -93,15 +94,15 @@ impl Frames {
                 Step::Withdrawn => return,
             };
             let given_up_at = running.given_up_at();
-            let sent = tokio::select! {
+            let room = tokio::select! {
                 biased;
-                sent = timeout_at(given_up_at, self.frames.send(message)) => sent,
+                room = timeout_at(given_up_at, self.frames.reserve()) => room,
                 () = running.withdrawn_unread() => return,
             };
-            match sent {
-                Ok(Ok(())) => {}
+            match room {
+                Ok(Ok(room)) => room.send(message),
                 Ok(Err(_)) => return,
-                Err(_) => return self.give_up(running).await,
+                Err(_) => return self.give_up(running, message).await,
             }
         }
     }
@@ -119,10 +120,11 @@ impl Frames {
         }
     }
 
-    /// The notifications of a call that nobody reads are given up, and its answer says so.
-    async fn give_up(&self, mut running: Running) {
-        // The one that was not taken is the first.
-        let mut lost = 1;
+    /// The notifications of a call that nobody reads are given up, and its answer says so. What the target asks is answered by nobody.
+    async fn give_up(&self, mut running: Running, untaken: Rope) {
+        running.ask_nobody();
+        let is_question = matches!(envelope::parse(&untaken.into_bytes()), Ok(Message::Request(_)));
+        let mut lost = u64::from(!is_question);
         loop {
             match running.next().await {
                 Step::Event(_) => lost += 1,
@@ -141,11 +143,11 @@ impl Frames {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use runtime_api::{Caller, Wants};
+    use runtime_api::{Caller, Principal, Wants};
     use tokio::time::Instant;
-    use twinway_proto::envelope;
 
     use super::*;
+    use crate::mcp::Session;
 
     const NOTIFICATIONS: usize = 40;
 
@@ -155,9 +157,12 @@ mod tests {
         for number in 0..NOTIFICATIONS {
             caller.notify("n", number.to_string().into()).await.expect("room");
         }
+        Running::of(Box::pin(async { answer() }), events, Instant::now() + Duration::from_secs(10))
+    }
+
+    fn answer() -> Outgoing {
         let message = envelope::response("7", Bytes::from_static(br#"{"content":[]}"#).into());
-        let answer = async { Outgoing { status: 200, message, session: None, retry_after_s: None } };
-        Running::of(Box::pin(answer), events, Instant::now() + Duration::from_secs(10))
+        Outgoing { status: 200, message, session: None, retry_after_s: None }
     }
 
     async fn all(mut unwritten: Unwritten) -> Vec<String> {
@@ -221,5 +226,53 @@ mod tests {
 
         assert!(stuck.is_cancelled());
         assert_eq!(all(unwritten).await, Vec::<String>::new(), "what is missing is not hidden by what follows");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_answers_what_is_asked_of_a_client_that_does_not_read_and_the_call_goes_on_at_once() {
+        let ((frames, unwritten), session) = (frames(), Session::of_stream(Principal("ann".into())));
+        let ((caller, events), began) = (Caller::channel(Wants::default()), Instant::now());
+        let (told, answered_after) = tokio::sync::oneshot::channel();
+        let calling = async move {
+            let telling = async {
+                for number in 0..NOTIFICATIONS {
+                    caller.notify("n", number.to_string().into()).await.expect("room");
+                }
+            };
+            let (open, ()) = tokio::join!(caller.request("roots/list", Bytes::from_static(b"{}")), telling);
+            let further = caller.request("roots/list", Bytes::from_static(b"{}")).await;
+            told.send((open.is_err(), further.is_err(), began.elapsed())).expect("somebody waits");
+            answer()
+        };
+        let running = Running::asking(Box::pin(calling), events, began + Duration::from_secs(10), &session);
+        let driving = async {
+            frames.drive(running).await;
+            drop(frames);
+        };
+        let reading = async {
+            tokio::time::sleep(Duration::from_secs(40)).await;
+            all(unwritten).await
+        };
+
+        let ((), read) = tokio::join!(driving, reading);
+
+        let given_up = Duration::from_secs(15);
+        assert_eq!(answered_after.await.expect("an answer"), (true, true, given_up));
+        let lost = NOTIFICATIONS + 1 - FRAMES_WAITING_MAX;
+        let said = format!(r#""twinway/lost-notifications":{lost}"#);
+        assert!(read[FRAMES_WAITING_MAX].contains(&said), "{}", read[FRAMES_WAITING_MAX]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_ends_when_an_answer_is_dropped_before_the_client_has_room_for_it() {
+        let (frames, unwritten) = frames();
+        for _ in 0..FRAMES_WAITING_MAX {
+            assert!(frames.answer(answer()).await);
+        }
+        assert!(!unwritten.stuck().is_cancelled());
+
+        timeout(Duration::from_secs(1), frames.answer(answer())).await.expect_err("no room");
+
+        assert!(unwritten.stuck().is_cancelled());
     }
 }

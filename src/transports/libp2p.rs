@@ -244,7 +244,13 @@ impl Conversation {
             message,
             view: "",
             principal: &self.principal,
-            way: Way::Stream { session: &self.session, binding: Some(self.shared.binding), transport: self.transport },
+            way: Way::Stream {
+                session: &self.session,
+                binding: Some(self.shared.binding),
+                transport: self.transport,
+                // The peer's quota holds its calls back instead.
+                is_full: false,
+            },
             scope: Scope::Only(&offered),
             shown: Shown::full(),
             answer_bytes_max: self.shared.frame_bytes_max,

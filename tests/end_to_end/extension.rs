@@ -107,7 +107,7 @@ impl Transport for Letterbox {
                     message,
                     view: "",
                     principal: &principal,
-                    way: Way::Stream { session: &session, binding: Some(Binding::Baseline), transport: "pipe" },
+                    way: Way::Stream { session: &session, binding: Some(Binding::Baseline), transport: "pipe", is_full: false },
                     scope: Scope::Everything,
                     shown: Shown::full(),
                     answer_bytes_max: usize::MAX,

@@ -113,7 +113,10 @@ impl Backlog {
         };
         let putting = async {
             loop {
-                room.0.freed.notified().await;
+                tokio::select! {
+                    () = room.0.freed.notified() => {}
+                    () = self.reads_on(client) => {}
+                }
                 event = match self.put(client, room, event) {
                     Ok(()) => return Ok(()),
                     Err(TrySendError::Closed(_)) => return Err(CallerGone),
@@ -129,6 +132,16 @@ impl Backlog {
         self.stalled.store(true, Ordering::Relaxed);
         self.lost.fetch_add(1, Ordering::Relaxed);
         Err(CallerGone)
+    }
+
+    /// Waits until the client has read from its channel, where that is all that it has to read: the stream gets no room back from it.
+    /// Cancel-safe.
+    async fn reads_on(&self, client: &Sender<CallerEvent>) {
+        if !self.waiting.lock().events.is_empty() {
+            return std::future::pending().await;
+        }
+        // Whether there is room, or nobody any more, is seen by the next attempt.
+        client.reserve().await.ok();
     }
 
     /// Gives the event back when there is no room for it, or no client.
@@ -344,6 +357,28 @@ mod tests {
         tell(&last, &room, large()).await.expect("room");
         drop((calls, last, last_events));
         assert_eq!(used(&room), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_reads_loses_nothing_though_others_have_filled_the_stream() {
+        let ((caller, mut events), room) = (Caller::channel(Wants::default()), StreamRoom::default());
+        let losses = caller.losses();
+        let _full = room.take(STREAM_BYTES_MAX).expect("nobody else");
+
+        let telling = async {
+            for number in 0..200 {
+                tell_number(&caller, &room, number).await;
+            }
+        };
+        let reading = async {
+            for expected in 0..200 {
+                assert_eq!(number(events.next().await), expected);
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::join!(telling, reading);
+
+        assert_eq!(losses.count(), 0);
     }
 
     #[tokio::test]

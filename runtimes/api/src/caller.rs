@@ -303,9 +303,11 @@ impl Drop for CallerEvents {
 impl Pauses {
     fn due(&self, deadline: Instant) -> Instant {
         let asking = self.0.lock();
+        let due = deadline + asking.total;
         match asking.since {
-            Some(_) => Instant::now() + LOOK_AGAIN,
-            None => deadline + asking.total,
+            // What is left of its time when it asked is left still.
+            Some(since) => (due + since.elapsed()).max(Instant::now() + LOOK_AGAIN),
+            None => due,
         }
     }
 }
@@ -365,5 +367,21 @@ mod tests {
 
         assert!(answer.is_err());
         assert_eq!(began.elapsed(), ANSWER_TIMEOUT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_a_client_is_asked_the_time_that_was_left_is_left_still() {
+        let (caller, events) = Caller::channel(Wants::default());
+        let (far, near) = (Instant::now() + Duration::from_secs(300), Instant::now() + Duration::from_millis(1));
+        let asking = caller.request("roots/list", Bytes::new());
+        let asked_for = Duration::from_secs(10);
+
+        timeout(asked_for, asking).await.map(drop).expect_err("nobody answers");
+        assert_eq!((caller.due(far), events.due(far)), (far + asked_for, far + asked_for), "it was asked for so long");
+
+        let mut asking = std::pin::pin!(caller.request("roots/list", Bytes::new()));
+        timeout(asked_for, asking.as_mut()).await.map(drop).expect_err("nobody answers");
+        assert_eq!(caller.due(far), far + 2 * asked_for, "it is asked still");
+        assert_eq!(caller.due(near), (near + 2 * asked_for).max(Instant::now() + LOOK_AGAIN));
     }
 }

@@ -61,6 +61,12 @@ impl ClientSession {
         self.0.number
     }
 
+    /// Whether it has ended.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.0.over.is_cancelled()
+    }
+
     /// Waits for its end. Cancel-safe.
     pub async fn over(&self) {
         self.0.over.cancelled().await;

@@ -6,6 +6,7 @@
 //! ```
 
 use std::{
+    cell::LazyCell,
     collections::{BTreeSet, HashMap, HashSet},
     convert::Infallible,
     sync::{Arc, OnceLock},
@@ -81,6 +82,8 @@ pub(crate) struct Own {
     interest: OnceLock<Interest>,
     /// One of them says that its lists are others.
     lists_changed: Notify,
+    /// One of them has ended: there may be room for another.
+    freed: Notify,
     stop: CancellationToken,
 }
 
@@ -95,6 +98,7 @@ impl Own {
             fresh: Arrivals::default(),
             interest: OnceLock::new(),
             lists_changed: Notify::new(),
+            freed: Notify::new(),
             stop,
         }
     }
@@ -109,12 +113,22 @@ impl Own {
     /// # Errors
     /// `Overloaded` when there are as many as may be, and none of them gives way.
     pub(crate) fn enter(&self, owner: Owner, session: Option<&ClientSession>) -> Result<Busy, CallError> {
+        self.enter_beside(&LazyCell::new(|| self.subscribed()), owner, session)
+    }
+
+    /// The same beside those who have subscribed to something. Who they are is asked only where it matters.
+    fn enter_beside(
+        &self,
+        subscribed: &LazyCell<HashSet<Owner>, impl FnOnce() -> HashSet<Owner>>,
+        owner: Owner,
+        session: Option<&ClientSession>,
+    ) -> Result<Busy, CallError> {
         let mut seats = self.seats.lock();
         if let Some(seat) = seats.get(&owner) {
             return Ok(Busy::new(seat));
         }
         let processes_max = self.server.processes_max;
-        if seats.len() >= processes_max && !give_way(&mut seats, &self.subscribed()) {
+        if seats.len() >= processes_max && !give_way(&mut seats, subscribed) {
             let message = format!("{processes_max} processes of this server run, as many as may, and each is somebody's own");
             return Err(CallError::gateway(ErrorCode::Overloaded, message).with_retry_after(RETRY_AFTER));
         }
@@ -187,19 +201,30 @@ impl Own {
         let mut changes = interest.changes();
         loop {
             changes.borrow_and_update();
-            for party in interest.parties() {
-                let Some(owner) = Owner::of(self.server.share, &party) else { continue };
-                if let Err(error) = self.enter(owner.clone(), party.session.as_ref()) {
-                    warn!(target_name = %self.server.target, %error, "a subscriber hears of nothing");
-                    let refused = Arc::new(error);
-                    interest.settle(
-                        |by| Owner::of(self.server.share, by).as_ref() == Some(&owner),
-                        |_| Some(Err(Arc::clone(&refused))),
-                    );
-                }
+            if let Err(error) = self.seat_all(interest) {
+                warn!(target_name = %self.server.target, %error, "subscribers hear of nothing");
+                let refused = Arc::new(error);
+                let seated: HashSet<_> = self.seats.lock().keys().cloned().collect();
+                let is_left = |by: &Party| Owner::of(self.server.share, by).is_some_and(|owner| !seated.contains(&owner));
+                interest.settle(is_left, |_| Some(Err(Arc::clone(&refused))));
             }
-            come(&mut changes).await;
+            tokio::select! {
+                () = come(&mut changes) => {}
+                () = self.freed.notified() => {}
+            }
         }
+    }
+
+    /// Starts a process for each owner that has none, until one is refused: so would be all others.
+    fn seat_all(&self, interest: &Interest) -> Result<(), CallError> {
+        let parties = interest.parties().into_iter();
+        // What a session that is over still wants is about to go, and a process for it would end at once.
+        let there = parties.filter(|party| !party.session.as_ref().is_some_and(ClientSession::is_over));
+        let subscribers: HashMap<_, _> =
+            there.filter_map(|party| Some((Owner::of(self.server.share, &party)?, party.session))).collect();
+        let subscribed = LazyCell::new(|| self.subscribed());
+        let mut seating = subscribers.iter();
+        seating.try_for_each(|(owner, session)| self.enter_beside(&subscribed, owner.clone(), session.as_ref()).map(drop))
     }
 
     fn subscribed(&self) -> HashSet<Owner> {
@@ -261,6 +286,7 @@ impl Own {
         if seats.get(owner).is_some_and(|seat| Arc::ptr_eq(seat, ended)) {
             seats.remove(owner);
         }
+        self.freed.notify_one();
         debug!(target_name = %self.server.target, left = seats.len(), "a process of somebody's own has ended");
     }
 }
@@ -345,6 +371,32 @@ mod tests {
         drop(enter(&lives[1]).expect("an idle principal's gives way"));
         assert!(enter(&lives[2]).is_err(), "what a session has left in its process is not lost");
         assert!(enter(&lives[0]).is_ok(), "which has one");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn subscribers_are_seated_once_each_and_one_that_was_refused_is_when_a_process_has_ended() {
+        let mut lives: Vec<_> = (0..3).map(SessionLife::new).collect();
+        let (own, interest, subscriber) = (own(Share::Session, 2), Interest::default(), runtime_api::Subscriber::default());
+        own.serve(interest.clone());
+        let subscribe =
+            |life: &SessionLife, uri: &str| interest.subscribe(uri, uri.into(), party("ann", Some(life)), &subscriber);
+        let _subscribed: Vec<_> = ["x:1", "x:2"].iter().flat_map(|uri| lives.iter().map(|life| subscribe(life, uri))).collect();
+
+        assert_eq!(own.seat_all(&interest).expect_err("full").code(), ErrorCode::Overloaded);
+        own.come().await;
+        let mut fresh = own.take_fresh();
+        assert_eq!(fresh.len(), 2, "each has one");
+
+        let first = fresh.remove(0);
+        lives.retain(|life| Owner::Session(life.session().number()) != first.owner);
+        tokio::select! {
+            biased;
+            never = own.seat_subscribers() => match never {},
+            () = async { tokio::join!(own.run(first), own.come()); } => {}
+            // Nothing else happens any more when the clock gets there.
+            () = tokio::time::sleep(own.server.process_idle) => panic!("the one that was refused is not seated"),
+        }
+        assert_eq!(own.take_fresh().len(), 1, "there is room now");
     }
 
     #[tokio::test(start_paused = true)]

@@ -332,6 +332,12 @@ impl Busy {
     pub(crate) async fn call(&self, call: &Call) -> Result<Incoming, CallError> {
         self.0.call(call).await
     }
+
+    /// As [`Seat::state`].
+    #[cfg(test)]
+    pub(crate) fn state(&self) -> watch::Receiver<State> {
+        self.0.state()
+    }
 }
 
 impl Drop for Busy {

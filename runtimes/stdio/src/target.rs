@@ -12,7 +12,7 @@ use runtime_mcp::{
 };
 use tokio::{
     task::JoinSet,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -25,6 +25,9 @@ use crate::{
 
 /// How often it is looked whether a process of somebody's own is idle, at least.
 const SWEEP: Duration = Duration::from_secs(30);
+
+/// A process may be idle for no time at all, but a clock cannot tick all the time.
+const SWEEP_MIN: Duration = Duration::from_millis(10);
 
 /// Shortest pause between two lists: a server that changes all the time is not asked more often.
 const LIST_PAUSE_MIN: Duration = Duration::from_millis(250);
@@ -104,6 +107,9 @@ impl Target {
         seats.spawn(async move { shared.run().await });
         let seating = self.own.seat_subscribers();
         tokio::pin!(seating);
+        // However much comes in between, it is time in the end.
+        let mut sweeps = interval(SWEEP.min(self.server.process_idle).max(SWEEP_MIN));
+        sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             for fresh in self.own.take_fresh() {
                 let own = Arc::clone(&self.own);
@@ -115,7 +121,7 @@ impl Target {
                 () = self.own.come() => {}
                 Some(_) = seats.join_next() => {}
                 never = &mut seating => match never {},
-                () = sleep(SWEEP.min(self.server.process_idle)) => self.own.sweep(),
+                _ = sweeps.tick() => self.own.sweep(),
             }
         }
         while seats.join_next().await.is_some() {}
@@ -208,5 +214,33 @@ impl Target {
         if let Some(state) = board.fails(&self.server.target, &self.retired, reason) {
             warn!(target_name = %self.server.target, state, %reason, "server cannot be used");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use runtime_api::Principal;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_idle_ends_in_time_however_often_something_else_comes() {
+        let share = Share::Principal;
+        let target = Target::new(Server { share, process_idle: SWEEP, ..Server::new("s".into(), "/no/such/program") });
+        let enter = |name: &str| target.own.enter(Owner::Principal(Principal(name.into())), None).expect("room");
+        let idle = enter("idle").state();
+
+        let coming = async {
+            for number in 0..12 {
+                tokio::time::sleep(SWEEP / 4).await;
+                drop(enter(&number.to_string()));
+            }
+        };
+        tokio::select! {
+            () = target.drive() => {}
+            () = coming => {}
+        }
+
+        assert!(matches!(*idle.borrow(), State::Over));
     }
 }

@@ -1,7 +1,7 @@
 //! HTTP+SSE, for clients of revision 2024-11-05: `GET /sse` opens a stream whose first event names where to POST messages; answers
 //! come on the stream. `/sse/{upstream}` shows one upstream alone.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use dashmap::DashMap;
@@ -18,14 +18,15 @@ use super::{
 };
 use crate::{
     mcp::Server,
-    transports::{auth::Known, duplex::Duplex, frames::Unwritten},
+    transports::{
+        auth::Known,
+        duplex::{Duplex, Gone},
+        frames::Unwritten,
+    },
 };
 
 const STREAM: &str = "/sse";
 const MESSAGES: &str = "/messages/";
-
-/// How long a message may wait until those before it are handled.
-const TAKE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The streams that are open.
 #[derive(Debug)]
@@ -120,12 +121,12 @@ async fn post(front: &Arc<Front>, principal: &Principal, id: &str, request: Requ
         Ok(message) => message,
         Err(fault) => return unreadable(front, &fault),
     };
-    match tokio::time::timeout(TAKE_TIMEOUT, duplex.take(message)).await {
-        Ok(Ok(())) => {
+    match duplex.take(message).await {
+        Ok(()) => {
             let mut accepted = Response::new(Body::whole(Bytes::from_static(b"Accepted")));
             *accepted.status_mut() = StatusCode::ACCEPTED;
             accepted
         }
-        Ok(Err(_)) | Err(_) => unknown(),
+        Err(Gone) => unknown(),
     }
 }
