@@ -10,7 +10,7 @@
 mod ids;
 mod listing;
 mod made;
-mod told;
+mod news;
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use twinway_proto::{envelope::Request, json, meta::RequestMeta, revision};
 
 pub(super) use ids::TaskIds;
 pub(super) use made::Made;
-pub(super) use told::{Listener, Watched, watch_all};
+pub(super) use news::{Listener, Watched, watch_all};
 
 use super::{
     Answer, Inbound, Server, answer,

@@ -1,15 +1,15 @@
 //! An MCP server over Streamable HTTP, or over HTTP+SSE: its eras, its sessions, and calls to it.
 
-mod both;
 mod fault;
 mod listen;
 mod look;
 mod old_sse;
 mod questions;
 mod session;
+mod session_side;
 mod sse_reply;
 mod support;
-mod told;
+mod task_news;
 
 use std::{
     collections::HashMap,
@@ -81,7 +81,7 @@ pub(crate) struct McpServer {
     legacy: AtomicSupport,
     /// What it tells in sessions, if it serves both eras.
     // Boxed: a look uses it, and no call.
-    known: Box<both::Known>,
+    known: Box<session_side::Known>,
     /// Of which changes it tells, if the last look found that it tells of any.
     tells: watch::Sender<Option<Tells>>,
 }
