@@ -231,7 +231,6 @@ impl Subscriber {
 impl Subscribed {
     /// Waits until the target has taken note of it, or is known not to. Nothing ends the wait when the target is silent: the caller sets
     /// the time. What the target has said before to somebody else is told at once.
-    #[must_use]
     pub fn standing(&self) -> impl Future<Output = Standing> + Send + use<> {
         let told = self.interest.ask_standing(Arc::clone(&self.uri), self.by.clone());
         async move {

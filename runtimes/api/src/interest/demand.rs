@@ -18,6 +18,9 @@ use crate::{CallError, ErrorCode, Party};
 /// Whether a target has taken note of a subscription, or why it has not.
 pub type Standing = Result<(), Arc<CallError>>;
 
+/// For whom a conversation is.
+type Whose = Box<dyn Fn(&Party) -> bool + Send + Sync>;
+
 /// A subscription of which somebody waits to know how it stands.
 pub(super) struct Unsettled {
     uri: Arc<str>,
@@ -29,7 +32,7 @@ pub(super) struct Unsettled {
 pub struct Demand {
     interest: Interest,
     /// Everybody without it.
-    whose: Option<Box<dyn Fn(&Party) -> bool + Send + Sync>>,
+    whose: Option<Whose>,
     changes: watch::Receiver<()>,
 }
 
@@ -40,7 +43,7 @@ impl Demand {
         Interest::default().demand()
     }
 
-    pub(super) fn new(interest: Interest, whose: Option<Box<dyn Fn(&Party) -> bool + Send + Sync>>) -> Self {
+    pub(super) fn new(interest: Interest, whose: Option<Whose>) -> Self {
         let changes = interest.changes();
         Self { interest, whose, changes }
     }

@@ -100,13 +100,11 @@ pub fn params_of(uri: &str) -> Bytes {
 }
 
 /// How any subscription stands where no updates are told of.
-#[must_use]
 pub fn tells_of_none() -> Standing {
     refused("the target does not tell of updates of its resources")
 }
 
 /// How a subscription stands that a target has not taken, without a JSON-RPC error of its own.
-#[must_use]
 pub fn refused(why: impl Into<Box<str>>) -> Standing {
     Err(Arc::new(CallError::runtime(ErrorCode::Upstream, Delivery::Answered, why)))
 }

@@ -12,7 +12,7 @@
 use std::{collections::BTreeSet, convert::Infallible, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use runtime_api::{CallError, Caller, CallerEvent, CallerEvents, Demand, Standing, Wants};
+use runtime_api::{Caller, CallerEvent, CallerEvents, Demand, Standing, Wants};
 use tokio::{
     sync::watch,
     time::{Instant, sleep, timeout},
@@ -143,7 +143,8 @@ impl<'c> Listening<'c> {
         let (caller, events) = Caller::channel(Wants::default());
         let answer = Box::pin(async move {
             let ask = Ask { method: "subscriptions/listen", deadline: Instant::now() + LISTEN_TIME, caller: &caller };
-            let _: Result<_, CallError> = connection.request(ask, |_| Ok(Some(params))).await;
+            // However it has ended, it is asked for anew.
+            connection.request(ask, |_| Ok(Some(params))).await.ok();
         });
         Self { honoured: Honoured { asked, acknowledged: None }, answer, events }
     }
