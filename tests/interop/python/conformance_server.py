@@ -257,12 +257,10 @@ async def changes_prompts(context: Context, _: types.CallToolRequestParams) -> t
 
 
 @tool("test_trigger_resource_update")
-async def updates_resource(context: Context, _: types.CallToolRequestParams) -> types.CallToolResult:
-    """Says that the watched resource is another."""
-    if context.protocol_version >= MODERN:
-        await CHANGES.publish(ResourceUpdated(uri=WATCHED))
-    else:
-        await WATCHERS.tell()
+async def updates_resource(_: Context, __: types.CallToolRequestParams) -> types.CallToolResult:
+    """Says that the watched resource is another, to whoever has subscribed to it in either era."""
+    await CHANGES.publish(ResourceUpdated(uri=WATCHED))
+    await WATCHERS.tell()
     return result(text("The resource changed"))
 
 
