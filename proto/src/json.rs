@@ -48,6 +48,12 @@ pub enum Fault {
     NotArray,
 }
 
+/// The text of JSON that was checked before, and so is UTF-8; nothing of what is not.
+#[must_use]
+pub fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap_or_default()
+}
+
 /// Checks that `bytes` are one JSON value, at most [`DEPTH_MAX`] deep.
 ///
 /// # Errors

@@ -12,7 +12,7 @@ use tower::ServiceExt;
 use tracing::Span;
 use twinway_proto::{
     envelope::{self, ParamsIndex, Request},
-    json,
+    json::{self, text},
     meta::{RequestMeta, key},
     rope::Rope,
 };
@@ -451,11 +451,6 @@ fn attempt(attempt: &Attempt) -> String {
     let Attempt { runtime, target, code, delivery } = attempt;
     let (error, delivery) = (code.row().name, delivery.as_str());
     format!(r#"{{"runtime":"{runtime}","target":"{target}","error":"{error}","delivery":"{delivery}"}}"#)
-}
-
-/// Messages were checked to be UTF-8 as a whole.
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).unwrap_or_default()
 }
 
 #[cfg(test)]

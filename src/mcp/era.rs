@@ -7,7 +7,7 @@ use runtime_api::{Client, ClientSession, Era, LegacyClient};
 use twinway_proto::{
     envelope::{self, ParamsIndex, Request},
     headers::{MCP_METHOD, MCP_NAME, MCP_PROTOCOL_VERSION, MCP_SESSION_ID, decode_value},
-    json::{self, members},
+    json::{self, members, text},
     meta::RequestMeta,
     revision,
 };
@@ -292,9 +292,4 @@ fn mirrored<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<Cow<
 
 fn not_initialized() -> Refused {
     Refused::new("not_initialized", 400, -32600, "the session is not initialized")
-}
-
-/// Messages were checked to be UTF-8 as a whole.
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).unwrap_or_default()
 }

@@ -7,7 +7,7 @@ use runtime_mcp::{
     handshake::{CLIENT_INFO, part},
 };
 use twinway_proto::{
-    json::{Key, elements, members, string, write_string},
+    json::{Key, elements, members, string, text, write_string},
     meta::{key, rewrite},
 };
 
@@ -137,11 +137,6 @@ fn elicitations(error: &Bytes) -> Option<Vec<u8>> {
     }
     result.extend_from_slice(format!(r#"}},"_meta":{{"{}":{CLIENT_INFO}}}}}"#, key::SERVER_INFO).as_bytes());
     (count > 0).then_some(result)
-}
-
-/// Messages were checked to be UTF-8 as a whole.
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use runtime_api::{CallError, Era, ErrorCode, Kind, Method, TargetOffers, TargetState};
 use twinway_proto::{
     envelope::{self, ParamsIndex},
-    json::{self, members},
+    json::{self, members, text},
 };
 
 use super::{Answer, Outgoing, Scope, answer};
@@ -186,11 +186,6 @@ pub(super) fn resource(view: &View, uri: &str) -> Option<Named> {
     // A server may have more than it lists, and results name resources that no list has.
     let (first, others) = view.sources.split_first()?;
     Some(Named { entry: Arc::clone(first), name: uri.into(), others: others.to_vec() })
-}
-
-/// Messages were checked to be UTF-8 as a whole.
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).unwrap_or_default()
 }
 
 #[cfg(test)]

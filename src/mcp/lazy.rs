@@ -18,7 +18,7 @@ use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
 use twinway_proto::{
     envelope::{self, Message, Request, splice},
-    json::{self, Key},
+    json::{self, Key, text},
     meta::rewrite,
     rope,
 };
@@ -207,11 +207,6 @@ fn unwrapped(message: &Bytes, request: &Request<'_>, within: &Within<'_>) -> Opt
     let mut out = rope::Builder::with_capacity(message.len().min(4096));
     splice(message, &[(place, &params)], &mut out);
     Some(out.finish().into_bytes())
-}
-
-/// Messages were checked to be UTF-8 as a whole.
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use runtime_mcp::handshake::part;
 use twinway_proto::{
     envelope::{self, EnvelopeError, Message},
-    json::elements,
+    json::{elements, text},
     meta::{key, rewrite},
     rope::{Builder, Rope},
 };
@@ -62,11 +62,6 @@ fn added(object: &Bytes, lost: u64) -> Option<Bytes> {
     let all = before.saturating_add(lost).to_string();
     let said = [(key::LOST_NOTIFICATIONS, all.as_bytes())];
     rewrite(Some(text(object)), |key| !key.is(key::LOST_NOTIFICATIONS), &said).ok().map(Bytes::from)
-}
-
-/// Messages were checked to be UTF-8 as a whole.
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).unwrap_or_default()
 }
 
 #[cfg(test)]

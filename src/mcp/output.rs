@@ -6,7 +6,7 @@ use bytes::Bytes;
 use runtime_api::Method;
 use twinway_proto::{
     envelope::{Edit, splice},
-    json::{self, elements, members, write_string},
+    json::{self, elements, members, text, write_string},
     meta::rewrite,
     rope::Builder,
 };
@@ -112,11 +112,6 @@ fn text_part(said: &str) -> Vec<u8> {
 
 fn member(object: &str, name: &str) -> Option<Range<usize>> {
     members(object).flatten().find(|member| member.key.is(name)).map(|member| member.range)
-}
-
-/// Messages were checked to be UTF-8 as a whole.
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).unwrap_or_default()
 }
 
 #[cfg(test)]

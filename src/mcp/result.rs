@@ -7,7 +7,7 @@ use runtime_api::{Era, Method, Reply};
 use runtime_mcp::handshake::CLIENT_INFO;
 use twinway_proto::{
     envelope::{Edit, splice},
-    json::{self, Key, elements, members, write_string},
+    json::{self, Key, elements, members, text, write_string},
     meta::{key, rewrite},
     rope::{Builder, Rope},
 };
@@ -54,11 +54,6 @@ pub(super) fn with_uri(result: Rope, own: &str, public: &str) -> Rope {
 
 fn member(object: &str, name: &str) -> Option<Range<usize>> {
     members(object).flatten().find(|member| member.key.is(name)).map(|member| member.range)
-}
-
-/// Messages were checked to be UTF-8 as a whole.
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).unwrap_or_default()
 }
 
 /// Adds what a modern client expects: that this is all, for how long it is good, and who says so.

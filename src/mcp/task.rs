@@ -17,7 +17,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use runtime_api::{AsTask, Era, Method};
 use runtime_mcp::client::{TASKS, has_tasks_extension};
-use twinway_proto::{envelope::Request, json, meta::RequestMeta, revision};
+use twinway_proto::{
+    envelope::Request,
+    json::{self, text},
+    meta::RequestMeta,
+    revision,
+};
 
 pub(super) use ids::TaskIds;
 pub(super) use made::Made;
@@ -150,9 +155,4 @@ const fn serves(era: Era, tasks: Tasks) -> bool {
         Era::Legacy => tasks.calls,
         Era::Modern => tasks.extension,
     }
-}
-
-/// Messages were checked to be UTF-8 as a whole.
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).unwrap_or_default()
 }

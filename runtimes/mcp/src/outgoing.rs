@@ -10,7 +10,7 @@ use runtime_api::{AsTask, Call, CallError, Client, Era, ErrorCode, Logging, Trac
 use tokio::time::Instant;
 use twinway_proto::{
     envelope::{Edit, splice},
-    json::{JsonError, Key, members},
+    json::{JsonError, Key, members, text},
     meta::{belongs_to_a_hop, key, rewrite, write_member},
     revision,
     rope::{Builder, Rope},
@@ -215,11 +215,6 @@ fn quote(text: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len() + 2);
     twinway_proto::json::write_string(&mut out, text);
     out
-}
-
-/// Parameters were read as UTF-8 before they became a call.
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).unwrap_or_default()
 }
 
 /// What is left until the deadline.

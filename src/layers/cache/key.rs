@@ -4,7 +4,7 @@ use runtime_api::{Call, Client, Params};
 use sha2::{Digest, Sha256};
 use twinway_proto::{
     jcs::{self, Uncanonical},
-    json::members,
+    json::{members, text},
     meta::key,
 };
 
@@ -121,11 +121,6 @@ fn is_plain(params: &Params) -> bool {
             let name = member.key.text();
             name.starts_with(key::OURS) || TRANSPARENT.contains(&&*name)
         })
-}
-
-/// Messages were checked to be UTF-8 as a whole.
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 use twinway_proto::{
     envelope::{self, Message, Notification, Request},
+    json::text,
     rope::Rope,
     sse::Decoder,
 };
@@ -219,11 +220,6 @@ pub(super) async fn hear(site: Arc<Site>, session: Arc<Session>, given_up: Cance
         heard = hearing => heard,
     };
     debug!(lost = heard.is_err(), "nothing more is asked in a session");
-}
-
-/// Messages were checked to be UTF-8 as a whole.
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use runtime_mcp::{
 };
 use twinway_proto::{
     envelope::{self, Message, Notification, Request},
+    json::text,
     rope::Rope,
     sse::{Decoder, SseError},
 };
@@ -216,11 +217,6 @@ async fn drain(exchange: &mut Exchange) -> bool {
         }
     }
     false
-}
-
-/// Messages were checked to be UTF-8 as a whole.
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).unwrap_or_default()
 }
 
 pub(super) fn unreadable(error: SseError) -> CallError {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use runtime_api::{CallError, Delivery, ErrorCode, Item};
 use runtime_mcp::{handshake::part, listing::ITEMS_MAX};
 use tracing::warn;
-use twinway_proto::json::{self, Key, elements, members};
+use twinway_proto::json::{self, Key, elements, members, text};
 
 use crate::percent;
 
@@ -96,11 +96,6 @@ fn object_schema(schema: &Bytes) -> Bytes {
 
 fn is_object_schema(schema: &Bytes) -> bool {
     part(schema, "type").is_some_and(|kind| &kind[..] == b"\"object\"")
-}
-
-/// The body was checked to be JSON, and so UTF-8.
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).unwrap_or_default()
 }
 
 fn broken(what: &'static str) -> CallError {

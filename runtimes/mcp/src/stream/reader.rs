@@ -8,7 +8,7 @@ use futures_util::{Stream, StreamExt as _, future::BoxFuture, stream::FuturesUno
 use runtime_api::{BoxError, Caller, Declared};
 use twinway_proto::{
     envelope::{self, EnvelopeError, Message, Notification, ParamsIndex, Request},
-    json::{self, Fault as JsonFault},
+    json::{self, Fault as JsonFault, text},
     meta::key,
     rope::Rope,
 };
@@ -229,9 +229,4 @@ impl Shared {
             Garbage::Ignore => Ok(()),
         }
     }
-}
-
-/// Messages were checked to be UTF-8 as a whole.
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).unwrap_or_default()
 }
