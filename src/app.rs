@@ -235,7 +235,6 @@ impl AppBuilder {
             transports.push(Box::new(Libp2p::new(handle, incoming, rules, server.clone())));
         }
         transports.extend(more_transports.into_iter().map(|make| make(server.clone())));
-        let drain_timeout = config.http.drain_timeout;
         Ok(App {
             runtimes,
             transports,
@@ -245,7 +244,7 @@ impl AppBuilder {
             server,
             readiness,
             stopping,
-            drain_timeout,
+            drain_timeout: config.http.drain_timeout,
             addresses,
             reload,
         })

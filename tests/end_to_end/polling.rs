@@ -3,11 +3,8 @@
 use http::{Method, Request};
 use serde_json::json;
 
-use crate::resume::{Event, KEPT, begin, calls_end, next, rest, take_up, whats};
-use crate::support::{
-    Act, Gateway, Mcp, Open, Program, Script, Scripted, Serves, Setup, conformance_server, node_client, open, python_client,
-    skip, until,
-};
+use crate::resume::{Event, KEPT, Make, begin, calls_end, goes_on, next, rest, take_up, whats, with_python, with_typescript};
+use crate::support::{Act, Gateway, Mcp, Open, Script, Scripted, Serves, Setup, conformance_server, open, skip, until};
 
 /// Streams end soon.
 const SHORT: &str = "stream_time_max = \"50ms\"";
@@ -141,42 +138,24 @@ async fn a_client_whose_revision_knows_nothing_of_it_is_never_sent_away() {
     }
 }
 
-/// A client of another make that is sent away again and again in the middle of its call, and makes nothing of it.
-async fn comes_back(client: impl Fn(&[&str]) -> Result<Program, String>) -> Result<(), String> {
+/// A client that is sent away again and again in the middle of its call.
+async fn comes_back(client: &Make<'_>) -> Result<(), String> {
     let script = Script::new(Serves::Both).tool("works", Act::ProgressAroundHold(2, 3));
     let (gateway, upstream) = gateway(script, "stream_time_max = \"100ms\"").await;
-    let url = format!("http://{}/mcp", gateway.address);
-    let mut caller = client(&[&url, "call", "up.works", r#"{"n":7}"#, "--progress"])?;
-    for step in [1.0, 2.0] {
-        assert_eq!(caller.event_with("progress").await["progress"].as_f64(), Some(step));
-    }
-    // It has been sent away, and is back.
-    gateway.metric_reaches("twinway_streams_sent_away_total", &[], 2.0).await;
-
-    upstream.release(1);
-
-    for step in [3.0, 4.0, 5.0] {
-        assert_eq!(caller.event_with("progress").await["progress"].as_f64(), Some(step));
-    }
-    assert_eq!(caller.event_with("result").await["structuredContent"], json!({"n": 7}));
-    assert_eq!(upstream.calls().len(), 1, "nobody called again");
-    Ok(())
+    let is_back = async || gateway.metric_reaches("twinway_streams_sent_away_total", &[], 2.0).await;
+    goes_on(client, gateway.address, &upstream, is_back).await
 }
 
 #[tokio::test]
 async fn the_python_client_comes_back() {
-    let client = |arguments: &[&str]| python_client(&[&arguments[..1], &["--era", "legacy"], &arguments[1..]].concat());
-    if let Err(reason) = comes_back(client).await {
+    if let Err(reason) = with_python(comes_back).await {
         skip("polling::the_python_client_comes_back", &reason);
     }
 }
 
 #[tokio::test]
 async fn the_typescript_clients_come_back() {
-    for era in [&[][..], &["--era", "legacy"]] {
-        let client = |arguments: &[&str]| node_client(&[&arguments[..1], era, &arguments[1..]].concat());
-        if let Err(reason) = comes_back(client).await {
-            return skip("polling::the_typescript_clients_come_back", &reason);
-        }
+    if let Err(reason) = with_typescript(comes_back).await {
+        skip("polling::the_typescript_clients_come_back", &reason);
     }
 }

@@ -1,5 +1,7 @@
 //! Clients with a session that lose an event stream and take it up again by `Last-Event-ID`.
 
+use std::net::SocketAddr;
+
 use http::{Method, Request};
 use serde_json::{Value, json};
 
@@ -289,17 +291,36 @@ async fn a_call_that_was_withdrawn_while_its_client_was_away_ends_without_an_ans
     assert_eq!(whats(&rest(&client, heard[1].id()).await), ["2"]);
 }
 
-/// A client of another make whose connections are cut in the middle of its call, and which makes nothing of it.
-async fn is_cut_off(client: impl Fn(&[&str]) -> Result<Program, String>) -> Result<(), String> {
-    let (gateway, upstream) = farm(Serves::Both, "").await;
-    let proxy = Cut::start(gateway.address).await;
-    let url = format!("http://{}/mcp", proxy.address);
+/// The clients of other makes in their own words, each as one with a session.
+pub(crate) async fn with_python(test: impl AsyncFn(&Make<'_>) -> Result<(), String>) -> Result<(), String> {
+    test(&|arguments: &[&str]| python_client(&[&arguments[..1], &["--era", "legacy"], &arguments[1..]].concat())).await
+}
+
+/// The same for those in TypeScript: 2.x, and 1.x as it is.
+pub(crate) async fn with_typescript(test: impl AsyncFn(&Make<'_>) -> Result<(), String>) -> Result<(), String> {
+    for era in [&[][..], &["--era", "legacy"]] {
+        test(&|arguments: &[&str]| node_client(&[&arguments[..1], era, &arguments[1..]].concat())).await?;
+    }
+    Ok(())
+}
+
+/// Starts a client with these arguments.
+pub(crate) type Make<'a> = dyn Fn(&[&str]) -> Result<Program, String> + 'a;
+
+/// A client calls `up.works` at that address, and makes nothing of what happens to it `meanwhile`, between the second report and the third.
+pub(crate) async fn goes_on(
+    client: &Make<'_>,
+    address: SocketAddr,
+    upstream: &Scripted,
+    meanwhile: impl AsyncFnOnce(),
+) -> Result<(), String> {
+    let url = format!("http://{address}/mcp");
     let mut caller = client(&[&url, "call", "up.works", r#"{"n":7}"#, "--progress"])?;
     for step in [1.0, 2.0] {
         assert_eq!(caller.event_with("progress").await["progress"].as_f64(), Some(step));
     }
 
-    proxy.cut();
+    meanwhile().await;
     upstream.release(1);
 
     for step in [3.0, 4.0, 5.0] {
@@ -310,20 +331,23 @@ async fn is_cut_off(client: impl Fn(&[&str]) -> Result<Program, String>) -> Resu
     Ok(())
 }
 
+/// A client whose connections are cut in the middle of its call.
+async fn is_cut_off(client: &Make<'_>) -> Result<(), String> {
+    let (gateway, upstream) = farm(Serves::Both, "").await;
+    let proxy = Cut::start(gateway.address).await;
+    goes_on(client, proxy.address, &upstream, async || proxy.cut()).await
+}
+
 #[tokio::test]
 async fn the_python_client_takes_its_call_up_again() {
-    let client = |arguments: &[&str]| python_client(&[&arguments[..1], &["--era", "legacy"], &arguments[1..]].concat());
-    if let Err(reason) = is_cut_off(client).await {
+    if let Err(reason) = with_python(is_cut_off).await {
         skip("resume::the_python_client_takes_its_call_up_again", &reason);
     }
 }
 
 #[tokio::test]
 async fn the_typescript_clients_take_their_call_up_again() {
-    for era in [&[][..], &["--era", "legacy"]] {
-        let client = |arguments: &[&str]| node_client(&[&arguments[..1], era, &arguments[1..]].concat());
-        if let Err(reason) = is_cut_off(client).await {
-            return skip("resume::the_typescript_clients_take_their_call_up_again", &reason);
-        }
+    if let Err(reason) = with_typescript(is_cut_off).await {
+        skip("resume::the_typescript_clients_take_their_call_up_again", &reason);
     }
 }
