@@ -19,7 +19,7 @@ mod sound;
 mod template;
 mod view;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, ops::RangeInclusive, sync::Arc};
 
 use arc_swap::{ArcSwap, Guard};
 use prometheus_client::metrics::counter::Counter;
@@ -141,6 +141,8 @@ impl Cause {
 /// All views at one moment.
 #[derive(Debug, Default)]
 pub struct Snapshot {
+    /// Each has the next.
+    pub number: u64,
     /// Everything, with prefixes.
     pub merged: View,
     /// Each target alone, without prefixes.
@@ -203,11 +205,11 @@ impl Catalog {
         self.history.since(number)
     }
 
-    /// In what a view, and of its tools those of these categories, is another than in the catalogue of that number. When that is longer
-    /// ago than is remembered, in everything.
+    /// In what a view, and of its tools those of these categories, differs between the catalogues of two numbers, both among `numbers`.
+    /// When the first is longer ago than is remembered, in everything.
     #[must_use]
-    pub fn touched_since(&self, number: u64, view: &str, categories: &Categories) -> Touched {
-        self.history.touches(number, view, categories)
+    pub fn touched_in(&self, numbers: RangeInclusive<u64>, view: &str, categories: &Categories) -> Touched {
+        self.history.touches(numbers, view, categories)
     }
 
     /// Which definitions are accepted.

@@ -208,9 +208,10 @@ impl Builder {
         self.publish(snapshot);
     }
 
-    fn publish(&self, snapshot: Snapshot) {
+    fn publish(&self, mut snapshot: Snapshot) {
         debug!(tools = snapshot.merged.tools.len(), "new catalogue");
         let number = *self.catalog.changed.borrow() + 1;
+        snapshot.number = number;
         let changes = Changes::between(&self.catalog.load(), &snapshot, number);
         self.catalog.snapshot.store(Arc::new(snapshot));
         // Whoever is woken by the new number finds what changed.

@@ -1,6 +1,6 @@
 //! What differs between two catalogues, tool by tool, and what did lately.
 
-use std::{cmp::Ordering, collections::VecDeque, sync::Arc, time::SystemTime};
+use std::{cmp::Ordering, collections::VecDeque, ops::RangeInclusive, sync::Arc, time::SystemTime};
 
 use parking_lot::Mutex;
 
@@ -232,15 +232,17 @@ impl History {
         changes
     }
 
-    /// In what a view, and of its tools those of these categories, is another than in the catalogue of that number; in everything, when that
-    /// is forgotten.
-    pub(super) fn touches(&self, number: u64, view: &str, categories: &Categories) -> Touched {
+    /// In what a view, and of its tools those of these categories, differs between the catalogues of these two numbers; in everything,
+    /// when the first is forgotten. What was pushed after the second is for whoever asks next.
+    pub(super) fn touches(&self, numbers: RangeInclusive<u64>, view: &str, categories: &Categories) -> Touched {
+        let (number, last) = numbers.into_inner();
         let remembered = self.0.lock();
         let is_forgotten = remembered.len() == REMEMBERED && remembered.front().is_some_and(|oldest| oldest.number > number);
         if is_forgotten {
             return Touched::ALL;
         }
-        let since = remembered.iter().rev().take_while(|changes| changes.number > number);
+        let since =
+            remembered.iter().rev().take_while(|changes| changes.number > number).filter(|changes| changes.number <= last);
         let of_view = since.flat_map(|changes| &changes.views).filter(|changed| &*changed.view == view);
         of_view.fold(Touched::default(), |touched, changed| {
             let tools = changed.tools_of(categories);

@@ -100,8 +100,8 @@ impl Drop for Place {
 
 impl Watch {
     fn new(catalog: &Catalog, sight: Sight<'_>) -> Self {
-        let numbers = catalog.changes();
-        let seen = *numbers.borrow();
+        // Of what its client can see already, it is not told: a catalogue is there before its number is.
+        let (numbers, seen) = (catalog.changes(), catalog.load().number);
         let (view, categories) = (sight.view.into(), sight.shown.categories.clone());
         Self { catalog: catalog.clone(), view, categories, missed: Touched::default(), seen, numbers, noted_in: None }
     }
@@ -110,13 +110,16 @@ impl Watch {
     /// without a change.
     async fn changed(&mut self, wanted: Touched) -> Touched {
         loop {
-            let number = *self.numbers.borrow_and_update();
+            let number = (*self.numbers.borrow_and_update()).max(self.seen);
             let seen = std::mem::replace(&mut self.seen, number);
             if let Some(kept) = &self.noted_in {
                 kept.set_seen(number);
             }
-            let since =
-                if seen == number { Touched::default() } else { self.catalog.touched_since(seen, &self.view, &self.categories) };
+            let since = if seen == number {
+                Touched::default()
+            } else {
+                self.catalog.touched_in(seen..=number, &self.view, &self.categories)
+            };
             let touched = std::mem::take(&mut self.missed).or(since).and(wanted);
             if touched != Touched::default() {
                 return touched;
